@@ -1,0 +1,273 @@
+"""Frechet distances between sets of images (Heusel et al. 2017, arXiv 1706.08500, equation 6).
+
+    python gan/fid.py IMAGES REFERENCE                                FID, Inception features
+    python gan/fid.py IMAGES REFERENCE --features FILE.pt             FD in any other features
+
+The Inception numbers are clean-fid's (Parmar et al. 2022, arXiv 2104.11222): its network, its
+PIL-like bicubic resizing to 299x299, float images in [0, 255]. Only Inception scores are called
+FID; the rest are "FD (FILE)". Every score names its sample count: it falls as the count grows.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import os
+import sys
+import urllib.error
+import urllib.request
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from cleanfid.downloads_helper import inception_url
+from cleanfid.inception_torchscript import InceptionV3W
+from PIL import Image
+from torchvision.transforms.functional import pil_to_tensor
+from tqdm import tqdm
+
+from errors import InputError, NonFiniteError
+from hardware import resolve_device
+from run_log import atomic
+
+INCEPTION_FILE = "inception-2015-12-05.pt"
+WEIGHTS_FOLDER = Path(__file__).parent / "datasets"
+GENERATOR_BATCH = 256  # batch normalisation in train mode sees this many images, whatever is asked
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+
+
+def resize_like_pil(images, size=299):
+    """Bicubic resizing of (B, C, H, W) in [0, 255], as clean-fid does it image by image with PIL.
+
+    `antialias=True` selects PIL's kernel (a = -0.5, support scaled with the shrinking factor);
+    without it the result is off by up to 20 grey levels.
+    """
+    images = F.interpolate(images, (size, size), mode="bicubic", antialias=True, align_corners=False)
+    return images.clamp(0, 255)
+
+
+class Features:
+    """An image embedding: (B, 3, H, W) in [0, 255] -> float64 (B, d).
+
+    `source` is "inception" (clean-fid's InceptionV3 from `weights_folder`, downloaded there when
+    missing) or a TorchScript file. `name` is what a distance in these features may be called;
+    `key` tells different weights apart. Raises InputError where the network cannot be had.
+    """
+
+    def __init__(self, source="inception", device="cpu", weights_folder=None):
+        self.device = torch.device(device)
+        self.is_inception = source == "inception"
+        if self.is_inception:
+            path, self.name = inception_weights(weights_folder), "FID"
+        else:
+            path, self.name = Path(source), f"FD ({Path(source).name})"
+            if not path.is_file():
+                raise InputError(f"features: got {source!r}, expected inception, off or a TorchScript file")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # torch.jit.load: the format is what it is
+                warnings.simplefilter("ignore", DeprecationWarning)
+                network = InceptionV3W(str(path.parent), download=False) if self.is_inception else torch.jit.load(path)
+        except (RuntimeError, AttributeError) as error:
+            raise InputError(f"features: cannot load {path} ({str(error).splitlines()[0]}); delete it or give another") from None
+        self.network = network.to(self.device).eval()
+        self.key = f"{path.stem}-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
+        try:
+            probe = self(torch.zeros(2, 3, 32, 32))
+        except Exception as error:  # whatever a foreign TorchScript program raises
+            raise InputError(f"features: {path} fails on a (2, 3, 32, 32) batch ({str(error).splitlines()[-1]})") from None
+        if probe.ndim != 2 or len(probe) != 2:
+            raise InputError(f"features: {path} returns shape {tuple(probe.shape)} for 2 images, expected (2, d)")
+
+    @torch.no_grad()
+    def __call__(self, images):
+        # Small pieces: 256 images at 299x299 would need gigabytes of activations.
+        pieces = []
+        for piece in images.to(self.device).float().split(64):
+            pieces.append(self.network(resize_like_pil(piece) if self.is_inception else piece))
+        return torch.cat(pieces).double()
+
+
+def inception_weights(folder=None):
+    """Path of clean-fid's Inception file in `folder`; downloaded whole or not at all."""
+    folder = Path(folder or WEIGHTS_FOLDER)
+    path = folder / INCEPTION_FILE
+    if path.is_file():
+        return path
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic(path) as unfinished, urllib.request.urlopen(inception_url, timeout=30) as response:
+            total = int(response.headers.get("Content-Length") or 0)
+            with open(unfinished, "wb") as file, tqdm(total=total, unit="B", unit_scale=True, desc=INCEPTION_FILE) as bar:
+                while block := response.read(1 << 20):
+                    file.write(block)
+                    bar.update(len(block))
+            if total and unfinished.stat().st_size != total:
+                raise urllib.error.URLError("the connection broke off")
+    except OSError as error:  # URLError is one
+        raise InputError(
+            f"FID: no {INCEPTION_FILE} in {folder} and no download ({getattr(error, 'reason', error)}); put the file "
+            "there or name its folder with --inception_weights, or use --fid FILE.pt or --fid off"
+        ) from None
+    return path
+
+
+def moments(features):
+    """Mean (d,) and unbiased covariance (d, d) of an iterable of (B, d) float64 batches; and the count."""
+    count, total, outer = 0, 0, 0
+    for batch in features:
+        # Around the first batch's mean: nothing large is subtracted at the end.
+        shift = batch.mean(0) if count == 0 else shift
+        centred = batch - shift
+        count, total, outer = count + len(batch), total + centred.sum(0), outer + centred.T @ centred
+    if count < 2:
+        raise InputError(f"a Frechet distance needs at least 2 images on each side, got {count}")
+    mean = total / count
+    return shift + mean, (outer - count * torch.outer(mean, mean)) / (count - 1), count
+
+
+def matrix_sqrt(matrix):
+    """Square root of a symmetric positive semi-definite matrix."""
+    values, vectors = torch.linalg.eigh(matrix)
+    return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+
+
+def frechet_distance(mean1, cov1, mean2, cov2, sqrt_cov1=None):
+    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) in float64.
+
+    tr (C1 C2)^(1/2) is the sum of the roots of the eigenvalues of C1^(1/2) C2 C1^(1/2), which is
+    symmetric: no complex square root, and no trouble with fewer samples than features.
+    """
+    sqrt_cov1 = matrix_sqrt(cov1) if sqrt_cov1 is None else sqrt_cov1
+    product = sqrt_cov1 @ cov2 @ sqrt_cov1
+    eigenvalues = torch.linalg.eigvalsh((product + product.T) / 2)
+    trace = eigenvalues.clamp(min=0).sqrt().sum()
+    return float((mean1 - mean2).square().sum() + cov1.trace() + cov2.trace() - 2 * trace)
+
+
+class Scorer:
+    """Distance of a generator's images from reference images in one feature space.
+
+    images: uint8 (N, 3, H, W). Statistics are kept under a name that holds data and features, in
+    the first writable one of `stats_folders`. `fid_mode`: "train" normalises by the statistics of
+    each batch of 256, as every published number of this assignment did; "eval" by the running ones.
+    Making a Scorer is the preflight: whatever could fail at the first log fails here.
+    """
+
+    def __init__(self, images, features, stats_folders=(), data_key="data", fid_mode="train", seed=0):
+        self.features, self.fid_mode, self.seed = features, fid_mode, seed
+        self.name = features.name
+        mean, cov = self._reference(images, stats_folders, f"fid_{data_key}_{features.key}.npz")
+        self.mean, self.cov = torch.from_numpy(mean).to(features.device), torch.from_numpy(cov).to(features.device)
+        self.sqrt_cov = matrix_sqrt(self.cov)
+
+    def _reference(self, images, folders, file_name):
+        for folder in folders:
+            with contextlib.suppress(OSError, ValueError, KeyError):  # missing or damaged: make it again
+                with np.load(Path(folder) / file_name) as stored:
+                    return stored["mean"], stored["cov"]
+        batches = tqdm(images.split(64), desc=f"{self.name}: statistics of {len(images)} images", leave=False)
+        mean, cov, _ = moments(self.features(batch) for batch in batches)
+        mean, cov = mean.cpu().numpy(), cov.cpu().numpy()
+        for folder in filter(_writable, folders):
+            with contextlib.suppress(OSError), atomic(Path(folder) / file_name) as unfinished:
+                np.savez(unfinished, mean=mean, cov=cov)
+                break
+        return mean, cov
+
+    @torch.no_grad()
+    def score(self, gen, num_gen, after_batch=lambda: None):
+        """The distance for `num_gen` images of `gen`, always from the same latents.
+
+        The generator's mode and batch-norm buffers are as before afterwards. `after_batch` may
+        raise to stop. Raises NonFiniteError before a broken image reaches the feature network.
+        """
+        device = next(gen.parameters()).device
+        latents = torch.Generator(device).manual_seed(self.seed + 1)
+
+        def features():
+            bar = tqdm(range(0, num_gen, GENERATOR_BATCH), desc=f"{self.name} of {num_gen}", leave=False)
+            for start in bar:
+                z = torch.randn(GENERATOR_BATCH, 128, generator=latents, device=device)
+                images = gen.forward_given_samples(z)[: num_gen - start].add(1).mul(127.5)  # [0, 255]
+                if not torch.isfinite(images).all():
+                    raise NonFiniteError("the generator makes NaN or infinite images; they cannot be scored")
+                yield self.features(images)
+                after_batch()
+
+        with measuring(gen, train=self.fid_mode == "train"):
+            mean, cov, _ = moments(features())
+        return frechet_distance(self.mean, self.cov, mean, cov, self.sqrt_cov)
+
+
+    def score_row(self, gen, num_gen, after_batch=lambda: None):
+        """The score together with all that it depends on, as a log line keeps it."""
+        return {"score": self.score(gen, num_gen, after_batch), "score_name": self.name, "num_gen": num_gen,
+                "fid_mode": self.fid_mode, "fid_batch": GENERATOR_BATCH, "features": self.features.key}  # fmt: skip
+
+
+@contextlib.contextmanager
+def measuring(module, train=False):
+    """The module in train or eval mode for a while; its mode and buffers as before afterwards."""
+    was_training = module.training
+    buffers = [buffer.clone() for buffer in module.buffers()]
+    module.train(train)
+    try:
+        with torch.no_grad():
+            yield module
+    finally:
+        module.train(was_training)
+        for buffer, before in zip(module.buffers(), buffers):
+            buffer.copy_(before)
+
+
+def _writable(folder):
+    """By permission bits too, so that root leaves a folder marked read-only alone."""
+    folder = Path(folder)
+    return folder.is_dir() and os.access(folder, os.W_OK) and bool(folder.stat().st_mode & 0o222)
+
+
+def folder_batches(folder, size=64):
+    """uint8 batches (B, 3, H, W) of the images below `folder`, neighbours of equal size together."""
+    files = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
+        raise InputError(f"no images in {folder}; expected a folder with {', '.join(sorted(IMAGE_SUFFIXES))} files")
+    batch = []
+    for path in tqdm(files, desc=str(folder), leave=False):
+        try:
+            with Image.open(path) as image:
+                pixels = pil_to_tensor(image.convert("RGB"))
+        except (OSError, SyntaxError, ValueError) as error:
+            raise InputError(f"cannot decode {path} ({error}); replace or delete that file") from None
+        if batch and (len(batch) == size or batch[0].shape != pixels.shape):
+            yield torch.stack(batch)
+            batch = []
+        batch.append(pixels)
+    yield torch.stack(batch)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", help="folder of images to score, searched to any depth")
+    parser.add_argument("reference", help="folder of images to score against")
+    parser.add_argument("--features", default="inception", metavar="FILE", help="inception (default) or a TorchScript file")
+    parser.add_argument("--inception_weights", metavar="FOLDER", help=f"folder that holds {INCEPTION_FILE}")
+    parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
+    args = parser.parse_args(argv)
+    try:
+        features = Features(args.features, resolve_device(args.device), args.inception_weights)
+        statistics = []
+        for folder in (args.images, args.reference):
+            statistics.append(moments(features(batch) for batch in folder_batches(folder)))
+    except InputError as error:
+        print(f"fid.py: error: {error}", file=sys.stderr)
+        return error.exit_code
+    (mean1, cov1, count1), (mean2, cov2, count2) = statistics
+    distance = frechet_distance(mean1, cov1, mean2, cov2)
+    print(f"{features.name} = {distance:.4f}: {count1} images of {args.images} against {count2} of {args.reference}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

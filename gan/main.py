@@ -1,0 +1,90 @@
+"""What `python q1_3.py`, `q1_4.py` and `q1_5.py` do with their two losses."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from dataset import DATA_DIR, fingerprint, load_images
+from download import prepare_cub
+from errors import InputError, Interrupted, NonFiniteError
+from fid import Features, Scorer, measuring
+from hardware import resolve_device
+from networks import Discriminator, Generator
+from run_log import atomic, check_folder, load_tensors, save_grid
+from synthetic import draw_birds
+from train import LATENT_DIM, describe, train_model
+from utils import get_args, interpolate_latent_space
+
+SYNTHETIC_IMAGES = 6_000
+
+
+def run(description, out_dir, disc_loss_fn, gen_loss_fn, argv=None):
+    """Parse the command line, then train or evaluate; exit codes 2, 3, 130 and 143 as in errors.py."""
+    args = get_args(description, out_dir, argv)
+    try:
+        if args.evaluate:
+            evaluate(args)
+        else:
+            train(args, disc_loss_fn, gen_loss_fn)
+    except (InputError, NonFiniteError, Interrupted) as error:
+        print(f"{sys.argv[0]}: {'' if isinstance(error, Interrupted) else 'error: '}{error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:  # during a set-up, or a second Ctrl-C
+        print(f"{sys.argv[0]}: stopped; nothing was lost", file=sys.stderr)
+        sys.exit(130)
+
+
+def train(args, disc_loss_fn, gen_loss_fn):
+    device = resolve_device(args.device)
+    check_folder(args.out_dir, args.resume, args.overwrite)
+    images, stats_folders = open_data(args)
+    torch.manual_seed(args.seed)
+    gen, disc = Generator().to(device), Discriminator().to(device)
+    train_model(
+        gen, disc, args.num_iterations, args.batch_size, prefix=args.out_dir, gen_loss_fn=gen_loss_fn,
+        disc_loss_fn=disc_loss_fn, log_period=args.log_period, amp_enabled=not args.disable_amp, images=images,
+        stats_folders=stats_folders, fid=args.fid, fid_mode=args.fid_mode, num_gen=args.num_gen,
+        inception_weights=args.inception_weights, seed=args.seed, resume=args.resume, overwrite=args.overwrite,
+        save_minutes=args.save_minutes, options={"dataset": args.dataset, "data_dir": args.data_dir},
+    )  # fmt: skip
+    print(f"Results are in {args.out_dir}")
+
+
+def open_data(args):
+    """uint8 images (N, 3, 32, 32) and the folders where their statistics may be kept."""
+    if args.dataset == "synthetic":
+        return draw_birds(SYNTHETIC_IMAGES, torch.Generator().manual_seed(args.seed)), ()
+    folder = DATA_DIR if args.data_dir is None else args.data_dir
+    # A missing default folder is simply fetched; a missing named one may be a slip of the pen.
+    folder = prepare_cub(folder, download=args.download or args.data_dir is None)
+    return load_images(folder), (folder.parent,)
+
+
+def evaluate(args):
+    """Score, sample and interpolate a saved generator; the results go beside its file."""
+    device = resolve_device(args.device)
+    path = args.out_dir / "generator.pt" if args.evaluate is True else Path(args.evaluate)
+    gen = Generator().to(device)
+    weights = load_tensors(path, "--evaluate")
+    try:
+        gen.load_state_dict(weights)
+    except (RuntimeError, TypeError, AttributeError):
+        raise InputError(f"--evaluate: {path} does not hold the weights of this Generator") from None
+    if args.fid != "off":
+        images, stats_folders = open_data(args)
+        features = Features(args.fid, device, args.inception_weights)
+        scorer = Scorer(images, features, (*stats_folders, path.parent), fingerprint(images), args.fid_mode, args.seed)
+
+    folder = path.parent
+    z = torch.randn(100, LATENT_DIM, generator=torch.Generator(device).manual_seed(args.seed + 2), device=device)
+    with measuring(gen):
+        save_grid(gen.forward_given_samples(z), folder / f"{path.stem}_samples.png")
+    interpolate_latent_space(gen, folder / f"{path.stem}_interpolations.png")
+    if args.fid != "off":
+        row = {"generator": path.name} | scorer.score_row(gen, args.num_gen[1]) | {"images": len(images)}
+        with atomic(folder / f"{path.stem}_score.json") as unfinished:
+            unfinished.write_text(json.dumps(row, indent=2) + "\n")
+        print(describe(row))
+    print(f"Pictures are in {folder}")

@@ -1,0 +1,158 @@
+"""The residual generator and discriminator of the assignment (question 1.1).
+
+They are the CIFAR-10 ResNets of WGAN-GP (Gulrajani et al. 2017, arXiv 1704.00028, appendix C).
+All three losses train the same pair; images are (B, 3, 32, 32) in [-1, 1].
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class UpSampleConv2D(nn.Module):
+    """Nearest-neighbour upsampling, then a convolution.
+
+    (B, input_channels, H, W) -> (B, n_filters, H * upscale_factor, W * upscale_factor) when the
+    padding keeps the size. The handout writes the upsampling as "repeat r^2 times, pixel shuffle";
+    with torch's channel order a literal `repeat` mixes channels, so `F.interpolate` is used.
+    """
+
+    def __init__(self, input_channels, kernel_size=3, n_filters=128, upscale_factor=2, padding=0):
+        super().__init__()
+        self.conv = nn.Conv2d(input_channels, n_filters, kernel_size, padding=padding)
+        self.upscale_factor = upscale_factor
+
+    def forward(self, x):
+        # A 1x1 convolution commutes with copying pixels: at the small size it costs r^2 less.
+        if self.conv.kernel_size == (1, 1) and self.conv.padding == (0, 0):
+            return self._upsample(self.conv(x))
+        return self.conv(self._upsample(x))
+
+    def _upsample(self, x):
+        return F.interpolate(x, scale_factor=self.upscale_factor, mode="nearest")
+
+
+class DownSampleConv2D(nn.Module):
+    """Spatial mean pooling, then a convolution.
+
+    (B, input_channels, H, W) -> (B, n_filters, H / downscale_ratio, W / downscale_ratio) when the
+    padding keeps the size. The handout's "pixel unshuffle, split, mean" is `F.avg_pool2d`; split
+    along the wrong axis it averages different channels, or different images.
+    """
+
+    def __init__(self, input_channels, kernel_size=3, n_filters=128, downscale_ratio=2, padding=0):
+        super().__init__()
+        self.conv = nn.Conv2d(input_channels, n_filters, kernel_size, padding=padding)
+        self.downscale_ratio = downscale_ratio
+
+    def forward(self, x):
+        return self.conv(F.avg_pool2d(x, self.downscale_ratio))
+
+
+class ResBlockUp(nn.Module):
+    """(B, input_channels, H, W) -> (B, n_filters, 2H, 2W), with batch normalisation."""
+
+    def __init__(self, input_channels, kernel_size=3, n_filters=128):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.BatchNorm2d(input_channels),
+            nn.ReLU(),
+            nn.Conv2d(input_channels, n_filters, kernel_size, padding=1, bias=False),
+            nn.BatchNorm2d(n_filters),
+            nn.ReLU(),
+            UpSampleConv2D(n_filters, kernel_size, n_filters, padding=1),
+        )
+        self.upsample_residual = UpSampleConv2D(input_channels, kernel_size=1, n_filters=n_filters)
+
+    def forward(self, x):
+        return self.layers(x) + self.upsample_residual(x)
+
+
+class ResBlockDown(nn.Module):
+    """(B, input_channels, H, W) -> (B, n_filters, H/2, W/2), without normalisation."""
+
+    def __init__(self, input_channels, kernel_size=3, n_filters=128):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(input_channels, n_filters, kernel_size, padding=1),
+            nn.ReLU(),
+            DownSampleConv2D(n_filters, kernel_size, n_filters, padding=1),
+        )
+        self.downsample_residual = DownSampleConv2D(input_channels, kernel_size=1, n_filters=n_filters)
+
+    def forward(self, x):
+        return self.layers(x) + self.downsample_residual(x)
+
+
+class ResBlock(nn.Module):
+    """(B, input_channels, H, W) -> (B, n_filters, H, W); the two must be equal."""
+
+    def __init__(self, input_channels, kernel_size=3, n_filters=128):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(input_channels, n_filters, kernel_size, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(n_filters, n_filters, kernel_size, padding=1),
+        )
+
+    def forward(self, x):
+        return x + self.layers(x)
+
+
+class Generator(nn.Module):
+    """Latents (B, 128) from N(0, I) to images (B, 3, 32, 32) in [-1, 1]; 1,204,099 parameters.
+
+    `starting_image_size` s is the side of the first feature map; images have side 8s.
+    """
+
+    latent_dim = 128
+
+    def __init__(self, starting_image_size=4):
+        super().__init__()
+        self.starting_image_size = starting_image_size
+        self.dense = nn.Linear(self.latent_dim, 128 * starting_image_size**2)
+        self.layers = nn.Sequential(
+            ResBlockUp(128),
+            ResBlockUp(128),
+            ResBlockUp(128),
+            nn.BatchNorm2d(128),
+            nn.ReLU(),
+            nn.Conv2d(128, 3, kernel_size=3, padding=1),
+            nn.Tanh(),
+        )
+
+    def forward_given_samples(self, z):
+        """(B, 128) -> (B, 3, 32, 32) in [-1, 1]."""
+        x = self.dense(z).view(-1, 128, self.starting_image_size, self.starting_image_size)
+        # `view` gives NCHW whatever the weights' layout; every later block keeps what it is given.
+        return self.layers(x.contiguous(memory_format=torch.channels_last))
+
+    def forward(self, n_samples=1024):
+        """n_samples images from fresh latents, drawn in float32 on the module's own device."""
+        weight = self.dense.weight
+        z = torch.randn(n_samples, self.latent_dim, device=weight.device, dtype=torch.float32)
+        return self.forward_given_samples(z.to(weight.dtype))
+
+
+class Discriminator(nn.Module):
+    """Images (B, 3, 32, 32) in [-1, 1] to raw scores (B, 1), no sigmoid; 1,053,825 parameters.
+
+    There is no batch normalisation: an image's score depends on that image alone, as the
+    per-image penalty of WGAN-GP requires.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(
+            ResBlockDown(3),
+            ResBlockDown(128),
+            ResBlock(128),
+            ResBlock(128),
+            nn.ReLU(),
+        )
+        self.dense = nn.Linear(128, 1)
+
+    def forward(self, x):
+        return self.dense(self.layers(x).sum(dim=(2, 3)))

@@ -1,0 +1,39 @@
+"""Question 1.5: WGAN-GP.
+
+    python gan/q1_5.py                                  train as the assignment says
+    python gan/q1_5.py --dataset synthetic --num_iterations 300 --batch_size 64
+
+Gulrajani et al. 2017, arXiv 1704.00028, Algorithm 1.
+"""
+
+import torch
+
+
+def compute_discriminator_loss(discrim_real, discrim_fake, discrim_interp, interp, lamb):
+    """E[D(x~)] - E[D(x)] + lamb * E[(||grad D(x^)||_2 - 1)^2], the norm taken per image.
+
+    discrim_real, discrim_fake: scores (B, 1). discrim_interp: scores (B, 1) of interp, the images
+    x^ (B, 3, 32, 32), which require a gradient. With interp None the penalty is left out.
+    """
+    loss = discrim_fake.mean() - discrim_real.mean()
+    if interp is None:
+        return loss
+    # Each score depends on its own image alone, so the gradient of the sum holds one per image.
+    (gradient,) = torch.autograd.grad(discrim_interp.sum(), interp, create_graph=True)
+    norm = gradient.float().flatten(1).norm(dim=1)  # (B,)
+    return loss + lamb * (norm - 1).square().mean()
+
+
+# The training loop may then use `penalty.penalty_backward`: the same gradient, sooner.
+compute_discriminator_loss.interpolates = "gradient penalty"
+
+
+def compute_generator_loss(discrim_fake):
+    """-E[D(G(z))]."""
+    return -discrim_fake.mean()
+
+
+if __name__ == "__main__":
+    from main import run
+
+    run(__doc__, "data_wgan_gp", compute_discriminator_loss, compute_generator_loss)

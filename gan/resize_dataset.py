@@ -1,0 +1,100 @@
+"""Resize a folder of images to small square JPEGs in one flat folder (Task 0 of the assignment).
+
+    python gan/resize_dataset.py --input_folder gan/datasets/CUB_200_2011/images \\
+        --output_folder gan/datasets/CUB_200_2011_32 --res 32
+
+Bicubic, the whole picture squeezed to a square. Images that are already in the output folder are
+not made again, so an interrupted run goes on. The eight greyscale files that the assignment
+removes are left out by name; other greyscale and CMYK images are converted and named.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from PIL import Image
+from tqdm import tqdm
+
+from errors import InputError
+from run_log import atomic
+
+GREYSCALE_NAMES = frozenset(
+    f"{stem}.jpg"
+    for stem in (
+        "Mallard_0130_76836", "Brewer_Blackbird_0028_2682", "Clark_Nutcracker_0020_85099", "Ivory_Gull_0040_49180",
+        "Pelagic_Cormorant_0022_23802", "Western_Gull_0002_54825", "Ivory_Gull_0085_49456",
+        "White_Necked_Raven_0070_102645",
+    )
+)  # fmt: skip
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+PILLOW_QUALITY = 75  # its default: the assignment's reference statistics come from such files
+
+
+def resize_folder(input_folder, output_folder, res=32, quality=PILLOW_QUALITY):
+    """Resize every image below input_folder; returns {outcome: [names]} and prints what was odd.
+
+    Raises InputError where a folder is missing or unusable, or where two images share a name.
+    """
+    input_folder, output_folder = Path(input_folder), Path(output_folder)
+    if not input_folder.is_dir():
+        raise InputError(f"--input_folder: {input_folder} is not a folder")
+    files = sorted(path for path in input_folder.rglob("*") if path.is_file())
+    images = [path for path in files if path.suffix.lower() in SUFFIXES]
+    if not images:
+        raise InputError(f"--input_folder: no images below {input_folder}; expected files like 001.Name/Name_0001.jpg")
+    targets = {}
+    for path in images:
+        if (other := targets.setdefault(f"{path.stem}.jpg", path)) is not path:
+            raise InputError(f"--input_folder: {other} and {path} would both become {path.stem}.jpg; rename one")
+    try:
+        output_folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--output_folder: cannot make {output_folder} ({error.strerror})") from None
+
+    outcome = {"resized": [], "there already": [], "left out (greyscale, by name)": [], "converted to RGB": [],
+               "corrupt, skipped": [], "not an image, skipped": [p.name for p in files if p not in set(images)]}  # fmt: skip
+    for name, path in tqdm(targets.items(), desc=f"resize to {res}x{res}", unit="image"):
+        target = output_folder / name
+        if name in GREYSCALE_NAMES:
+            outcome["left out (greyscale, by name)"].append(name)
+        elif target.exists():
+            outcome["there already"].append(name)
+        else:
+            try:
+                with Image.open(path) as image:
+                    mode, small = image.mode, image.convert("RGB").resize((res, res), Image.Resampling.BICUBIC)
+            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+                outcome["corrupt, skipped"].append(name)
+                continue
+            with atomic(target) as unfinished:
+                small.save(unfinished, quality=quality)
+            outcome["resized"].append(name)
+            if mode != "RGB":
+                outcome["converted to RGB"].append(name)
+    for what, names in outcome.items():
+        if what in ("resized", "there already"):
+            print(f"{what}: {len(names)}")
+        elif names:
+            print(f"{what}: {len(names)}: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}")
+    return outcome
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--input_folder", required=True, help="searched to any depth")
+    parser.add_argument("--output_folder", required=True, help="one flat folder of .jpg files")
+    parser.add_argument("--res", type=int, default=32, help="side in pixels (32)")
+    parser.add_argument("--quality", type=int, default=PILLOW_QUALITY, help="JPEG quality, 1 to 95 (75, Pillow's default)")
+    args = parser.parse_args(argv)
+    try:
+        if args.res < 1 or not 1 <= args.quality <= 95:
+            raise InputError(f"--res, --quality: got {args.res}, {args.quality}, expected at least 1 and 1 to 95")
+        resize_folder(args.input_folder, args.output_folder, args.res, args.quality)
+    except InputError as error:
+        print(f"resize_dataset.py: error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

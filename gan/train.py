@@ -1,0 +1,389 @@
+"""The training loop of questions 1.3, 1.4 and 1.5: one algorithm, the losses are passed in.
+
+An iteration is one discriminator step; every fifth (the 0th included) also takes one generator
+step, as in Algorithm 1 of WGAN-GP (arXiv 1704.00028) with n_critic = 5.
+"""
+
+import contextlib
+import copy
+import functools
+import inspect
+import time
+from pathlib import Path
+
+import torch
+from torchvision import transforms
+from tqdm import tqdm
+
+from dataset import DATA_DIR, Batches, Dataset, fingerprint, load_images  # noqa: F401 (Dataset is public here)
+from errors import InputError, Interrupted, NonFiniteError
+from fid import Features, Scorer, measuring
+from hardware import autocast, autocast_dtype, keep_freed_memory
+from networks import Discriminator
+from penalty import penalty_backward
+from run_log import RunLog, StopSignal, check_folder, load_state
+from utils import interpolate_latent_space, save_plot
+
+HERE = Path(__file__).resolve().parent
+GENERATOR_EVERY = 5  # discriminator steps
+LATENT_DIM = 128
+TERMS = ("discriminator_loss", "gradient_penalty", "real_score", "fake_score", "generator_loss")
+
+
+def build_transforms():
+    """PIL image or array to a float tensor (3, H, W) in [-1, 1]."""
+    return transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.5,) * 3)])
+
+
+def get_optimizers_and_schedulers(gen, disc):
+    """Adam (2e-4, betas (0, 0.9)), its rate falling linearly to 0 and staying there.
+
+    Over 500,000 discriminator steps and 100,000 generator steps. Returns (optim_discriminator,
+    scheduler_discriminator, optim_generator, scheduler_generator).
+    """
+
+    def adam_and_decay(module, steps):
+        optimizer = torch.optim.Adam(module.parameters(), lr=2e-4, betas=(0.0, 0.9), fused=True)
+        return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps))
+
+    return *adam_and_decay(disc, 500_000), *adam_and_decay(gen, 100_000)
+
+
+def discriminator_step(
+    gen, disc, real, z, eps, loss_fn, lamb, precision, penalty_precision=None, scale=lambda loss: loss
+):  # fmt: skip
+    """Backward pass of one discriminator update; returns its terms as detached scalars.
+
+    real: (B, 3, 32, 32) in [-1, 1]; z: (B, 128) ~ N(0, I); eps: (B, 1, 1, 1) ~ U(0, 1), one per
+    image, the share of the fake in x^ = eps * fake + (1 - eps) * real. `precision()` is the
+    autocast context; losses are computed in float32. `scale` is a gradient scaler's.
+    """
+    with torch.no_grad(), precision():
+        fake = gen.forward_given_samples(z).float()  # (B, 3, 32, 32) in [-1, 1]
+    with precision():
+        # One pass for both: without batch normalisation no score depends on its neighbours.
+        scores = disc(torch.cat([real, fake]))  # (2B, 1)
+    discrim_real, discrim_fake = scores.float().chunk(2)
+    terms = {"real_score": discrim_real.mean().detach(), "fake_score": discrim_fake.mean().detach()}
+
+    # The loss says what it needs; one that says nothing gets the interpolates and their scores.
+    needs = getattr(loss_fn, "interpolates", "scores")
+    if needs == "gradient penalty" and not isinstance(disc, Discriminator):
+        needs = "scores"
+    discrim_interp = interp = None
+    if needs != "unused":
+        interp = (eps * fake + (1 - eps) * real).requires_grad_()
+    if needs == "scores":
+        with precision():
+            discrim_interp = disc(interp).float()
+    loss = loss_fn(discrim_real, discrim_fake, discrim_interp, interp if needs == "scores" else None, lamb)
+    scale(loss).backward()
+    terms["discriminator_loss"] = loss.detach()
+    if needs == "gradient penalty":
+        penalty = penalty_backward(disc, interp, lamb, penalty_precision or precision, scale)
+        terms |= {"discriminator_loss": loss.detach() + lamb * penalty, "gradient_penalty": penalty}
+    return terms
+
+
+def generator_step(gen, disc, z, loss_fn, precision, scale=lambda loss: loss):
+    """Backward pass of one generator update through the frozen discriminator; returns its terms."""
+    disc.requires_grad_(False)
+    with precision():
+        scores = disc(gen.forward_given_samples(z))  # (B, 1)
+    loss = loss_fn(scores.float())
+    scale(loss).backward()
+    disc.requires_grad_(True)
+    return {"generator_loss": loss.detach()}
+
+
+class Trainer:
+    """All that an iteration changes. `state_dict` is the whole of it, `iterate` the algorithm."""
+
+    def __init__(self, gen, disc, images, batch_size, lamb, gen_loss_fn, disc_loss_fn, dtype=None, seed=0):
+        self.gen, self.disc, self.batch_size, self.lamb = gen, disc, batch_size, lamb
+        self.gen_loss_fn, self.disc_loss_fn = gen_loss_fn, disc_loss_fn
+        self.device = next(gen.parameters()).device
+        self.seed = seed
+        self.rng = torch.Generator(self.device).manual_seed(seed)
+        self.batches = Batches(images, batch_size, self.rng)
+        self.optim_disc, self.sched_disc, self.optim_gen, self.sched_gen = get_optimizers_and_schedulers(gen, disc)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype == torch.float16)
+        self.precision = functools.partial(autocast, self.device, dtype)
+        # float16 has too small a range for the gradients in the penalty; bfloat16 has float32's.
+        self.penalty_precision = functools.partial(autocast, self.device, None if dtype == torch.float16 else dtype)
+        self.iteration = 0
+        self.clear_sums()
+        self.first_bad = torch.zeros(1 + len(TERMS), dtype=torch.float64, device=self.device)
+
+    def iterate(self):
+        """One discriminator step and, every fifth time, one generator step on fresh fakes.
+
+        Nothing here waits for the device: the terms are summed there and read at log lines.
+        """
+        self.optim_disc.zero_grad()
+        eps = torch.rand(self.batch_size, 1, 1, 1, generator=self.rng, device=self.device)
+        terms = discriminator_step(
+            self.gen, self.disc, self.batches.next(), self.latents(), eps, self.disc_loss_fn, self.lamb,
+            self.precision, self.penalty_precision, self.scaler.scale,
+        )  # fmt: skip
+        self.scaler.step(self.optim_disc)
+        self.sched_disc.step()
+        if self.iteration % GENERATOR_EVERY == 0:
+            self.optim_gen.zero_grad()
+            terms |= generator_step(
+                self.gen, self.disc, self.latents(), self.gen_loss_fn, self.precision, self.scaler.scale
+            )
+            self.scaler.step(self.optim_gen)
+            self.sched_gen.step()
+        self.scaler.update()
+        self.iteration += 1
+        self._sum(terms)
+
+    def latents(self):
+        """(B, 128) ~ N(0, I), float32 whatever the autocast type."""
+        return torch.randn(self.batch_size, LATENT_DIM, generator=self.rng, device=self.device)
+
+    def clear_sums(self):
+        self.sums = torch.zeros(len(TERMS), dtype=torch.float64, device=self.device)
+        self.counts = dict.fromkeys(TERMS, 0)
+
+    def _sum(self, terms):
+        absent = torch.zeros((), device=self.device)
+        values = torch.stack([terms.get(name, absent) for name in TERMS]).double()
+        self.sums += values
+        for name in terms:
+            self.counts[name] += 1
+        first = ~torch.isfinite(values).all() & (self.first_bad[0] == 0)
+        here = torch.cat([values.new_full((1,), self.iteration), values])
+        self.first_bad = torch.where(first, here, self.first_bad)
+
+    def means(self):
+        """Means of the terms since the last log line; those that never occurred are left out."""
+        return {n: total / self.counts[n] for n, total in zip(TERMS, self.sums.tolist()) if self.counts[n]}
+
+    def check_finite(self):
+        """Raise NonFiniteError if any loss so far, or any weight now, is NaN or infinite."""
+        step, *values = self.first_bad.tolist()
+        if step:
+            terms = ", ".join(f"{name} {value:.4g}" for name, value in zip(TERMS, values) if self.counts[name])
+            raise NonFiniteError(f"a loss term became non-finite at iteration {int(step)}: {terms}")
+        tensors = [*self.gen.state_dict().values(), *self.disc.state_dict().values()]
+        if not torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all():
+            raise NonFiniteError(f"a weight became non-finite by iteration {self.iteration}")
+
+    def _parts(self):
+        return {"generator": self.gen, "discriminator": self.disc, "optim_disc": self.optim_disc,
+                "sched_disc": self.sched_disc, "optim_gen": self.optim_gen, "sched_gen": self.sched_gen,
+                "scaler": self.scaler, "batches": self.batches}  # fmt: skip
+
+    def state_dict(self):
+        """Tensors and builtins only, so that it loads with `weights_only=True`."""
+        state = {name: part.state_dict() for name, part in self._parts().items()}
+        state |= {"iteration": self.iteration, "sums": self.sums.cpu(), "counts": dict(self.counts)}
+        state |= {"rng": self.rng.get_state(), "global_rng": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            state["cuda_rng"] = torch.cuda.get_rng_state(self.device)
+        return state
+
+    def load_state_dict(self, state):
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.iteration, self.counts = state["iteration"], dict(state["counts"])
+        self.sums = state["sums"].to(self.device)
+        self.rng.set_state(state["rng"])
+        torch.set_rng_state(state["global_rng"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda_rng"], self.device)
+
+
+def train_model(
+    gen, disc, num_iterations, batch_size, lamb=10, prefix=None, gen_loss_fn=None, disc_loss_fn=None,
+    log_period=10000, amp_enabled=True, *, images=None, stats_folders=(), fid="inception", fid_mode="train",
+    num_gen=(10_000, 50_000), inception_weights=None, seed=0, resume=None, overwrite=False, save_minutes=5.0,
+    options=None,
+):  # fmt: skip
+    """Train `gen` and `disc`, on the device they are on, for exactly `num_iterations` iterations.
+
+    prefix: the run's folder (relative: beside this file). images: uint8 (N, 3, 32, 32); default the
+    CUB folder. fid: "inception", "off" or a TorchScript file; num_gen: samples at a log line and at
+    the end. resume: True for the folder's own state, or a path. options: more for config.json.
+    Returns the rows of metrics.csv. Raises InputError before any work, NonFiniteError, Interrupted.
+    """
+    if gen_loss_fn is None or disc_loss_fn is None:
+        raise InputError("train_model: gen_loss_fn and disc_loss_fn must be given; see q1_5.py")
+    folder = HERE / (prefix or "data_gan")
+    device = next(gen.parameters()).device
+    dtype = autocast_dtype(device, amp_enabled)
+    check_folder(folder, resume, overwrite)
+    if images is None:
+        images, stats_folders = load_images(DATA_DIR), (DATA_DIR.parent,)
+    data_key = fingerprint(images)
+    if device.type == "cpu":
+        keep_freed_memory()
+    else:
+        torch.backends.cudnn.benchmark = True  # every batch has one shape
+    gen.to(memory_format=torch.channels_last).train()
+    disc.to(memory_format=torch.channels_last).train()
+    trainer = Trainer(gen, disc, images, batch_size, lamb, gen_loss_fn, disc_loss_fn, dtype, seed)
+
+    same_run = {"loss": Path(inspect.unwrap(disc_loss_fn).__code__.co_filename).stem, "batch_size": batch_size,
+                "lamb": lamb, "seed": seed, "data": data_key, "device": device.type,
+                "number_format": str(dtype or torch.float32).removeprefix("torch.")}  # fmt: skip
+    state = None
+    if resume:
+        state = load_state(folder / "state.pt" if resume is True else resume, same_run)
+        trainer.load_state_dict(state)
+        if trainer.iteration > num_iterations:
+            raise InputError(f"--num_iterations: got {num_iterations}, the run is at {trainer.iteration} already")
+    scorer = None
+    if fid != "off":
+        features = Features(fid, device, inception_weights)
+        with contextlib.suppress(OSError):  # RunLog reports it
+            folder.mkdir(parents=True, exist_ok=True)
+        scorer = Scorer(images, features, (*stats_folders, folder), data_key, fid_mode, seed)
+
+    config = same_run | {"num_iterations": num_iterations, "log_period": log_period, "images": len(images),
+                         "fid": str(fid), "features": scorer.features.key if scorer else None, "fid_mode": fid_mode,
+                         "num_gen": list(num_gen)} | (options or {})  # fmt: skip
+    run = RunLog(folder, config, state["rows"] if state else (), trainer.iteration if state else None)
+    if device.type == "cpu" and num_iterations - trainer.iteration >= 1000:
+        announce_duration(trainer, num_iterations)
+    logger = Logger(run, trainer, scorer, num_gen, same_run, state["seconds"] if state else 0.0)
+    with StopSignal() as stop, progress_bar(trainer.iteration, num_iterations) as bar:
+        try:
+            training_loop(trainer, logger, num_iterations, log_period, save_minutes, stop, bar)
+        except NonFiniteError as error:
+            raise NonFiniteError(f"{error}; the last good state is {folder / 'state.pt'}") from None
+        except Interrupted as error:
+            logger.save()
+            raise Interrupted(stop.arrived, f"{error} at iteration {trainer.iteration}; go on with --resume") from None
+        finally:
+            run.close()
+    return run.rows
+
+
+def training_loop(trainer, logger, num_iterations, log_period, save_minutes, stop, bar):
+    """Iterate; log at every multiple of `log_period` and at the end; save then and in between."""
+    logger.save()
+    while True:
+        at_end = trainer.iteration == num_iterations
+        if trainer.iteration > 0 and (at_end or trainer.iteration % log_period == 0):
+            logger.log_once("log", stop.check)
+        if at_end:
+            logger.log_once("final", stop.check)
+            return
+        trainer.iterate()
+        bar.update()
+        if logger.seconds_since_shown() > 2:
+            bar.set_postfix(logger.postfix(), refresh=False)
+        if logger.seconds_since_saved() > 60 * save_minutes:
+            logger.save()
+        stop.check()
+
+
+class Logger:
+    """What happens at a log line. It measures and writes; it never changes what is trained."""
+
+    def __init__(self, run, trainer, scorer, num_gen, same_run, seconds):
+        self.run, self.trainer, self.scorer, self.same_run = run, trainer, scorer, same_run
+        self.num_gen = dict(zip(("log", "final"), num_gen))
+        self.started = time.monotonic() - seconds
+        self.saved = self.shown = time.monotonic()
+        fixed = torch.Generator(trainer.device).manual_seed(trainer.seed + 2)
+        self.fixed_latents = torch.randn(100, LATENT_DIM, generator=fixed, device=trainer.device)
+
+    def log_once(self, kind, check_stop):
+        """The row of this iteration, unless a resumed run has it already; then save the state."""
+        trainer, run = self.trainer, self.run
+        if any(row["iteration"] == trainer.iteration and row["kind"] == kind for row in run.rows):
+            return
+        if kind == "final" and self.scorer is None:
+            return
+        trainer.check_finite()
+        row = {"iteration": trainer.iteration, "kind": kind}
+        if kind == "log":
+            row |= trainer.means()
+            row |= {"lr_discriminator": trainer.sched_disc.get_last_lr()[0],
+                    "lr_generator": trainer.sched_gen.get_last_lr()[0]}  # fmt: skip
+            self.save_pictures()
+        if self.scorer:
+            row |= self.scorer.score_row(trainer.gen, self.num_gen[kind], check_stop)
+            best = min((old["score"] for old in run.rows if old["kind"] == "log" and "score" in old), default=None)
+            if kind == "log" and (best is None or row["score"] < best):
+                run.save_weights("generator_best.pt", trainer.gen)
+        row["seconds"] = round(time.monotonic() - self.started, 1)
+        run.add_row(row)
+        if kind == "log":
+            trainer.clear_sums()
+        self.save_plots()
+        tqdm.write(describe(row))
+        self.save()
+
+    def save_pictures(self):
+        run, trainer = self.run, self.trainer
+        with measuring(trainer.gen) as gen:  # running statistics: each picture depends on its own latent
+            run.save_grid(gen.forward_given_samples(self.fixed_latents), "samples", trainer.iteration)
+        interpolate_latent_space(trainer.gen, run.folder / f"interpolations_{trainer.iteration}.png")
+        run.save_weights("generator.pt", trainer.gen)
+        run.save_weights("discriminator.pt", trainer.disc)
+
+    def save_plots(self):
+        rows = [row for row in self.run.rows if row["kind"] == "log"]
+        steps = [row["iteration"] for row in rows]
+        losses = {name.replace("_", " "): [row[name] for row in rows]
+                  for name in ("discriminator_loss", "generator_loss") if all(name in row for row in rows)}  # fmt: skip
+        save_plot(steps, losses, "iterations", "loss (mean since the last point)", "Losses",
+                  self.run.folder / "losses_vs_iterations.png")  # fmt: skip
+        scored = [row for row in rows if row.get("score_name") == (self.scorer and self.scorer.name)]
+        if self.scorer and scored:
+            name = f"{self.scorer.name}, {scored[-1]['num_gen']:,} samples"
+            save_plot([row["iteration"] for row in scored], [row["score"] for row in scored], "iterations", name,
+                      f"{self.scorer.name} vs iterations", self.run.folder / "fid_vs_iterations.png")  # fmt: skip
+
+    def save(self):
+        self.trainer.check_finite()  # a bad state never replaces a good one
+        state = self.trainer.state_dict() | {"run": self.same_run, "seconds": time.monotonic() - self.started}
+        self.run.save_state(state)
+        self.saved = time.monotonic()
+
+    def seconds_since_saved(self):
+        return time.monotonic() - self.saved
+
+    def seconds_since_shown(self):
+        return time.monotonic() - self.shown
+
+    def postfix(self):
+        """Losses since the last log line and the last score, for the progress bar."""
+        self.shown = time.monotonic()
+        means = self.trainer.means()
+        shown = {"D": means["discriminator_loss"], "G": means.get("generator_loss", float("nan"))}
+        shown |= {row["score_name"]: row["score"] for row in self.run.rows if "score" in row}
+        return {name: f"{value:.3g}" for name, value in shown.items()}
+
+
+def progress_bar(initial, total):
+    return tqdm(initial=initial, total=total, unit="it", dynamic_ncols=True, smoothing=0.05)
+
+
+def announce_duration(trainer, num_iterations):
+    """Time one cycle, put the trainer back to where it was, and say how long the run takes."""
+    before = copy.deepcopy(trainer.state_dict())
+    trainer.iterate()
+    start = time.perf_counter()
+    for _ in range(GENERATOR_EVERY):
+        trainer.iterate()
+    seconds = (time.perf_counter() - start) / GENERATOR_EVERY
+    trainer.load_state_dict(before)
+    left = num_iterations - trainer.iteration
+    print(f"On this CPU: {seconds:.2f} s an iteration, about {seconds * left / 3600:.1f} hours for {left:,}, scores apart. "
+          "Interrupt at any time and go on with --resume.")  # fmt: skip
+
+
+def describe(row):
+    """One line for people: iteration, losses, and the score with all that it depends on."""
+    losses = ", ".join(f"{name.replace('_', ' ')} {row[name]:.4f}" for name in TERMS if name in row)
+    score = ""
+    if "score" in row:
+        score = (f"{row['score_name']} = {row['score']:.2f} ({row['num_gen']:,} samples, "
+                 f"{'batch' if row['fid_mode'] == 'train' else 'running'} statistics, {row['features']})")  # fmt: skip
+    return f"[{row['iteration']} {row['kind']}] " + "; ".join(filter(None, [losses, score]))

@@ -1,11 +1,10 @@
 """Images on their way into a run: files -> one uint8 tensor on the device -> float batches."""
 
 import hashlib
-import warnings
 from pathlib import Path
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 
 from errors import InputError
@@ -44,8 +43,7 @@ def load_images(root, resolution=32):
     modes = {}
 
     def decode(path):
-        with warnings.catch_warnings(), Image.open(path) as image:
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(path) as image:
             if image.mode != "RGB":
                 modes[path.name] = image.mode
             return pil_to_tensor(image.convert("RGB"))
@@ -57,7 +55,7 @@ def load_images(root, resolution=32):
     for index, path in enumerate(files):
         try:
             image = decode(path)  # (3, H, W)
-        except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise InputError(f"--data_dir: cannot decode {path} ({error}); replace or delete that file") from None
         if image.shape[1:] != (resolution, resolution):
             raise InputError(
@@ -74,7 +72,7 @@ def load_images(root, resolution=32):
 def fingerprint(images):
     """Twelve hex digits that name the pixels of a uint8 tensor, wherever its files lie."""
     digest = hashlib.sha256(str(tuple(images.shape)).encode())
-    digest.update(images.contiguous().numpy())
+    digest.update(images.cpu().contiguous().numpy())
     return digest.hexdigest()[:12]
 
 

@@ -4,17 +4,15 @@ archive -> CUB_200_2011/images -> CUB_200_2011_32, side by side in one folder. A
 another name and is moved into place once it is complete, so it can be stopped anywhere.
 """
 
-import hashlib
 import shutil
 import tarfile
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import gdown
 from tqdm import tqdm
 
 from errors import InputError
+from fetch import fetch, from_url, md5_of, one_at_a_time
 from resize_dataset import resize_folder
 
 ARCHIVE = "CUB_200_2011.tgz"
@@ -37,82 +35,46 @@ def prepare_cub(folder, download=True):
         raise InputError(f"--data_dir: no folder {folder}; correct the path, or add --download to fetch CUB-200-2011 to it")
     parent = folder.parent
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        originals = parent / "CUB_200_2011"
-        if not (originals / "images").is_dir():
-            archive = parent / ARCHIVE
-            if not archive.is_file():
-                fetch_archive(archive)
-            unpack(archive, originals)
-        unfinished = parent / f".unfinished.{folder.name}"
-        outcome = resize_folder(originals / "images", unfinished)
-        if outcome["corrupt, skipped"]:
-            raise InputError(f"{originals} holds corrupt images; delete that folder and start again")
-        unfinished.rename(folder)
+        with one_at_a_time(parent):
+            if not folder.is_dir():  # another program may have been there first
+                make(folder, parent / "CUB_200_2011", parent / ARCHIVE)
     except (OSError, tarfile.TarError) as error:
         raise InputError(f"--data_dir: cannot prepare {folder} ({error}); free the space or mend the folder, then run again") from None
     return folder
 
 
+def make(folder, originals, archive):
+    if not (originals / "images").is_dir():
+        if not archive.is_file():
+            fetch_archive(archive)
+        unpack(archive, originals)
+    unfinished = folder.with_name(f".unfinished.{folder.name}")
+    outcome = resize_folder(originals / "images", unfinished)
+    if outcome["corrupt, skipped"]:
+        raise InputError(f"{originals} holds corrupt images; delete that folder and start again")
+    unfinished.rename(folder)
+
+
 def fetch_archive(archive):
-    """The archive from Google Drive, or else from the mirror; checked before it gets its name."""
-    partial = archive.with_name(f".unfinished.{archive.name}")
-    reasons = []
-    for name, fetch in (("Google Drive", fetch_from_drive), ("mirror", fetch_from_mirror)):
-        try:
-            fetch(partial)
-        except Exception as error:  # gdown raises its own kinds, requests others
-            reasons.append(f"{name}: {str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}")
-            continue
-        if md5(partial) == ARCHIVE_MD5:
-            partial.rename(archive)
-            return
-        partial.unlink()
-        reasons.append(f"{name}: what came is not the archive (wrong md5)")
-    raise InputError(
-        f"--data_dir: cannot download CUB-200-2011 ({'; '.join(reasons)}); put {ARCHIVE} into {archive.parent} by hand, "
-        "give a folder of 32x32 JPEGs with --data_dir, or use --dataset synthetic"
-    )
+    """The archive from Google Drive, or else from Caltech."""
+    try:
+        fetch(archive, ARCHIVE_MD5, [("Google Drive", from_drive), ("Caltech", from_url(MIRROR))])
+    except InputError as error:
+        raise InputError(
+            f"--data_dir: {error}; put the file into {archive.parent} by hand, give a folder of 32x32 JPEGs "
+            "with --data_dir, or use --dataset synthetic"
+        ) from None
 
 
-def fetch_from_drive(partial):
-    # gdown keeps its own unfinished files beside the target and goes on with them.
+def from_drive(partial):
+    # gdown keeps its own unfinished file beside the target and goes on with it.
     if gdown.download(id=DRIVE_ID, output=str(partial), resume=True) is None:
         raise OSError("gdown could not fetch it (quota or permission)")
 
 
-def fetch_from_mirror(partial):
-    """Plain HTTP, going on where an earlier attempt stopped."""
-    have = partial.stat().st_size if partial.exists() else 0
-    request = urllib.request.Request(MIRROR, headers={"Range": f"bytes={have}-"} if have else {})
-    try:
-        response = urllib.request.urlopen(request, timeout=30)
-    except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing is left to fetch
-            return
-        raise
-    with response:
-        have = have if response.status == 206 else 0
-        length = response.headers.get("Content-Length")
-        total = have + int(length) if length else None
-        with open(partial, "ab" if have else "wb") as file, tqdm(
-            total=total, initial=have, unit="B", unit_scale=True, desc=ARCHIVE
-        ) as bar:
-            while block := response.read(1 << 20):
-                file.write(block)
-                bar.update(len(block))
-    if total and partial.stat().st_size < total:
-        raise OSError("the connection broke off; run again to go on")
-
-
-def md5(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
-
-
 def unpack(archive, originals):
     """Check and unpack the archive's CUB_200_2011 folder, refusing paths that lead out of it."""
-    if md5(archive) != ARCHIVE_MD5:
+    if md5_of(archive) != ARCHIVE_MD5:
         raise InputError(f"--data_dir: {archive} is damaged (wrong md5); delete it and run again")
     unfinished = originals.with_name(f".unfinished.{originals.name}")
     shutil.rmtree(unfinished, ignore_errors=True)

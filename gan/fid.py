@@ -8,14 +8,12 @@ PIL-like bicubic resizing to 299x299, float images in [0, 255]. Only Inception s
 FID; the rest are "FD (FILE)". Every score names its sample count: it falls as the count grows.
 """
 
-import argparse
 import contextlib
 import hashlib
+import http.client
 import os
-import sys
-import urllib.error
-import urllib.request
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +25,11 @@ from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 from tqdm import tqdm
 
+from command_line import OneLineParser, exit_codes
 from errors import InputError, NonFiniteError
+from fetch import from_url, one_at_a_time
+from files import atomic
 from hardware import resolve_device
-from run_log import atomic
 
 INCEPTION_FILE = "inception-2015-12-05.pt"
 WEIGHTS_FOLDER = Path(__file__).parent / "datasets"
@@ -68,15 +68,15 @@ class Features:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # torch.jit.load: the format is what it is
                 warnings.simplefilter("ignore", DeprecationWarning)
-                network = InceptionV3W(str(path.parent), download=False) if self.is_inception else torch.jit.load(path)
+                if self.is_inception:
+                    network = InceptionV3W(str(path.parent), download=False)
+                else:
+                    network = torch.jit.load(path, map_location=self.device)
         except (RuntimeError, AttributeError) as error:
             raise InputError(f"features: cannot load {path} ({str(error).splitlines()[0]}); delete it or give another") from None
         self.network = network.to(self.device).eval()
         self.key = f"{path.stem}-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
-        try:
-            probe = self(torch.zeros(2, 3, 32, 32))
-        except Exception as error:  # whatever a foreign TorchScript program raises
-            raise InputError(f"features: {path} fails on a (2, 3, 32, 32) batch ({str(error).splitlines()[-1]})") from None
+        probe = self(torch.zeros(2, 3, 32, 32))
         if probe.ndim != 2 or len(probe) != 2:
             raise InputError(f"features: {path} returns shape {tuple(probe.shape)} for 2 images, expected (2, d)")
 
@@ -85,8 +85,15 @@ class Features:
         # Small pieces: 256 images at 299x299 would need gigabytes of activations.
         pieces = []
         for piece in images.to(self.device).float().split(64):
-            pieces.append(self.network(resize_like_pil(piece) if self.is_inception else piece))
-        return torch.cat(pieces).double()
+            try:
+                pieces.append(self.network(resize_like_pil(piece) if self.is_inception else piece))
+            except Exception as error:  # whatever a foreign TorchScript program raises
+                reason = (str(error).splitlines() or [type(error).__name__])[-1]
+                raise InputError(f"features: {self.key} fails on images of shape {tuple(piece.shape)} ({reason})") from None
+        features = torch.cat(pieces).double()
+        if not torch.isfinite(features).all():
+            raise InputError(f"features: {self.key} gives NaN or infinite features; give another file")
+        return features
 
 
 def inception_weights(folder=None):
@@ -95,17 +102,13 @@ def inception_weights(folder=None):
     path = folder / INCEPTION_FILE
     if path.is_file():
         return path
+    unfinished = path.with_name(f".unfinished.{path.name}")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with atomic(path) as unfinished, urllib.request.urlopen(inception_url, timeout=30) as response:
-            total = int(response.headers.get("Content-Length") or 0)
-            with open(unfinished, "wb") as file, tqdm(total=total, unit="B", unit_scale=True, desc=INCEPTION_FILE) as bar:
-                while block := response.read(1 << 20):
-                    file.write(block)
-                    bar.update(len(block))
-            if total and unfinished.stat().st_size != total:
-                raise urllib.error.URLError("the connection broke off")
-    except OSError as error:  # URLError is one
+        with one_at_a_time(folder):
+            if not path.is_file():  # another program may have been there first
+                from_url(inception_url)(unfinished)
+                unfinished.rename(path)
+    except (OSError, http.client.HTTPException) as error:  # URLError is an OSError
         raise InputError(
             f"FID: no {INCEPTION_FILE} in {folder} and no download ({getattr(error, 'reason', error)}); put the file "
             "there or name its folder with --inception_weights, or use --fid FILE.pt or --fid off"
@@ -164,7 +167,7 @@ class Scorer:
 
     def _reference(self, images, folders, file_name):
         for folder in folders:
-            with contextlib.suppress(OSError, ValueError, KeyError):  # missing or damaged: make it again
+            with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # make it again
                 with np.load(Path(folder) / file_name) as stored:
                     return stored["mean"], stored["cov"]
         batches = tqdm(images.split(64), desc=f"{self.name}: statistics of {len(images)} images", leave=False)
@@ -228,17 +231,21 @@ def _writable(folder):
     return folder.is_dir() and os.access(folder, os.W_OK) and bool(folder.stat().st_mode & 0o222)
 
 
-def folder_batches(folder, size=64):
-    """uint8 batches (B, 3, H, W) of the images below `folder`, neighbours of equal size together."""
+def image_files(folder):
     files = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     if not files:
         raise InputError(f"no images in {folder}; expected a folder with {', '.join(sorted(IMAGE_SUFFIXES))} files")
+    return files
+
+
+def folder_batches(folder, size=64):
+    """uint8 batches (B, 3, H, W) of the images below `folder`, neighbours of equal size together."""
     batch = []
-    for path in tqdm(files, desc=str(folder), leave=False):
+    for path in tqdm(image_files(folder), desc=str(folder), leave=False):
         try:
             with Image.open(path) as image:
                 pixels = pil_to_tensor(image.convert("RGB"))
-        except (OSError, SyntaxError, ValueError) as error:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise InputError(f"cannot decode {path} ({error}); replace or delete that file") from None
         if batch and (len(batch) == size or batch[0].shape != pixels.shape):
             yield torch.stack(batch)
@@ -248,26 +255,23 @@ def folder_batches(folder, size=64):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(__doc__)
     parser.add_argument("images", help="folder of images to score, searched to any depth")
     parser.add_argument("reference", help="folder of images to score against")
     parser.add_argument("--features", default="inception", metavar="FILE", help="inception (default) or a TorchScript file")
     parser.add_argument("--inception_weights", metavar="FOLDER", help=f"folder that holds {INCEPTION_FILE}")
     parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
     args = parser.parse_args(argv)
-    try:
+    with exit_codes():
+        image_files(args.images), image_files(args.reference)  # before a network is loaded
         features = Features(args.features, resolve_device(args.device), args.inception_weights)
         statistics = []
         for folder in (args.images, args.reference):
             statistics.append(moments(features(batch) for batch in folder_batches(folder)))
-    except InputError as error:
-        print(f"fid.py: error: {error}", file=sys.stderr)
-        return error.exit_code
-    (mean1, cov1, count1), (mean2, cov2, count2) = statistics
-    distance = frechet_distance(mean1, cov1, mean2, cov2)
-    print(f"{features.name} = {distance:.4f}: {count1} images of {args.images} against {count2} of {args.reference}")
-    return 0
+        (mean1, cov1, count1), (mean2, cov2, count2) = statistics
+        distance = frechet_distance(mean1, cov1, mean2, cov2)
+        print(f"{features.name} = {distance:.4f}: {count1} images of {args.images} against {count2} of {args.reference}, {features.key}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,20 +1,21 @@
 """What `python q1_3.py`, `q1_4.py` and `q1_5.py` do with their two losses."""
 
 import json
-import sys
 from pathlib import Path
 
 import torch
 
+from command_line import exit_codes
 from dataset import DATA_DIR, fingerprint, load_images
 from download import prepare_cub
-from errors import InputError, Interrupted, NonFiniteError
+from errors import InputError
 from fid import Features, Scorer, measuring
+from files import atomic, load_tensors, save_grid
 from hardware import resolve_device
 from networks import Discriminator, Generator
-from run_log import atomic, check_folder, load_tensors, save_grid
+from run_log import check_folder
 from synthetic import draw_birds
-from train import LATENT_DIM, describe, train_model
+from train import LATENT_DIM, RESULTS, describe_score, train_model
 from utils import get_args, interpolate_latent_space
 
 SYNTHETIC_IMAGES = 6_000
@@ -23,22 +24,16 @@ SYNTHETIC_IMAGES = 6_000
 def run(description, out_dir, disc_loss_fn, gen_loss_fn, argv=None):
     """Parse the command line, then train or evaluate; exit codes 2, 3, 130 and 143 as in errors.py."""
     args = get_args(description, out_dir, argv)
-    try:
+    with exit_codes():
         if args.evaluate:
             evaluate(args)
         else:
             train(args, disc_loss_fn, gen_loss_fn)
-    except (InputError, NonFiniteError, Interrupted) as error:
-        print(f"{sys.argv[0]}: {'' if isinstance(error, Interrupted) else 'error: '}{error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:  # during a set-up, or a second Ctrl-C
-        print(f"{sys.argv[0]}: stopped; nothing was lost", file=sys.stderr)
-        sys.exit(130)
 
 
 def train(args, disc_loss_fn, gen_loss_fn):
     device = resolve_device(args.device)
-    check_folder(args.out_dir, args.resume, args.overwrite)
+    check_folder(args.out_dir, RESULTS, args.resume, args.overwrite)
     images, stats_folders = open_data(args)
     torch.manual_seed(args.seed)
     gen, disc = Generator().to(device), Discriminator().to(device)
@@ -86,5 +81,5 @@ def evaluate(args):
         row = {"generator": path.name} | scorer.score_row(gen, args.num_gen[1]) | {"images": len(images)}
         with atomic(folder / f"{path.stem}_score.json") as unfinished:
             unfinished.write_text(json.dumps(row, indent=2) + "\n")
-        print(describe(row))
+        print(describe_score(row))
     print(f"Pictures are in {folder}")

@@ -8,15 +8,14 @@ not made again, so an interrupted run goes on. The eight greyscale files that th
 removes are left out by name; other greyscale and CMYK images are converted and named.
 """
 
-import argparse
-import sys
 from pathlib import Path
 
 from PIL import Image
 from tqdm import tqdm
 
+from command_line import OneLineParser, exit_codes, number
 from errors import InputError
-from run_log import atomic
+from files import atomic
 
 GREYSCALE_NAMES = frozenset(
     f"{stem}.jpg"
@@ -52,7 +51,7 @@ def resize_folder(input_folder, output_folder, res=32, quality=PILLOW_QUALITY):
         raise InputError(f"--output_folder: cannot make {output_folder} ({error.strerror})") from None
 
     outcome = {"resized": [], "there already": [], "left out (greyscale, by name)": [], "converted to RGB": [],
-               "corrupt, skipped": [], "not an image, skipped": [p.name for p in files if p not in set(images)]}  # fmt: skip
+               "corrupt, skipped": [], "not an image, skipped": [p.name for p in files if p.suffix.lower() not in SUFFIXES]}  # fmt: skip
     for name, path in tqdm(targets.items(), desc=f"resize to {res}x{res}", unit="image"):
         target = output_folder / name
         if name in GREYSCALE_NAMES:
@@ -80,21 +79,17 @@ def resize_folder(input_folder, output_folder, res=32, quality=PILLOW_QUALITY):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(__doc__)
     parser.add_argument("--input_folder", required=True, help="searched to any depth")
     parser.add_argument("--output_folder", required=True, help="one flat folder of .jpg files")
-    parser.add_argument("--res", type=int, default=32, help="side in pixels (32)")
-    parser.add_argument("--quality", type=int, default=PILLOW_QUALITY, help="JPEG quality, 1 to 95 (75, Pillow's default)")
+    parser.add_argument("--res", type=number(int, 1), default=32, help="side in pixels (32)")
+    parser.add_argument("--quality", type=number(int, 1), default=PILLOW_QUALITY, help="JPEG quality, 1 to 95 (75, Pillow's own)")
     args = parser.parse_args(argv)
-    try:
-        if args.res < 1 or not 1 <= args.quality <= 95:
-            raise InputError(f"--res, --quality: got {args.res}, {args.quality}, expected at least 1 and 1 to 95")
+    if args.quality > 95:
+        parser.error(f"--quality: got {args.quality}, expected 1 to 95")
+    with exit_codes():
         resize_folder(args.input_folder, args.output_folder, args.res, args.quality)
-    except InputError as error:
-        print(f"resize_dataset.py: error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,4 +1,4 @@
-"""The one owner of an output folder: what a run writes, in a way that a crash cannot spoil."""
+"""The one owner of an output folder: rows, events and state of a run, safe from any crash."""
 
 import contextlib
 import csv
@@ -11,150 +11,107 @@ from pathlib import Path
 import torch
 import torchvision
 from torch.utils.tensorboard import SummaryWriter
-from torchvision.utils import make_grid, save_image
 
 from errors import InputError, Interrupted
+from files import atomic, load_tensors, save_tensors
 
-STATE_FORMAT = "gan-state-1"
-# What an earlier run leaves behind; --overwrite removes these and nothing else.
-RESULTS = (
-    "config.json", "metrics.csv", "state.pt", "generator.pt", "generator_best.pt", "discriminator.pt",
-    "fid_vs_iterations.png", "losses_vs_iterations.png", "samples_*.png", "interpolations_*.png",
-    "events.out.tfevents.*",
-)  # fmt: skip
-COLUMNS = (
-    "iteration", "kind", "discriminator_loss", "gradient_penalty", "real_score", "fake_score", "generator_loss",
-    "lr_discriminator", "lr_generator", "score", "score_name", "num_gen", "fid_mode", "fid_batch", "features",
-    "seconds",
-)  # fmt: skip
-
-# The option to name when a resumed run's setting differs.
-OPTION_OF = {"loss": "the loss (script)", "batch_size": "--batch_size", "seed": "--seed", "device": "--device",
-             "data": "--data_dir or --dataset (the pixels)", "number_format": "--disable_amp (the number format)"}  # fmt: skip
+# The option to name when a setting differs from that of the run to be resumed.
+OPTION_OF = {"data": "--data_dir or --dataset (the pixels)", "number_format": "--disable_amp (the number format)",
+             "num_epochs": "--num_epochs (the slope of a linear schedule)"}
 
 
-@contextlib.contextmanager
-def atomic(path):
-    """Yield a path beside `path` to write to; it takes the place of `path` once it is complete."""
-    path = Path(path)
-    unfinished = path.with_name(f".unfinished.{path.name}")  # same suffix: writers look at it
-    try:
-        yield unfinished
-        with open(unfinished, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+def check_folder(folder, results, resume, overwrite):
+    """Refuse, before any work, a folder that cannot be written or whose results would be lost.
 
-
-def save_tensors(value, path):
-    with atomic(path) as unfinished:
-        torch.save(value, unfinished)
-
-
-def load_tensors(path, what):
-    """A file of tensors and builtins, on the CPU; InputError where it is missing, cut or foreign."""
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{what}: no file {path}")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for truncated, foreign and pickled files
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise InputError(f"{what}: cannot read {path} ({reason}); it is damaged or not written by this program") from None
-
-
-def save_grid(images, path):
-    """Images (B, 3, H, W) in [-1, 1] as a PNG with 10 a row; returns the grid (3, H', W') in [0, 1]."""
-    grid = make_grid(images.float().cpu().add(1).div(2).clamp(0, 1), nrow=10)
-    with atomic(path) as unfinished:
-        save_image(grid, unfinished)
-    return grid
-
-
-def check_folder(folder, resume, overwrite):
-    """Refuse, before any work, a folder that cannot be written or whose results would be lost."""
+    results: the file name patterns that belong to a run.
+    """
     folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--out_dir: {folder} is a file, expected a folder")
-    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise InputError(f"--out_dir: {folder} cannot be written; give another folder")
-    results = [path.name for pattern in RESULTS for path in folder.glob(pattern)]
-    if results and not (resume or overwrite):
-        raise InputError(f"--out_dir: {folder} holds a run ({results[0]}, ...); give --resume, --overwrite or another folder")
+    try:
+        existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+        writable = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+    except PermissionError:
+        writable = False
+    if not writable:
+        raise InputError(f"output folder: {folder} cannot be written; give another one")
+    found = [path.name for pattern in results for path in folder.glob(pattern)]
+    # A start that was killed before its first state left these three, and nothing to lose.
+    harmless = ("config.json", "events.out") if count_rows(folder) else ("config.json", "events.out", "metrics.csv")
+    found = [name for name in found if not name.startswith(harmless)]
+    if found and not (resume or overwrite):
+        raise InputError(
+            f"output folder: {folder} holds a run ({found[0]}, ...); give --resume, --overwrite or another folder"
+        )
 
 
-def load_state(path, config):
-    """The state of a run made with the same `config` (see `same_run`), or InputError."""
+def count_rows(folder):
+    """Log lines in the folder's metrics.csv, 0 where there is none."""
+    path = Path(folder) / "metrics.csv"
+    return max(0, len(path.read_text().splitlines()) - 1) if path.is_file() else 0
+
+
+def load_state(path, state_format, same_run):
+    """The state of a run with the same settings, or InputError that names what differs."""
     state = load_tensors(path, "--resume")
-    if not isinstance(state, dict) or state.get("format") != STATE_FORMAT:
-        raise InputError(f"--resume: {path} is not the state of a GAN run")
-    for key, value in config.items():
+    if not isinstance(state, dict) or state.get("format") != state_format:
+        raise InputError(f"--resume: {path} is not a state of this program (expected a {state_format!r} file)")
+    for key, value in same_run.items():
         if (stored := state["run"].get(key)) != value:
             raise InputError(
-                f"--resume: {OPTION_OF.get(key, key)} was {stored!r} in {path}, now {value!r}; "
-                "only run length, logging and scoring may change"
+                f"--resume: {OPTION_OF.get(key, f'--{key}')} was {stored!r} in {path}, now {value!r}; "
+                "give it as it was, or --overwrite or another folder for a new run"
             )
     return state
 
 
 class RunLog:
-    """Rows, pictures, TensorBoard events and state of one run in `folder`.
+    """metrics.csv, config.json, TensorBoard events and state.pt of one run in `folder`.
 
-    `rows` is a list of dicts with keys from COLUMNS, one for every log line. It is part of the
-    state, so metrics.csv is rewritten from it and never holds a row from after the restored step.
+    `rows` is a list of dicts with keys from `columns`; the first column is the step. The rows are
+    part of the state, and metrics.csv is written from them, so a resumed run never keeps a row from
+    after the step it went back to. results: what --overwrite may delete. resumed: a loaded state.
     """
 
-    def __init__(self, folder, config, rows=(), purge_after=None):
-        self.folder = Path(folder)
-        self.rows = list(rows)
+    def __init__(self, folder, columns, results, config, resumed=None):
+        self.folder, self.columns = Path(folder), columns
+        self.rows = list(resumed["rows"]) if resumed else []
+        next_step = self.rows[-1][columns[0]] + 1 if self.rows else 0
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if purge_after is None:
-                for pattern in RESULTS:
-                    for path in self.folder.glob(pattern):
-                        path.unlink()
-            self.write_json("config.json", config | {"versions": versions()})
+            stale = (".unfinished.*",) if resumed else (".unfinished.*", *results)
+            for path in [path for pattern in stale for path in self.folder.glob(pattern)]:
+                path.unlink()
+            with atomic(self.folder / "config.json") as unfinished:
+                unfinished.write_text(json.dumps(config | {"versions": versions()}, indent=2, default=str) + "\n")
             self._write_rows()
-            purge_step = None if purge_after is None else purge_after + 1
-            self.events = SummaryWriter(self.folder, purge_step=purge_step)
+            self.events = SummaryWriter(self.folder, purge_step=next_step if resumed else None)
         except OSError as error:
-            raise InputError(f"--out_dir: cannot write {self.folder} ({error.strerror}); give another folder") from None
-
-    def write_json(self, name, value):
-        with atomic(self.folder / name) as unfinished:
-            unfinished.write_text(json.dumps(value, indent=2, default=str) + "\n")
+            raise InputError(f"output folder: cannot write {self.folder} ({error.strerror}); give another one") from None
 
     def add_row(self, row):
-        """Append a log line to metrics.csv and its numbers to TensorBoard."""
+        """A log line: to metrics.csv, and its floats to TensorBoard."""
         self.rows.append(row)
         self._write_rows()
         for name, value in row.items():
             if isinstance(value, float) and name != "seconds":
-                label = f"score/{row['score_name']} {row['kind']}" if name == "score" else f"train/{name}"
-                self.events.add_scalar(label, value, row["iteration"])
+                tag = name if row.get("kind", "log") == "log" else f"{row['kind']}/{name}"
+                self.events.add_scalar(tag, value, row[self.columns[0]])
         self.events.flush()
 
     def _write_rows(self):
         with atomic(self.folder / "metrics.csv") as unfinished, open(unfinished, "w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
+            writer = csv.DictWriter(file, self.columns)
             writer.writeheader()
             writer.writerows(self.rows)
 
-    def save_grid(self, images, kind, iteration):
-        """`kind`_N.png and a TensorBoard image; images (B, 3, H, W) in [-1, 1]."""
-        grid = save_grid(images, self.folder / f"{kind}_{iteration}.png")
-        self.events.add_image(kind, grid, iteration)
-
-    def save_weights(self, name, module):
-        save_tensors({key: value.cpu() for key, value in module.state_dict().items()}, self.folder / name)
-
-    def save_state(self, state):
-        save_tensors(state | {"format": STATE_FORMAT, "rows": self.rows}, self.folder / "state.pt")
+    def save_state(self, state, state_format):
+        save_tensors(state | {"format": state_format, "rows": self.rows}, self.folder / "state.pt")
 
     def close(self):
         self.events.close()
+
+
+def save_weights(module, path):
+    save_tensors({name: value.cpu() for name, value in module.state_dict().items()}, path)
 
 
 def versions():
@@ -162,11 +119,23 @@ def versions():
             "machine": platform.machine(), "threads": torch.get_num_threads()}  # fmt: skip
 
 
+def rng_state(device):
+    """State of torch's global generators, for a run on `device`."""
+    state = {"cpu": torch.get_rng_state()}
+    return state | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+
+
+def set_rng_state(state, device):
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
 class StopSignal:
     """Turns SIGINT and SIGTERM into a flag for the length of a `with` block.
 
-    The loop asks `arrived` between steps, so a step is never cut in two; a second signal of the
-    same kind falls through to the handler that was there before.
+    The loop calls `check` between steps, so a step is never cut in two. A second signal of the same
+    kind does what it would have done outside the block.
     """
 
     def __enter__(self):
@@ -186,6 +155,6 @@ class StopSignal:
         signal.signal(number, self._previous[number])
 
     def check(self):
-        """Raise Interrupted if a signal has arrived; for long work that changes no state."""
+        """Raise Interrupted if a signal has arrived."""
         if self.arrived is not None:
             raise Interrupted(self.arrived, f"stopped by {signal.Signals(self.arrived).name}")

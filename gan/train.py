@@ -8,6 +8,8 @@ import contextlib
 import copy
 import functools
 import inspect
+import math
+import sys
 import time
 from pathlib import Path
 
@@ -18,16 +20,29 @@ from tqdm import tqdm
 from dataset import DATA_DIR, Batches, Dataset, fingerprint, load_images  # noqa: F401 (Dataset is public here)
 from errors import InputError, Interrupted, NonFiniteError
 from fid import Features, Scorer, measuring
+from files import save_grid, save_plot
 from hardware import autocast, autocast_dtype, keep_freed_memory
 from networks import Discriminator
 from penalty import penalty_backward
-from run_log import RunLog, StopSignal, check_folder, load_state
-from utils import interpolate_latent_space, save_plot
+from run_log import RunLog, StopSignal, check_folder, load_state, rng_state, save_weights, set_rng_state
+from running_means import RunningMeans, check_weights
+from utils import interpolate_latent_space
 
 HERE = Path(__file__).resolve().parent
 GENERATOR_EVERY = 5  # discriminator steps
 LATENT_DIM = 128
+STATE_FORMAT = "gan-state-1"
+# What a run leaves behind; --overwrite removes these and nothing else.
+RESULTS = (
+    "config.json", "metrics.csv", "state.pt", "generator.pt", "generator_best.pt", "discriminator.pt",
+    "fid_vs_iterations.png", "losses_vs_iterations.png", "samples_*.png", "interpolations_*.png",
+    "events.out.tfevents.*",
+)  # fmt: skip
 TERMS = ("discriminator_loss", "gradient_penalty", "real_score", "fake_score", "generator_loss")
+COLUMNS = (
+    "iteration", "kind", *TERMS, "lr_discriminator", "lr_generator", "score", "score_name", "num_gen", "fid_mode",
+    "fid_batch", "features", "seconds",
+)  # fmt: skip
 
 
 def build_transforms():
@@ -68,13 +83,13 @@ def discriminator_step(
 
     # The loss says what it needs; one that says nothing gets the interpolates and their scores.
     needs = getattr(loss_fn, "interpolates", "scores")
-    if needs == "gradient penalty" and not isinstance(disc, Discriminator):
+    if needs == "gradient penalty" and type(disc) is not Discriminator:  # it may not be piecewise linear
         needs = "scores"
     discrim_interp = interp = None
     if needs != "unused":
         interp = (eps * fake + (1 - eps) * real).requires_grad_()
     if needs == "scores":
-        with precision():
+        with (penalty_precision or precision)():
             discrim_interp = disc(interp).float()
     loss = loss_fn(discrim_real, discrim_fake, discrim_interp, interp if needs == "scores" else None, lamb)
     scale(loss).backward()
@@ -112,8 +127,7 @@ class Trainer:
         # float16 has too small a range for the gradients in the penalty; bfloat16 has float32's.
         self.penalty_precision = functools.partial(autocast, self.device, None if dtype == torch.float16 else dtype)
         self.iteration = 0
-        self.clear_sums()
-        self.first_bad = torch.zeros(1 + len(TERMS), dtype=torch.float64, device=self.device)
+        self.losses = RunningMeans(TERMS, self.device)  # since the last log line
 
     def iterate(self):
         """One discriminator step and, every fifth time, one generator step on fresh fakes.
@@ -137,63 +151,33 @@ class Trainer:
             self.sched_gen.step()
         self.scaler.update()
         self.iteration += 1
-        self._sum(terms)
+        self.losses.add(terms, self.iteration)
 
     def latents(self):
         """(B, 128) ~ N(0, I), float32 whatever the autocast type."""
         return torch.randn(self.batch_size, LATENT_DIM, generator=self.rng, device=self.device)
 
-    def clear_sums(self):
-        self.sums = torch.zeros(len(TERMS), dtype=torch.float64, device=self.device)
-        self.counts = dict.fromkeys(TERMS, 0)
-
-    def _sum(self, terms):
-        absent = torch.zeros((), device=self.device)
-        values = torch.stack([terms.get(name, absent) for name in TERMS]).double()
-        self.sums += values
-        for name in terms:
-            self.counts[name] += 1
-        first = ~torch.isfinite(values).all() & (self.first_bad[0] == 0)
-        here = torch.cat([values.new_full((1,), self.iteration), values])
-        self.first_bad = torch.where(first, here, self.first_bad)
-
-    def means(self):
-        """Means of the terms since the last log line; those that never occurred are left out."""
-        return {n: total / self.counts[n] for n, total in zip(TERMS, self.sums.tolist()) if self.counts[n]}
-
     def check_finite(self):
         """Raise NonFiniteError if any loss so far, or any weight now, is NaN or infinite."""
-        step, *values = self.first_bad.tolist()
-        if step:
-            terms = ", ".join(f"{name} {value:.4g}" for name, value in zip(TERMS, values) if self.counts[name])
-            raise NonFiniteError(f"a loss term became non-finite at iteration {int(step)}: {terms}")
-        tensors = [*self.gen.state_dict().values(), *self.disc.state_dict().values()]
-        if not torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all():
-            raise NonFiniteError(f"a weight became non-finite by iteration {self.iteration}")
+        self.losses.check_finite()
+        check_weights(self.gen, self.disc)
 
     def _parts(self):
         return {"generator": self.gen, "discriminator": self.disc, "optim_disc": self.optim_disc,
                 "sched_disc": self.sched_disc, "optim_gen": self.optim_gen, "sched_gen": self.sched_gen,
-                "scaler": self.scaler, "batches": self.batches}  # fmt: skip
+                "scaler": self.scaler, "batches": self.batches, "losses": self.losses}  # fmt: skip
 
     def state_dict(self):
         """Tensors and builtins only, so that it loads with `weights_only=True`."""
         state = {name: part.state_dict() for name, part in self._parts().items()}
-        state |= {"iteration": self.iteration, "sums": self.sums.cpu(), "counts": dict(self.counts)}
-        state |= {"rng": self.rng.get_state(), "global_rng": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            state["cuda_rng"] = torch.cuda.get_rng_state(self.device)
-        return state
+        return state | {"iteration": self.iteration, "rng": self.rng.get_state(), "global_rng": rng_state(self.device)}
 
     def load_state_dict(self, state):
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
-        self.iteration, self.counts = state["iteration"], dict(state["counts"])
-        self.sums = state["sums"].to(self.device)
+        self.iteration = state["iteration"]
         self.rng.set_state(state["rng"])
-        torch.set_rng_state(state["global_rng"])
-        if self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda_rng"], self.device)
+        set_rng_state(state["global_rng"], self.device)
 
 
 def train_model(
@@ -214,7 +198,7 @@ def train_model(
     folder = HERE / (prefix or "data_gan")
     device = next(gen.parameters()).device
     dtype = autocast_dtype(device, amp_enabled)
-    check_folder(folder, resume, overwrite)
+    check_folder(folder, RESULTS, resume, overwrite)
     if images is None:
         images, stats_folders = load_images(DATA_DIR), (DATA_DIR.parent,)
     data_key = fingerprint(images)
@@ -226,13 +210,16 @@ def train_model(
     disc.to(memory_format=torch.channels_last).train()
     trainer = Trainer(gen, disc, images, batch_size, lamb, gen_loss_fn, disc_loss_fn, dtype, seed)
 
-    same_run = {"loss": Path(inspect.unwrap(disc_loss_fn).__code__.co_filename).stem, "batch_size": batch_size,
+    same_run = {"loss": loss_name(disc_loss_fn), "batch_size": batch_size,
                 "lamb": lamb, "seed": seed, "data": data_key, "device": device.type,
                 "number_format": str(dtype or torch.float32).removeprefix("torch.")}  # fmt: skip
     state = None
     if resume:
-        state = load_state(folder / "state.pt" if resume is True else resume, same_run)
-        trainer.load_state_dict(state)
+        state = load_state(folder / "state.pt" if resume is True else resume, STATE_FORMAT, same_run)
+        try:
+            trainer.load_state_dict(state)
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise InputError(f"--resume: the state does not fit this program ({type(error).__name__}: {error})") from None
         if trainer.iteration > num_iterations:
             raise InputError(f"--num_iterations: got {num_iterations}, the run is at {trainer.iteration} already")
     scorer = None
@@ -245,26 +232,36 @@ def train_model(
     config = same_run | {"num_iterations": num_iterations, "log_period": log_period, "images": len(images),
                          "fid": str(fid), "features": scorer.features.key if scorer else None, "fid_mode": fid_mode,
                          "num_gen": list(num_gen)} | (options or {})  # fmt: skip
-    run = RunLog(folder, config, state["rows"] if state else (), trainer.iteration if state else None)
     if device.type == "cpu" and num_iterations - trainer.iteration >= 1000:
         announce_duration(trainer, num_iterations)
+    run = RunLog(folder, COLUMNS, RESULTS, config, state)
     logger = Logger(run, trainer, scorer, num_gen, same_run, state["seconds"] if state else 0.0)
     with StopSignal() as stop, progress_bar(trainer.iteration, num_iterations) as bar:
         try:
-            training_loop(trainer, logger, num_iterations, log_period, save_minutes, stop, bar)
+            try:
+                training_loop(trainer, logger, num_iterations, log_period, save_minutes, stop, bar)
+            except Interrupted as error:
+                logger.save()
+                raise Interrupted(stop.arrived, f"{error} at iteration {trainer.iteration}; go on with --resume") from None
         except NonFiniteError as error:
             raise NonFiniteError(f"{error}; the last good state is {folder / 'state.pt'}") from None
-        except Interrupted as error:
-            logger.save()
-            raise Interrupted(stop.arrived, f"{error} at iteration {trainer.iteration}; go on with --resume") from None
         finally:
             run.close()
     return run.rows
 
 
+def loss_name(loss_fn):
+    """The script that a loss comes from, q1_5 for one: a run is resumed with the same loss only."""
+    code = getattr(inspect.unwrap(loss_fn), "__code__", None)
+    return Path(code.co_filename).stem if code else type(loss_fn).__name__
+
+
 def training_loop(trainer, logger, num_iterations, log_period, save_minutes, stop, bar):
     """Iterate; log at every multiple of `log_period` and at the end; save then and in between."""
     logger.save()
+    if trainer.iteration > 0 and not (logger.run.folder / "generator.pt").exists():
+        logger.save_pictures()  # a state from elsewhere: what belongs to it is written here too
+        logger.save_plots()
     while True:
         at_end = trainer.iteration == num_iterations
         if trainer.iteration > 0 and (at_end or trainer.iteration % log_period == 0):
@@ -302,30 +299,37 @@ class Logger:
         trainer.check_finite()
         row = {"iteration": trainer.iteration, "kind": kind}
         if kind == "log":
-            row |= trainer.means()
+            row |= trainer.losses.means()
             row |= {"lr_discriminator": trainer.sched_disc.get_last_lr()[0],
                     "lr_generator": trainer.sched_gen.get_last_lr()[0]}  # fmt: skip
             self.save_pictures()
         if self.scorer:
+            self.save()  # scoring may take longer than training since the last save
             row |= self.scorer.score_row(trainer.gen, self.num_gen[kind], check_stop)
-            best = min((old["score"] for old in run.rows if old["kind"] == "log" and "score" in old), default=None)
-            if kind == "log" and (best is None or row["score"] < best):
-                run.save_weights("generator_best.pt", trainer.gen)
+            if kind == "log" and row["score"] < min((old["score"] for old in self.rows_like(row)), default=math.inf):
+                save_weights(trainer.gen, run.folder / "generator_best.pt")
         row["seconds"] = round(time.monotonic() - self.started, 1)
         run.add_row(row)
         if kind == "log":
-            trainer.clear_sums()
+            trainer.losses.clear()
         self.save_plots()
         tqdm.write(describe(row))
         self.save()
 
+    def rows_like(self, row):
+        """Earlier log lines whose scores compare with this one's."""
+        same = ("kind", "score_name", "features", "fid_mode", "num_gen")
+        return [old for old in self.run.rows if all(old.get(key) == row[key] for key in same)]
+
     def save_pictures(self):
         run, trainer = self.run, self.trainer
         with measuring(trainer.gen) as gen:  # running statistics: each picture depends on its own latent
-            run.save_grid(gen.forward_given_samples(self.fixed_latents), "samples", trainer.iteration)
+            samples = gen.forward_given_samples(self.fixed_latents)
+        grid = save_grid(samples, run.folder / f"samples_{trainer.iteration}.png")
+        run.events.add_image("samples", grid, trainer.iteration)
         interpolate_latent_space(trainer.gen, run.folder / f"interpolations_{trainer.iteration}.png")
-        run.save_weights("generator.pt", trainer.gen)
-        run.save_weights("discriminator.pt", trainer.disc)
+        save_weights(trainer.gen, run.folder / "generator.pt")
+        save_weights(trainer.disc, run.folder / "discriminator.pt")
 
     def save_plots(self):
         rows = [row for row in self.run.rows if row["kind"] == "log"]
@@ -334,16 +338,16 @@ class Logger:
                   for name in ("discriminator_loss", "generator_loss") if all(name in row for row in rows)}  # fmt: skip
         save_plot(steps, losses, "iterations", "loss (mean since the last point)", "Losses",
                   self.run.folder / "losses_vs_iterations.png")  # fmt: skip
-        scored = [row for row in rows if row.get("score_name") == (self.scorer and self.scorer.name)]
-        if self.scorer and scored:
-            name = f"{self.scorer.name}, {scored[-1]['num_gen']:,} samples"
+        if rows and "score" in rows[-1]:
+            scored = self.rows_like(rows[-1])
+            name = f"{scored[-1]['score_name']}, {scored[-1]['num_gen']:,} samples"
             save_plot([row["iteration"] for row in scored], [row["score"] for row in scored], "iterations", name,
-                      f"{self.scorer.name} vs iterations", self.run.folder / "fid_vs_iterations.png")  # fmt: skip
+                      f"{scored[-1]['score_name']} vs iterations", self.run.folder / "fid_vs_iterations.png")  # fmt: skip
 
     def save(self):
         self.trainer.check_finite()  # a bad state never replaces a good one
         state = self.trainer.state_dict() | {"run": self.same_run, "seconds": time.monotonic() - self.started}
-        self.run.save_state(state)
+        self.run.save_state(state, STATE_FORMAT)
         self.saved = time.monotonic()
 
     def seconds_since_saved(self):
@@ -355,14 +359,15 @@ class Logger:
     def postfix(self):
         """Losses since the last log line and the last score, for the progress bar."""
         self.shown = time.monotonic()
-        means = self.trainer.means()
+        means = self.trainer.losses.means()
         shown = {"D": means["discriminator_loss"], "G": means.get("generator_loss", float("nan"))}
         shown |= {row["score_name"]: row["score"] for row in self.run.rows if "score" in row}
         return {name: f"{value:.3g}" for name, value in shown.items()}
 
 
 def progress_bar(initial, total):
-    return tqdm(initial=initial, total=total, unit="it", dynamic_ncols=True, smoothing=0.05)
+    seconds = 0.5 if sys.stderr.isatty() else 30  # a log file needs no animation
+    return tqdm(initial=initial, total=total, unit="it", dynamic_ncols=True, smoothing=0.05, mininterval=seconds, maxinterval=seconds)
 
 
 def announce_duration(trainer, num_iterations):
@@ -380,10 +385,14 @@ def announce_duration(trainer, num_iterations):
 
 
 def describe(row):
-    """One line for people: iteration, losses, and the score with all that it depends on."""
+    """A log line for people: iteration, losses, score."""
     losses = ", ".join(f"{name.replace('_', ' ')} {row[name]:.4f}" for name in TERMS if name in row)
-    score = ""
-    if "score" in row:
-        score = (f"{row['score_name']} = {row['score']:.2f} ({row['num_gen']:,} samples, "
-                 f"{'batch' if row['fid_mode'] == 'train' else 'running'} statistics, {row['features']})")  # fmt: skip
-    return f"[{row['iteration']} {row['kind']}] " + "; ".join(filter(None, [losses, score]))
+    return f"[{row['iteration']} {row['kind']}] " + "; ".join(filter(None, [losses, describe_score(row)]))
+
+
+def describe_score(row):
+    """A score with all that it depends on; empty where there is none."""
+    if "score" not in row:
+        return ""
+    statistics = f"statistics of batches of {row['fid_batch']}" if row["fid_mode"] == "train" else "running statistics"
+    return f"{row['score_name']} = {row['score']:.2f} ({row['num_gen']:,} samples, {statistics}, {row['features']})"

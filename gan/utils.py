@@ -1,34 +1,15 @@
 """The helpers that the handout puts here: plots, the latent grid, the score, the options."""
 
-import argparse
 import functools
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import torch
 
+from command_line import OneLineParser, number
 from dataset import DATA_DIR, fingerprint, load_images
 from errors import InputError
 from fid import GENERATOR_BATCH, Features, Scorer, measuring
-from run_log import atomic, save_grid
-
-
-def save_plot(x, y, xlabel, ylabel, title, filename):
-    """A line plot as a PNG. `y` is one sequence, or a dict of label -> sequence for several."""
-    curves = y if isinstance(y, dict) else {None: y}
-    figure, axes = plt.subplots(figsize=(6, 4), dpi=150, layout="constrained")
-    for label, values in curves.items():
-        axes.plot(x, values, label=label, marker="." if len(x) < 50 else None)
-    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
-    axes.grid(alpha=0.3)
-    if any(curves):
-        axes.legend()
-    with atomic(filename) as unfinished:
-        figure.savefig(unfinished)
-    plt.close(figure)
+from files import save_grid, save_plot  # noqa: F401 (save_plot is public here)
 
 
 def latent_grid(device="cpu", latent_dim=128):
@@ -51,12 +32,12 @@ def interpolate_latent_space(gen, path):
 
 
 @functools.lru_cache(maxsize=1)
-def _inception_scorer(folder, resolution, device):
+def _inception_scorer(folder, resolution, device, weights_folder):
     images = load_images(folder, resolution)
-    return Scorer(images, Features("inception", device), (folder.parent,), fingerprint(images))
+    return Scorer(images, Features("inception", device, weights_folder), (folder.parent,), fingerprint(images))
 
 
-def get_fid(gen, dataset_name, dataset_resolution, z_dimension, batch_size, num_gen):
+def get_fid(gen, dataset_name, dataset_resolution, z_dimension, batch_size, num_gen, inception_weights=None):
     """clean-fid's FID of `num_gen` images of `gen` against a data set: "cub", or a folder of JPEGs.
 
     Batch statistics in batches of 256, whatever `batch_size` is: the score depends on it.
@@ -66,35 +47,14 @@ def get_fid(gen, dataset_name, dataset_resolution, z_dimension, batch_size, num_
     if batch_size != GENERATOR_BATCH:
         print(f"get_fid: scoring in batches of {GENERATOR_BATCH}, not {batch_size}: the score depends on it")
     folder = DATA_DIR if dataset_name == "cub" else Path(dataset_name)
-    return _inception_scorer(folder, dataset_resolution, next(gen.parameters()).device).score(gen, num_gen)
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """Errors are one line and exit code 2; --help has the rest."""
-
-    def error(self, message):
-        self.exit(2, f"{self.prog}: error: {message}\n")
-
-
-def number(kind, minimum):
-    """An argparse type: a finite `kind` of at least `minimum`."""
-
-    def parse(text):
-        try:
-            value = kind(text)
-        except ValueError:
-            value = None
-        if value is None or not minimum <= value < float("inf"):
-            raise argparse.ArgumentTypeError(f"got {text!r}, expected {kind.__name__} >= {minimum}")
-        return value
-
-    return parse
+    device = next(gen.parameters()).device
+    return _inception_scorer(folder, dataset_resolution, device, inception_weights).score(gen, num_gen)
 
 
 def get_args(description=None, out_dir="data_gan", argv=None):
     """The options that the three scripts share; defaults are the assignment's."""
-    parser = OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    integer, positive = number(int, 1), number(float, 0)
+    parser = OneLineParser(description)
+    integer, positive = number(int, 1), number(float, 0, above=True)
 
     training = parser.add_argument_group("training")
     training.add_argument("--num_iterations", type=integer, default=30_000, metavar="N", help="discriminator steps (30000)")

@@ -1,0 +1,249 @@
+"""Frechet distances against SciPy's matrix root, and the Inception path against clean-fid's own."""
+
+import cleanfid.fid
+import fid
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from cleanfid.features import InceptionV3W
+from cleanfid.resize import build_resizer
+from errors import InputError, NonFiniteError
+from networks import Generator
+from torch import nn
+
+
+def sqrtm_distance(features1, features2):
+    """The textbook formula, with SciPy's general matrix square root."""
+    (mean1, cov1), (mean2, cov2) = ((f.mean(axis=0), np.cov(f, rowvar=False)) for f in (features1, features2))
+    root = scipy.linalg.sqrtm(cov1 @ cov2)
+    return float(((mean1 - mean2) ** 2).sum() + np.trace(cov1 + cov2 - 2 * root.real))
+
+
+def our_distance(features1, features2, batch=7):
+    statistics = [fid.moments(torch.from_numpy(f).split(batch))[:2] for f in (features1, features2)]
+    return fid.frechet_distance(*statistics[0], *statistics[1])
+
+
+@pytest.mark.parametrize("samples", [200, 12])  # more and fewer than the 24 features
+def test_distance_equals_sqrtm(samples):
+    rng = np.random.default_rng(0)
+    mix = rng.normal(size=(24, 24))
+    features1 = rng.normal(size=(samples, 24)) @ mix + 3
+    features2 = rng.normal(size=(samples, 24)) * 2
+    assert our_distance(features1, features2) == pytest.approx(sqrtm_distance(features1, features2), abs=1e-4)
+
+
+def test_distance_of_known_gaussians():
+    mean, cov = torch.zeros(3, dtype=torch.float64), torch.eye(3, dtype=torch.float64)
+    assert fid.frechet_distance(mean, cov, mean, cov) == pytest.approx(0, abs=1e-12)
+    # |m|^2 + tr(I + 4I - 2 * 2I) = 4 * 3 + 3
+    assert fid.frechet_distance(mean, cov, mean + 2, 4 * cov) == pytest.approx(15)
+
+
+def test_moments_are_numpys_and_need_two_samples():
+    features = np.random.default_rng(1).normal(size=(50, 5)) + 1e4
+    mean, cov, count = fid.moments(torch.from_numpy(features).split(9))
+    np.testing.assert_allclose(mean, features.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(cov, np.cov(features, rowvar=False), rtol=1e-8, atol=1e-10)
+    assert count == 50
+    with pytest.raises(InputError, match="at least 2"):
+        fid.moments([torch.zeros(1, 5).double()])
+
+
+def test_resizing_equals_clean_fids(birds):
+    resize = build_resizer("clean")
+    rng = torch.Generator().manual_seed(0)
+    images = torch.cat([birds[:4].float(), torch.rand(2, 3, 32, 32, generator=rng) * 255])
+    ours = fid.resize_like_pil(images)
+    for image, resized in zip(images, ours):
+        theirs = resize(image.permute(1, 2, 0).numpy())
+        np.testing.assert_allclose(resized.permute(1, 2, 0), theirs, atol=0.01)
+    large = torch.rand(1, 3, 400, 400, generator=rng) * 255  # shrinking needs the antialiasing
+    np.testing.assert_allclose(fid.resize_like_pil(large)[0].permute(1, 2, 0), resize(large[0].permute(1, 2, 0).numpy()), atol=0.01)
+
+
+def check_inception_path(weights_folder, folder):
+    """Features of a folder, ours against clean-fid's own reading, resizing and network."""
+    network = InceptionV3W(str(weights_folder), download=False)
+    theirs = cleanfid.fid.get_folder_features(
+        str(folder), network, num_workers=0, device=torch.device("cpu"), mode="clean", verbose=False
+    )
+    features = fid.Features("inception", "cpu", weights_folder)
+    ours = torch.cat([features(batch) for batch in fid.folder_batches(folder)])
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3 * np.abs(theirs).mean())
+    return ours
+
+
+def test_inception_path_equals_clean_fids(tiny_inception, bird_folder):
+    assert check_inception_path(tiny_inception, bird_folder).shape == (20, 2048)
+
+
+def test_inception_path_with_the_shared_stand_in(shared, bird_folder, tmp_path):
+    (tmp_path / "inception-2015-12-05.pt").symlink_to(shared / "features" / "inception_standin.pt")
+    assert check_inception_path(tmp_path, bird_folder).shape == (20, 2048)
+
+
+def test_shared_features_tell_birds_from_noise(shared):
+    from dataset import Dataset
+    from torchvision.transforms.functional import pil_to_tensor
+
+    features = fid.Features(str(shared / "features" / "efficientnet_lite0.pt"))
+    assert features.name == "FD (efficientnet_lite0.pt)"
+    files = Dataset(shared / "datasets" / "CUB_200_2011_32", pil_to_tensor)
+    birds = torch.stack([files[index] for index in range(0, 400, 2)])
+    others = torch.stack([files[index] for index in range(1, 400, 2)])
+    noise = torch.randint(0, 256, birds.shape, dtype=torch.uint8)
+    scorer = fid.Scorer(birds, features)
+    distances = [fid.frechet_distance(scorer.mean, scorer.cov, *fid.moments([features(x)])[:2]) for x in (others, noise)]
+    assert 2 * distances[0] < distances[1]  # the first falls with the sample count, the second hardly
+
+
+class Counter(nn.Module):
+    """A generator whose n-th image is the grey level n / 200 - 1, whatever the latents."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.batches = []
+
+    def forward_given_samples(self, z):
+        start = sum(self.batches)
+        self.batches.append(len(z))
+        assert z.shape[1:] == (128,) and z.dtype == torch.float32
+        return (torch.arange(start, start + len(z)) / 200 - 1).view(-1, 1, 1, 1).expand(-1, 3, 32, 32)
+
+
+class Recorder:
+    """Features that keep what they are given."""
+
+    name, key, device = "FD (recorder)", "recorder-0", torch.device("cpu")
+
+    def __init__(self):
+        self.images = []
+
+    def __call__(self, images):
+        self.images.append(images)
+        return images.mean(dim=(2, 3)).double() + torch.tensor([0.0, 1.0, 2.0])
+
+
+def test_score_sends_each_image_once_in_order_and_range(birds):
+    features = Recorder()
+    scorer = fid.Scorer(birds.float(), features)
+    features.images.clear()
+    gen = Counter()
+    score = scorer.score(gen, 300)
+    assert gen.batches == [256, 256]  # whole batches, whatever is left over
+    images = torch.cat(features.images)
+    assert len(images) == 300
+    expected = torch.arange(300) / 200 * 127.5  # [-1, 1] -> [0, 255]
+    torch.testing.assert_close(images[:, 0, 0, 0], expected, rtol=1e-5, atol=1e-4)
+    statistics = fid.moments([images.mean(dim=(2, 3)).double() + torch.tensor([0.0, 1.0, 2.0])])[:2]
+    assert score == pytest.approx(fid.frechet_distance(scorer.mean, scorer.cov, *statistics), rel=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_scoring_leaves_the_generator_as_it_was(birds, tiny_features, mode):
+    torch.manual_seed(0)
+    gen = Generator()
+    before = {name: value.clone() for name, value in gen.state_dict().items()}
+    global_rng = torch.get_rng_state()
+    scorer = fid.Scorer(birds, fid.Features(str(tiny_features)), fid_mode=mode)
+    first = scorer.score(gen, 20)
+    assert gen.training and torch.equal(torch.get_rng_state(), global_rng)
+    assert all(torch.equal(value, before[name]) for name, value in gen.state_dict().items())
+    assert scorer.score(gen, 20) == first  # the same latents each time
+    row = scorer.score_row(gen, 20)
+    assert row["score"] == first and row["num_gen"] == 20 and row["fid_mode"] == mode and row["fid_batch"] == 256
+    assert row["score_name"] == "FD (tiny.pt)" and row["features"].startswith("tiny-")
+
+
+def test_modes_give_different_scores(birds, tiny_features):
+    torch.manual_seed(0)
+    gen, features = Generator(), fid.Features(str(tiny_features))
+    scores = [fid.Scorer(birds, features, fid_mode=mode).score(gen, 20) for mode in ("train", "eval")]
+    assert abs(scores[0] - scores[1]) > 1e-3
+
+
+def test_non_finite_images_are_reported(birds, tiny_features):
+    gen = Generator()
+    nn.init.constant_(gen.dense.bias, float("nan"))
+    with pytest.raises(NonFiniteError, match="NaN"):
+        fid.Scorer(birds, fid.Features(str(tiny_features))).score(gen, 10)
+
+
+def test_statistics_are_kept_and_found_by_data_and_features(birds, tiny_features, tmp_path, monkeypatch):
+    features = fid.Features(str(tiny_features))
+    first = fid.Scorer(birds, features, (tmp_path,), data_key="abc")
+    (stored,) = tmp_path.iterdir()
+    assert "abc" in stored.name and features.key in stored.name
+    monkeypatch.setattr(fid, "moments", lambda *args: pytest.fail("computed again"))
+    assert torch.equal(fid.Scorer(birds, features, (tmp_path,), data_key="abc").cov, first.cov)
+    monkeypatch.undo()
+    stored.write_bytes(stored.read_bytes()[:100])  # damaged: made again
+    assert torch.equal(fid.Scorer(birds, features, (tmp_path,), data_key="abc").cov, first.cov)
+
+
+def test_a_read_only_folder_is_left_alone(birds, tiny_features, tmp_path):
+    read_only, run = tmp_path / "data", tmp_path / "run"
+    read_only.mkdir(), run.mkdir()
+    read_only.chmod(0o555)
+    fid.Scorer(birds, fid.Features(str(tiny_features)), (read_only, run))
+    assert not list(read_only.iterdir()) and len(list(run.iterdir())) == 1
+
+
+def test_no_network_for_inception_is_one_clear_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(fid, "inception_url", "http://127.0.0.1:9/inception-2015-12-05.pt")
+    with pytest.raises(InputError, match="--inception_weights.*--fid off"):
+        fid.Features("inception", "cpu", tmp_path)
+    assert not (tmp_path / "inception-2015-12-05.pt").exists()
+
+
+def test_unusable_features_are_refused(tmp_path, tiny_features):
+    with pytest.raises(InputError, match="expected inception, off or a TorchScript file"):
+        fid.Features("no/such/file.pt")
+    damaged = tmp_path / "damaged.pt"
+    damaged.write_bytes(tiny_features.read_bytes()[:200])
+    with pytest.raises(InputError, match="cannot load"):
+        fid.Features(str(damaged))
+    weights = tmp_path / "weights.pt"
+    torch.save({"a": torch.zeros(2)}, weights)
+    with pytest.raises(InputError, match="cannot load"):
+        fid.Features(str(weights))
+
+
+def test_features_that_fail_later_are_named(tiny_features, tmp_path, bird_folder, capsys):
+    from PIL import Image
+
+    (tmp_path / "wide").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "wide" / "small.png")  # too small for this network's pooling
+    with pytest.raises(SystemExit) as stop:
+        fid.main([str(bird_folder), str(tmp_path / "wide"), "--features", str(tiny_features), "--device", "cpu"])
+    assert stop.value.code == 2 and "fails on images of shape (1, 3, 8, 8)" in capsys.readouterr().err
+
+
+def test_folders_against_each_other(bird_folder, tiny_features, tmp_path, capsys):
+    from PIL import Image
+
+    other = tmp_path / "other" / "below"
+    other.mkdir(parents=True)
+    for index in range(3):
+        Image.new("L", (32 + index // 2, 32), 40 * index).save(other / f"{index}.png")
+    fid.main([str(bird_folder), str(other.parent), "--features", str(tiny_features), "--device", "cpu"])
+    line = capsys.readouterr().out
+    assert line.startswith("FD (tiny.pt) = ") and "20 images" in line and "against 3 of" in line
+    fid.main([str(bird_folder), str(bird_folder), "--features", str(tiny_features), "--device", "cpu"])
+    assert "= 0.0000" in capsys.readouterr().out or "= -0.0000" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [None, b"not an image"])
+def test_unusable_folders_are_refused(bird_folder, tiny_features, tmp_path, content, capsys):
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    if content:
+        (folder / "odd.png").write_bytes(content)
+    with pytest.raises(SystemExit) as stop:
+        fid.main([str(folder), str(bird_folder), "--features", str(tiny_features), "--device", "cpu"])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "no images in" in error or "cannot decode" in error

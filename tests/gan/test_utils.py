@@ -82,3 +82,15 @@ def test_defaults_are_the_assignments():
     assert not args.disable_amp and args.out_dir.name == "data_gan"
     synthetic = utils.get_args(out_dir="data_wgan_gp", argv=["--dataset", "synthetic"])
     assert synthetic.fid == "off" and synthetic.out_dir.name == "data_wgan_gp_synthetic"
+
+
+def test_the_readmes_commands_are_understood():
+    import re
+    from pathlib import Path
+
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text().replace("\\\n", " ")
+    commands = re.findall(r"python gan/q1_[345]\.py([^#`\n|]*)", readme)
+    assert len(commands) >= 7
+    for options in commands:
+        if "--help" not in options:
+            utils.get_args(argv=options.split("->")[0].split())

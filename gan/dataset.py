@@ -36,10 +36,14 @@ def load_images(root, resolution=32):
     root = Path(root)
     try:
         if not root.is_dir():
-            raise InputError(f"--data_dir: {root} is not a folder; expected one with {resolution}x{resolution} .jpg files")
+            raise InputError(
+                f"--data_dir: {root} is not a folder; expected one with {resolution}x{resolution} .jpg files"
+            )
         next(root.iterdir(), None)
     except OSError as error:
-        raise InputError(f"--data_dir: cannot read {root} ({error.strerror}); check its permissions") from None
+        raise InputError(
+            f"--data_dir: cannot read {root} ({error.strerror}); check its permissions"
+        ) from None
     modes = {}
 
     def decode(path):
@@ -56,7 +60,9 @@ def load_images(root, resolution=32):
         try:
             image = decode(path)  # (3, H, W)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise InputError(f"--data_dir: cannot decode {path} ({error}); replace or delete that file") from None
+            raise InputError(
+                f"--data_dir: cannot decode {path} ({error}); replace or delete that file"
+            ) from None
         if image.shape[1:] != (resolution, resolution):
             raise InputError(
                 f"--data_dir: {path} is {image.shape[2]}x{image.shape[1]}, expected {resolution}x{resolution}; "
@@ -65,7 +71,9 @@ def load_images(root, resolution=32):
         images[index] = image
     if modes:
         named = ", ".join(f"{name} ({mode})" for name, mode in list(modes.items())[:8])
-        print(f"Converted to RGB: {len(modes)} of {len(files)} images: {named}{', ...' if len(modes) > 8 else ''}")
+        print(
+            f"Converted to RGB: {len(modes)} of {len(files)} images: {named}{', ...' if len(modes) > 8 else ''}"
+        )
     return images
 
 
@@ -91,7 +99,9 @@ class Batches:
 
     def __init__(self, images, batch_size, generator):
         if not 1 <= batch_size <= len(images):
-            raise InputError(f"--batch_size: got {batch_size}, expected 1 to {len(images)}, the number of images")
+            raise InputError(
+                f"--batch_size: got {batch_size}, expected 1 to {len(images)}, the number of images"
+            )
         self.images = images.to(generator.device).contiguous(memory_format=torch.channels_last)
         self.batch_size = batch_size
         self.generator = generator
@@ -101,7 +111,9 @@ class Batches:
     def next(self):
         """(batch_size, 3, 32, 32) in [-1, 1], channels_last."""
         if self.cursor + self.batch_size > len(self.order):
-            self.order = torch.randperm(len(self.images), generator=self.generator, device=self.generator.device)
+            self.order = torch.randperm(
+                len(self.images), generator=self.generator, device=self.generator.device
+            )
             self.cursor = 0
         index = self.order[self.cursor : self.cursor + self.batch_size]
         self.cursor += self.batch_size

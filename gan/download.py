@@ -32,14 +32,18 @@ def prepare_cub(folder, download=True):
     if folder.exists():
         raise InputError(f"--data_dir: {folder} is a file, expected a folder of 32x32 .jpg files")
     if not download:
-        raise InputError(f"--data_dir: no folder {folder}; correct the path, or add --download to fetch CUB-200-2011 to it")
+        raise InputError(
+            f"--data_dir: no folder {folder}; correct the path, or add --download to fetch CUB-200-2011 to it"
+        )
     parent = folder.parent
     try:
         with one_at_a_time(parent):
             if not folder.is_dir():  # another program may have been there first
                 make(folder, parent / "CUB_200_2011", parent / ARCHIVE)
     except (OSError, tarfile.TarError) as error:
-        raise InputError(f"--data_dir: cannot prepare {folder} ({error}); free the space or mend the folder, then run again") from None
+        raise InputError(
+            f"--data_dir: cannot prepare {folder} ({error}); free the space or mend the folder, then run again"
+        ) from None
     return folder
 
 

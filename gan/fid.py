@@ -30,6 +30,7 @@ from errors import InputError, NonFiniteError
 from fetch import from_url, one_at_a_time
 from files import atomic
 from hardware import resolve_device
+from networks import LATENT_DIM
 
 INCEPTION_FILE = "inception-2015-12-05.pt"
 WEIGHTS_FOLDER = Path(__file__).parent / "datasets"
@@ -73,12 +74,16 @@ class Features:
                 else:
                     network = torch.jit.load(path, map_location=self.device)
         except (RuntimeError, AttributeError) as error:
-            raise InputError(f"features: cannot load {path} ({str(error).splitlines()[0]}); delete it or give another") from None
+            raise InputError(
+                f"features: cannot load {path} ({str(error).splitlines()[0]}); delete it or give another"
+            ) from None
         self.network = network.to(self.device).eval()
         self.key = f"{path.stem}-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
         probe = self(torch.zeros(2, 3, 32, 32))
         if probe.ndim != 2 or len(probe) != 2:
-            raise InputError(f"features: {path} returns shape {tuple(probe.shape)} for 2 images, expected (2, d)")
+            raise InputError(
+                f"features: {path} returns shape {tuple(probe.shape)} for 2 images, expected (2, d)"
+            )
 
     @torch.no_grad()
     def __call__(self, images):
@@ -89,7 +94,9 @@ class Features:
                 pieces.append(self.network(resize_like_pil(piece) if self.is_inception else piece))
             except Exception as error:  # whatever a foreign TorchScript program raises
                 reason = (str(error).splitlines() or [type(error).__name__])[-1]
-                raise InputError(f"features: {self.key} fails on images of shape {tuple(piece.shape)} ({reason})") from None
+                raise InputError(
+                    f"features: {self.key} fails on images of shape {tuple(piece.shape)} ({reason})"
+                ) from None
         features = torch.cat(pieces).double()
         if not torch.isfinite(features).all():
             raise InputError(f"features: {self.key} gives NaN or infinite features; give another file")
@@ -118,10 +125,10 @@ def inception_weights(folder=None):
 
 def moments(features):
     """Mean (d,) and unbiased covariance (d, d) of an iterable of (B, d) float64 batches; and the count."""
-    count, total, outer = 0, 0, 0
+    count, total, outer, shift = 0, 0, 0, None
     for batch in features:
-        # Around the first batch's mean: nothing large is subtracted at the end.
-        shift = batch.mean(0) if count == 0 else shift
+        if shift is None:  # sums around the first batch's mean: nothing large is subtracted at the end
+            shift = batch.mean(0)
         centred = batch - shift
         count, total, outer = count + len(batch), total + centred.sum(0), outer + centred.T @ centred
     if count < 2:
@@ -162,12 +169,17 @@ class Scorer:
         self.features, self.fid_mode, self.seed = features, fid_mode, seed
         self.name = features.name
         mean, cov = self._reference(images, stats_folders, f"fid_{data_key}_{features.key}.npz")
-        self.mean, self.cov = torch.from_numpy(mean).to(features.device), torch.from_numpy(cov).to(features.device)
+        self.mean, self.cov = (
+            torch.from_numpy(mean).to(features.device),
+            torch.from_numpy(cov).to(features.device),
+        )
         self.sqrt_cov = matrix_sqrt(self.cov)
 
     def _reference(self, images, folders, file_name):
         for folder in folders:
-            with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # make it again
+            with contextlib.suppress(
+                OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile
+            ):  # make it again
                 with np.load(Path(folder) / file_name) as stored:
                     return stored["mean"], stored["cov"]
         batches = tqdm(images.split(64), desc=f"{self.name}: statistics of {len(images)} images", leave=False)
@@ -192,7 +204,7 @@ class Scorer:
         def features():
             bar = tqdm(range(0, num_gen, GENERATOR_BATCH), desc=f"{self.name} of {num_gen}", leave=False)
             for start in bar:
-                z = torch.randn(GENERATOR_BATCH, 128, generator=latents, device=device)
+                z = torch.randn(GENERATOR_BATCH, LATENT_DIM, generator=latents, device=device)
                 images = gen.forward_given_samples(z)[: num_gen - start].add(1).mul(127.5)  # [0, 255]
                 if not torch.isfinite(images).all():
                     raise NonFiniteError("the generator makes NaN or infinite images; they cannot be scored")
@@ -202,7 +214,6 @@ class Scorer:
         with measuring(gen, train=self.fid_mode == "train"):
             mean, cov, _ = moments(features())
         return frechet_distance(self.mean, self.cov, mean, cov, self.sqrt_cov)
-
 
     def score_row(self, gen, num_gen, after_batch=lambda: None):
         """The score together with all that it depends on, as a log line keeps it."""
@@ -234,7 +245,9 @@ def _writable(folder):
 def image_files(folder):
     files = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     if not files:
-        raise InputError(f"no images in {folder}; expected a folder with {', '.join(sorted(IMAGE_SUFFIXES))} files")
+        raise InputError(
+            f"no images in {folder}; expected a folder with {', '.join(sorted(IMAGE_SUFFIXES))} files"
+        )
     return files
 
 
@@ -258,7 +271,9 @@ def main(argv=None):
     parser = OneLineParser(__doc__)
     parser.add_argument("images", help="folder of images to score, searched to any depth")
     parser.add_argument("reference", help="folder of images to score against")
-    parser.add_argument("--features", default="inception", metavar="FILE", help="inception (default) or a TorchScript file")
+    parser.add_argument(
+        "--features", default="inception", metavar="FILE", help="inception (default) or a TorchScript file"
+    )
     parser.add_argument("--inception_weights", metavar="FOLDER", help=f"folder that holds {INCEPTION_FILE}")
     parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
     args = parser.parse_args(argv)
@@ -270,7 +285,9 @@ def main(argv=None):
             statistics.append(moments(features(batch) for batch in folder_batches(folder)))
         (mean1, cov1, count1), (mean2, cov2, count2) = statistics
         distance = frechet_distance(mean1, cov1, mean2, cov2)
-        print(f"{features.name} = {distance:.4f}: {count1} images of {args.images} against {count2} of {args.reference}, {features.key}")
+        print(
+            f"{features.name} = {distance:.4f}: {count1} images of {args.images} against {count2} of {args.reference}, {features.key}"
+        )
 
 
 if __name__ == "__main__":

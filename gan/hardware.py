@@ -36,7 +36,9 @@ def autocast_dtype(device, enabled=True):
         return None
     if device.type == "cuda":
         with torch.cuda.device(device):
-            return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+            return (
+                torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+            )
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     fast_bfloat16 = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")
     return torch.bfloat16 if fast_bfloat16 else None

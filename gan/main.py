@@ -12,10 +12,11 @@ from errors import InputError
 from fid import Features, Scorer, measuring
 from files import atomic, load_tensors, save_grid
 from hardware import resolve_device
-from networks import Discriminator, Generator
+from logger import RESULTS, describe_score
+from networks import LATENT_DIM, Discriminator, Generator
 from run_log import check_folder
 from synthetic import draw_birds
-from train import LATENT_DIM, RESULTS, describe_score, train_model
+from train import train_model
 from utils import get_args, interpolate_latent_space
 
 SYNTHETIC_IMAGES = 6_000
@@ -70,10 +71,14 @@ def evaluate(args):
     if args.fid != "off":
         images, stats_folders = open_data(args)
         features = Features(args.fid, device, args.inception_weights)
-        scorer = Scorer(images, features, (*stats_folders, path.parent), fingerprint(images), args.fid_mode, args.seed)
+        scorer = Scorer(
+            images, features, (*stats_folders, path.parent), fingerprint(images), args.fid_mode, args.seed
+        )
 
     folder = path.parent
-    z = torch.randn(100, LATENT_DIM, generator=torch.Generator(device).manual_seed(args.seed + 2), device=device)
+    z = torch.randn(
+        100, LATENT_DIM, generator=torch.Generator(device).manual_seed(args.seed + 2), device=device
+    )
     with measuring(gen):
         save_grid(gen.forward_given_samples(z), folder / f"{path.stem}_samples.png")
     interpolate_latent_space(gen, folder / f"{path.stem}_interpolations.png")

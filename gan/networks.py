@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+LATENT_DIM = 128
+
 
 class UpSampleConv2D(nn.Module):
     """Nearest-neighbour upsampling, then a convolution.
@@ -107,12 +109,10 @@ class Generator(nn.Module):
     `starting_image_size` s is the side of the first feature map; images have side 8s.
     """
 
-    latent_dim = 128
-
     def __init__(self, starting_image_size=4):
         super().__init__()
         self.starting_image_size = starting_image_size
-        self.dense = nn.Linear(self.latent_dim, 128 * starting_image_size**2)
+        self.dense = nn.Linear(LATENT_DIM, 128 * starting_image_size**2)
         self.layers = nn.Sequential(
             ResBlockUp(128),
             ResBlockUp(128),
@@ -132,7 +132,7 @@ class Generator(nn.Module):
     def forward(self, n_samples=1024):
         """n_samples images from fresh latents, drawn in float32 on the module's own device."""
         weight = self.dense.weight
-        z = torch.randn(n_samples, self.latent_dim, device=weight.device, dtype=torch.float32)
+        z = torch.randn(n_samples, LATENT_DIM, device=weight.device, dtype=torch.float32)
         return self.forward_given_samples(z.to(weight.dtype))
 
 

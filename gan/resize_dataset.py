@@ -40,11 +40,15 @@ def resize_folder(input_folder, output_folder, res=32, quality=PILLOW_QUALITY):
     files = sorted(path for path in input_folder.rglob("*") if path.is_file())
     images = [path for path in files if path.suffix.lower() in SUFFIXES]
     if not images:
-        raise InputError(f"--input_folder: no images below {input_folder}; expected files like 001.Name/Name_0001.jpg")
+        raise InputError(
+            f"--input_folder: no images below {input_folder}; expected files like 001.Name/Name_0001.jpg"
+        )
     targets = {}
     for path in images:
         if (other := targets.setdefault(f"{path.stem}.jpg", path)) is not path:
-            raise InputError(f"--input_folder: {other} and {path} would both become {path.stem}.jpg; rename one")
+            raise InputError(
+                f"--input_folder: {other} and {path} would both become {path.stem}.jpg; rename one"
+            )
     try:
         output_folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -61,7 +65,10 @@ def resize_folder(input_folder, output_folder, res=32, quality=PILLOW_QUALITY):
         else:
             try:
                 with Image.open(path) as image:
-                    mode, small = image.mode, image.convert("RGB").resize((res, res), Image.Resampling.BICUBIC)
+                    mode, small = (
+                        image.mode,
+                        image.convert("RGB").resize((res, res), Image.Resampling.BICUBIC),
+                    )
             except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
                 outcome["corrupt, skipped"].append(name)
                 continue
@@ -83,7 +90,12 @@ def main(argv=None):
     parser.add_argument("--input_folder", required=True, help="searched to any depth")
     parser.add_argument("--output_folder", required=True, help="one flat folder of .jpg files")
     parser.add_argument("--res", type=number(int, 1), default=32, help="side in pixels (32)")
-    parser.add_argument("--quality", type=number(int, 1), default=PILLOW_QUALITY, help="JPEG quality, 1 to 95 (75, Pillow's own)")
+    parser.add_argument(
+        "--quality",
+        type=number(int, 1),
+        default=PILLOW_QUALITY,
+        help="JPEG quality, 1 to 95 (75, Pillow's own)",
+    )
     args = parser.parse_args(argv)
     if args.quality > 95:
         parser.error(f"--quality: got {args.quality}, expected 1 to 95")

@@ -16,8 +16,11 @@ from errors import InputError, Interrupted
 from files import atomic, load_tensors, save_tensors
 
 # The option to name when a setting differs from that of the run to be resumed.
-OPTION_OF = {"data": "--data_dir or --dataset (the pixels)", "number_format": "--disable_amp (the number format)",
-             "num_epochs": "--num_epochs (the slope of a linear schedule)"}
+OPTION_OF = {
+    "data": "--data_dir or --dataset (the pixels)",
+    "number_format": "--disable_amp (the number format)",
+    "num_epochs": "--num_epochs (the slope of a linear schedule)",
+}
 
 
 def check_folder(folder, results, resume, overwrite):
@@ -35,7 +38,9 @@ def check_folder(folder, results, resume, overwrite):
         raise InputError(f"output folder: {folder} cannot be written; give another one")
     found = [path.name for pattern in results for path in folder.glob(pattern)]
     # A start that was killed before its first state left these three, and nothing to lose.
-    harmless = ("config.json", "events.out") if count_rows(folder) else ("config.json", "events.out", "metrics.csv")
+    harmless = (
+        ("config.json", "events.out") if count_rows(folder) else ("config.json", "events.out", "metrics.csv")
+    )
     found = [name for name in found if not name.startswith(harmless)]
     if found and not (resume or overwrite):
         raise InputError(
@@ -53,7 +58,9 @@ def load_state(path, state_format, same_run):
     """The state of a run with the same settings, or InputError that names what differs."""
     state = load_tensors(path, "--resume")
     if not isinstance(state, dict) or state.get("format") != state_format:
-        raise InputError(f"--resume: {path} is not a state of this program (expected a {state_format!r} file)")
+        raise InputError(
+            f"--resume: {path} is not a state of this program (expected a {state_format!r} file)"
+        )
     for key, value in same_run.items():
         if (stored := state["run"].get(key)) != value:
             raise InputError(
@@ -81,11 +88,15 @@ class RunLog:
             for path in [path for pattern in stale for path in self.folder.glob(pattern)]:
                 path.unlink()
             with atomic(self.folder / "config.json") as unfinished:
-                unfinished.write_text(json.dumps(config | {"versions": versions()}, indent=2, default=str) + "\n")
+                unfinished.write_text(
+                    json.dumps(config | {"versions": versions()}, indent=2, default=str) + "\n"
+                )
             self._write_rows()
             self.events = SummaryWriter(self.folder, purge_step=next_step if resumed else None)
         except OSError as error:
-            raise InputError(f"output folder: cannot write {self.folder} ({error.strerror}); give another one") from None
+            raise InputError(
+                f"output folder: cannot write {self.folder} ({error.strerror}); give another one"
+            ) from None
 
     def add_row(self, row):
         """A log line: to metrics.csv, and its floats to TensorBoard."""

@@ -1,6 +1,6 @@
 """An embedded data set: small painted birds, so that a run needs no download.
 
-    python gan/q1_5.py --dataset synthetic
+python gan/q1_5.py --dataset synthetic
 """
 
 import torch
@@ -43,7 +43,9 @@ def _draw(n, generator, resolution):
     height = ((y + 1) / 2).expand(n, 1, resolution, resolution)
     picture = top * (1 - height) + bottom * height
     for _ in range(2):
-        cloud = ellipse(uniform(-1, 1), uniform(-1, 1), uniform(0.2, 0.8), uniform(0.1, 0.3), uniform(-0.3, 0.3))
+        cloud = ellipse(
+            uniform(-1, 1), uniform(-1, 1), uniform(0.2, 0.8), uniform(0.1, 0.3), uniform(-0.3, 0.3)
+        )
         picture = paint(picture, 0.5 * cloud, uniform(0.5, 1.0, 3))
     slope, level = uniform(-0.3, 0.3), uniform(0.55, 0.9)
     branch = cover((y - level - slope * x).abs() - uniform(0.03, 0.08))
@@ -66,5 +68,7 @@ def _draw(n, generator, resolution):
     wing = ellipse(cx - size * 0.2, cy - size * 0.1, size * 0.65, size * 0.25, tilt + uniform(-0.7, 0.2))
     picture = paint(picture, wing, plumage * uniform(0.3, 0.7, 1))
     eye = head * 0.25
-    picture = paint(picture, ellipse(front_x + head * 0.3, front_y - head * 0.2, eye, eye, tilt), torch.zeros(3, 1, 1))
+    picture = paint(
+        picture, ellipse(front_x + head * 0.3, front_y - head * 0.2, eye, eye, tilt), torch.zeros(3, 1, 1)
+    )
     return picture.clamp(0, 1).mul(255).round().to(torch.uint8)

@@ -8,7 +8,6 @@ import contextlib
 import copy
 import functools
 import inspect
-import math
 import sys
 import time
 from pathlib import Path
@@ -19,30 +18,16 @@ from tqdm import tqdm
 
 from dataset import DATA_DIR, Batches, Dataset, fingerprint, load_images  # noqa: F401 (Dataset is public here)
 from errors import InputError, Interrupted, NonFiniteError
-from fid import Features, Scorer, measuring
-from files import save_grid, save_plot
+from fid import Features, Scorer
 from hardware import autocast, autocast_dtype, keep_freed_memory
-from networks import Discriminator
+from logger import COLUMNS, RESULTS, STATE_FORMAT, TERMS, Logger
+from networks import LATENT_DIM, Discriminator
 from penalty import penalty_backward
-from run_log import RunLog, StopSignal, check_folder, load_state, rng_state, save_weights, set_rng_state
+from run_log import RunLog, StopSignal, check_folder, load_state, rng_state, set_rng_state
 from running_means import RunningMeans, check_weights
-from utils import interpolate_latent_space
 
 HERE = Path(__file__).resolve().parent
 GENERATOR_EVERY = 5  # discriminator steps
-LATENT_DIM = 128
-STATE_FORMAT = "gan-state-1"
-# What a run leaves behind; --overwrite removes these and nothing else.
-RESULTS = (
-    "config.json", "metrics.csv", "state.pt", "generator.pt", "generator_best.pt", "discriminator.pt",
-    "fid_vs_iterations.png", "losses_vs_iterations.png", "samples_*.png", "interpolations_*.png",
-    "events.out.tfevents.*",
-)  # fmt: skip
-TERMS = ("discriminator_loss", "gradient_penalty", "real_score", "fake_score", "generator_loss")
-COLUMNS = (
-    "iteration", "kind", *TERMS, "lr_discriminator", "lr_generator", "score", "score_name", "num_gen", "fid_mode",
-    "fid_batch", "features", "seconds",
-)  # fmt: skip
 
 
 def build_transforms():
@@ -59,7 +44,9 @@ def get_optimizers_and_schedulers(gen, disc):
 
     def adam_and_decay(module, steps):
         optimizer = torch.optim.Adam(module.parameters(), lr=2e-4, betas=(0.0, 0.9), fused=True)
-        return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps))
+        return optimizer, torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: max(0.0, 1 - step / steps)
+        )
 
     return *adam_and_decay(disc, 500_000), *adam_and_decay(gen, 100_000)
 
@@ -121,11 +108,15 @@ class Trainer:
         self.seed = seed
         self.rng = torch.Generator(self.device).manual_seed(seed)
         self.batches = Batches(images, batch_size, self.rng)
-        self.optim_disc, self.sched_disc, self.optim_gen, self.sched_gen = get_optimizers_and_schedulers(gen, disc)
+        self.optim_disc, self.sched_disc, self.optim_gen, self.sched_gen = get_optimizers_and_schedulers(
+            gen, disc
+        )
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype == torch.float16)
         self.precision = functools.partial(autocast, self.device, dtype)
         # float16 has too small a range for the gradients in the penalty; bfloat16 has float32's.
-        self.penalty_precision = functools.partial(autocast, self.device, None if dtype == torch.float16 else dtype)
+        self.penalty_precision = functools.partial(
+            autocast, self.device, None if dtype == torch.float16 else dtype
+        )
         self.iteration = 0
         self.losses = RunningMeans(TERMS, self.device)  # since the last log line
 
@@ -170,7 +161,11 @@ class Trainer:
     def state_dict(self):
         """Tensors and builtins only, so that it loads with `weights_only=True`."""
         state = {name: part.state_dict() for name, part in self._parts().items()}
-        return state | {"iteration": self.iteration, "rng": self.rng.get_state(), "global_rng": rng_state(self.device)}
+        return state | {
+            "iteration": self.iteration,
+            "rng": self.rng.get_state(),
+            "global_rng": rng_state(self.device),
+        }
 
     def load_state_dict(self, state):
         for name, part in self._parts().items():
@@ -219,9 +214,13 @@ def train_model(
         try:
             trainer.load_state_dict(state)
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise InputError(f"--resume: the state does not fit this program ({type(error).__name__}: {error})") from None
+            raise InputError(
+                f"--resume: the state does not fit this program ({type(error).__name__}: {error})"
+            ) from None
         if trainer.iteration > num_iterations:
-            raise InputError(f"--num_iterations: got {num_iterations}, the run is at {trainer.iteration} already")
+            raise InputError(
+                f"--num_iterations: got {num_iterations}, the run is at {trainer.iteration} already"
+            )
     scorer = None
     if fid != "off":
         features = Features(fid, device, inception_weights)
@@ -242,7 +241,9 @@ def train_model(
                 training_loop(trainer, logger, num_iterations, log_period, save_minutes, stop, bar)
             except Interrupted as error:
                 logger.save()
-                raise Interrupted(stop.arrived, f"{error} at iteration {trainer.iteration}; go on with --resume") from None
+                raise Interrupted(
+                    stop.arrived, f"{error} at iteration {trainer.iteration}; go on with --resume"
+                ) from None
         except NonFiniteError as error:
             raise NonFiniteError(f"{error}; the last good state is {folder / 'state.pt'}") from None
         finally:
@@ -278,96 +279,17 @@ def training_loop(trainer, logger, num_iterations, log_period, save_minutes, sto
         stop.check()
 
 
-class Logger:
-    """What happens at a log line. It measures and writes; it never changes what is trained."""
-
-    def __init__(self, run, trainer, scorer, num_gen, same_run, seconds):
-        self.run, self.trainer, self.scorer, self.same_run = run, trainer, scorer, same_run
-        self.num_gen = dict(zip(("log", "final"), num_gen))
-        self.started = time.monotonic() - seconds
-        self.saved = self.shown = time.monotonic()
-        fixed = torch.Generator(trainer.device).manual_seed(trainer.seed + 2)
-        self.fixed_latents = torch.randn(100, LATENT_DIM, generator=fixed, device=trainer.device)
-
-    def log_once(self, kind, check_stop):
-        """The row of this iteration, unless a resumed run has it already; then save the state."""
-        trainer, run = self.trainer, self.run
-        if any(row["iteration"] == trainer.iteration and row["kind"] == kind for row in run.rows):
-            return
-        if kind == "final" and self.scorer is None:
-            return
-        trainer.check_finite()
-        row = {"iteration": trainer.iteration, "kind": kind}
-        if kind == "log":
-            row |= trainer.losses.means()
-            row |= {"lr_discriminator": trainer.sched_disc.get_last_lr()[0],
-                    "lr_generator": trainer.sched_gen.get_last_lr()[0]}  # fmt: skip
-            self.save_pictures()
-        if self.scorer:
-            self.save()  # scoring may take longer than training since the last save
-            row |= self.scorer.score_row(trainer.gen, self.num_gen[kind], check_stop)
-            if kind == "log" and row["score"] < min((old["score"] for old in self.rows_like(row)), default=math.inf):
-                save_weights(trainer.gen, run.folder / "generator_best.pt")
-        row["seconds"] = round(time.monotonic() - self.started, 1)
-        run.add_row(row)
-        if kind == "log":
-            trainer.losses.clear()
-        self.save_plots()
-        tqdm.write(describe(row))
-        self.save()
-
-    def rows_like(self, row):
-        """Earlier log lines whose scores compare with this one's."""
-        same = ("kind", "score_name", "features", "fid_mode", "num_gen")
-        return [old for old in self.run.rows if all(old.get(key) == row[key] for key in same)]
-
-    def save_pictures(self):
-        run, trainer = self.run, self.trainer
-        with measuring(trainer.gen) as gen:  # running statistics: each picture depends on its own latent
-            samples = gen.forward_given_samples(self.fixed_latents)
-        grid = save_grid(samples, run.folder / f"samples_{trainer.iteration}.png")
-        run.events.add_image("samples", grid, trainer.iteration)
-        interpolate_latent_space(trainer.gen, run.folder / f"interpolations_{trainer.iteration}.png")
-        save_weights(trainer.gen, run.folder / "generator.pt")
-        save_weights(trainer.disc, run.folder / "discriminator.pt")
-
-    def save_plots(self):
-        rows = [row for row in self.run.rows if row["kind"] == "log"]
-        steps = [row["iteration"] for row in rows]
-        losses = {name.replace("_", " "): [row[name] for row in rows]
-                  for name in ("discriminator_loss", "generator_loss") if all(name in row for row in rows)}  # fmt: skip
-        save_plot(steps, losses, "iterations", "loss (mean since the last point)", "Losses",
-                  self.run.folder / "losses_vs_iterations.png")  # fmt: skip
-        if rows and "score" in rows[-1]:
-            scored = self.rows_like(rows[-1])
-            name = f"{scored[-1]['score_name']}, {scored[-1]['num_gen']:,} samples"
-            save_plot([row["iteration"] for row in scored], [row["score"] for row in scored], "iterations", name,
-                      f"{scored[-1]['score_name']} vs iterations", self.run.folder / "fid_vs_iterations.png")  # fmt: skip
-
-    def save(self):
-        self.trainer.check_finite()  # a bad state never replaces a good one
-        state = self.trainer.state_dict() | {"run": self.same_run, "seconds": time.monotonic() - self.started}
-        self.run.save_state(state, STATE_FORMAT)
-        self.saved = time.monotonic()
-
-    def seconds_since_saved(self):
-        return time.monotonic() - self.saved
-
-    def seconds_since_shown(self):
-        return time.monotonic() - self.shown
-
-    def postfix(self):
-        """Losses since the last log line and the last score, for the progress bar."""
-        self.shown = time.monotonic()
-        means = self.trainer.losses.means()
-        shown = {"D": means["discriminator_loss"], "G": means.get("generator_loss", float("nan"))}
-        shown |= {row["score_name"]: row["score"] for row in self.run.rows if "score" in row}
-        return {name: f"{value:.3g}" for name, value in shown.items()}
-
-
 def progress_bar(initial, total):
     seconds = 0.5 if sys.stderr.isatty() else 30  # a log file needs no animation
-    return tqdm(initial=initial, total=total, unit="it", dynamic_ncols=True, smoothing=0.05, mininterval=seconds, maxinterval=seconds)
+    return tqdm(
+        initial=initial,
+        total=total,
+        unit="it",
+        dynamic_ncols=True,
+        smoothing=0.05,
+        mininterval=seconds,
+        maxinterval=seconds,
+    )
 
 
 def announce_duration(trainer, num_iterations):
@@ -382,17 +304,3 @@ def announce_duration(trainer, num_iterations):
     left = num_iterations - trainer.iteration
     print(f"On this CPU: {seconds:.2f} s an iteration, about {seconds * left / 3600:.1f} hours for {left:,}, scores apart. "
           "Interrupt at any time and go on with --resume.")  # fmt: skip
-
-
-def describe(row):
-    """A log line for people: iteration, losses, score."""
-    losses = ", ".join(f"{name.replace('_', ' ')} {row[name]:.4f}" for name in TERMS if name in row)
-    return f"[{row['iteration']} {row['kind']}] " + "; ".join(filter(None, [losses, describe_score(row)]))
-
-
-def describe_score(row):
-    """A score with all that it depends on; empty where there is none."""
-    if "score" not in row:
-        return ""
-    statistics = f"statistics of batches of {row['fid_batch']}" if row["fid_mode"] == "train" else "running statistics"
-    return f"{row['score_name']} = {row['score']:.2f} ({row['num_gen']:,} samples, {statistics}, {row['features']})"

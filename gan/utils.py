@@ -10,13 +10,14 @@ from dataset import DATA_DIR, fingerprint, load_images
 from errors import InputError
 from fid import GENERATOR_BATCH, Features, Scorer, measuring
 from files import save_grid, save_plot  # noqa: F401 (save_plot is public here)
+from networks import LATENT_DIM
 
 
-def latent_grid(device="cpu", latent_dim=128):
-    """(100, latent_dim): the first dimension goes from -1 to 1 down the 10 rows, the second along
+def latent_grid(device="cpu"):
+    """(100, 128): the first dimension goes from -1 to 1 down the 10 rows, the second along
     the 10 columns, the rest are 0."""
     steps = torch.linspace(-1, 1, 10, device=device)
-    z = torch.zeros(100, latent_dim, device=device)
+    z = torch.zeros(100, LATENT_DIM, device=device)
     z[:, :2] = torch.cartesian_prod(steps, steps)
     return z
 
@@ -34,7 +35,9 @@ def interpolate_latent_space(gen, path):
 @functools.lru_cache(maxsize=1)
 def _inception_scorer(folder, resolution, device, weights_folder):
     images = load_images(folder, resolution)
-    return Scorer(images, Features("inception", device, weights_folder), (folder.parent,), fingerprint(images))
+    return Scorer(
+        images, Features("inception", device, weights_folder), (folder.parent,), fingerprint(images)
+    )
 
 
 def get_fid(gen, dataset_name, dataset_resolution, z_dimension, batch_size, num_gen, inception_weights=None):
@@ -42,8 +45,8 @@ def get_fid(gen, dataset_name, dataset_resolution, z_dimension, batch_size, num_
 
     Batch statistics in batches of 256, whatever `batch_size` is: the score depends on it.
     """
-    if z_dimension != 128:
-        raise InputError(f"get_fid: z_dimension is {z_dimension}, expected 128, the generator's")
+    if z_dimension != LATENT_DIM:
+        raise InputError(f"get_fid: z_dimension is {z_dimension}, expected {LATENT_DIM}, the generator's")
     if batch_size != GENERATOR_BATCH:
         print(f"get_fid: scoring in batches of {GENERATOR_BATCH}, not {batch_size}: the score depends on it")
     folder = DATA_DIR if dataset_name == "cub" else Path(dataset_name)
@@ -57,32 +60,67 @@ def get_args(description=None, out_dir="data_gan", argv=None):
     integer, positive = number(int, 1), number(float, 0, above=True)
 
     training = parser.add_argument_group("training")
-    training.add_argument("--num_iterations", type=integer, default=30_000, metavar="N", help="discriminator steps (30000)")
-    training.add_argument("--batch_size", type=integer, default=256, metavar="B", help="images in a step (256)")
-    training.add_argument("--seed", type=number(int, 0), default=0, metavar="S", help="fixes weights, batches, latents (0)")
+    training.add_argument(
+        "--num_iterations", type=integer, default=30_000, metavar="N", help="discriminator steps (30000)"
+    )
+    training.add_argument(
+        "--batch_size", type=integer, default=256, metavar="B", help="images in a step (256)"
+    )
+    training.add_argument(
+        "--seed", type=number(int, 0), default=0, metavar="S", help="fixes weights, batches, latents (0)"
+    )
     training.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is one)")
     training.add_argument("--disable_amp", action="store_true", help="float32 throughout, no 16-bit autocast")
 
     data = parser.add_argument_group("data")
-    data.add_argument("--dataset", choices=("cub", "synthetic"), default="cub", help="synthetic: 6,000 drawn birds, no download")
-    data.add_argument("--data_dir", metavar="FOLDER", help="32x32 JPEGs (default: gan/datasets/CUB_200_2011_32, fetched once)")
-    data.add_argument("--download", action="store_true", help="fetch CUB-200-2011 to --data_dir where that is missing")
+    data.add_argument(
+        "--dataset",
+        choices=("cub", "synthetic"),
+        default="cub",
+        help="synthetic: 6,000 drawn birds, no download",
+    )
+    data.add_argument(
+        "--data_dir",
+        metavar="FOLDER",
+        help="32x32 JPEGs (default: gan/datasets/CUB_200_2011_32, fetched once)",
+    )
+    data.add_argument(
+        "--download", action="store_true", help="fetch CUB-200-2011 to --data_dir where that is missing"
+    )
 
     scores = parser.add_argument_group("scores")
-    scores.add_argument("--fid", metavar="FEATURES", help="inception (default for cub), FILE.pt (TorchScript) or off")
+    scores.add_argument(
+        "--fid", metavar="FEATURES", help="inception (default for cub), FILE.pt (TorchScript) or off"
+    )
     scores.add_argument("--fid_mode", choices=("train", "eval"), default="train",
                         help="generator normalised by batch (train, as all published numbers) or running statistics")  # fmt: skip
     scores.add_argument("--num_gen", type=number(int, 2), nargs=2, default=(10_000, 50_000), metavar=("LOG", "FINAL"),
                         help="images scored at a log line and at the end (10000 50000)")  # fmt: skip
-    scores.add_argument("--inception_weights", metavar="FOLDER", help="folder that holds inception-2015-12-05.pt")
+    scores.add_argument(
+        "--inception_weights", metavar="FOLDER", help="folder that holds inception-2015-12-05.pt"
+    )
     scores.add_argument("--evaluate", nargs="?", const=True, metavar="GENERATOR",
                         help="train nothing; score and sample this generator (default: the run's generator.pt)")  # fmt: skip
 
     output = parser.add_argument_group("output")
-    output.add_argument("--out_dir", metavar="FOLDER", help=f"run folder (default: gan/{out_dir}, _synthetic added for that data)")
-    output.add_argument("--log_period", type=integer, default=1000, metavar="N", help="iterations between log lines (1000)")
-    output.add_argument("--save_minutes", type=positive, default=5.0, metavar="M", help="minutes between saved states (5)")
-    output.add_argument("--resume", nargs="?", const=True, metavar="STATE", help="go on from the run folder's state, or a path")
+    output.add_argument(
+        "--out_dir",
+        metavar="FOLDER",
+        help=f"run folder (default: gan/{out_dir}, _synthetic added for that data)",
+    )
+    output.add_argument(
+        "--log_period", type=integer, default=1000, metavar="N", help="iterations between log lines (1000)"
+    )
+    output.add_argument(
+        "--save_minutes", type=positive, default=5.0, metavar="M", help="minutes between saved states (5)"
+    )
+    output.add_argument(
+        "--resume",
+        nargs="?",
+        const=True,
+        metavar="STATE",
+        help="go on from the run folder's state, or a path",
+    )
     output.add_argument("--overwrite", action="store_true", help="replace the results in the run folder")
     args = parser.parse_args(argv)
 

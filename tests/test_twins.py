@@ -7,7 +7,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("gan", "vae")
-TWINS = ("errors.py", "hardware.py", "files.py", "command_line.py", "running_means.py", "run_log.py", "fetch.py")
+TWINS = (
+    "errors.py",
+    "hardware.py",
+    "files.py",
+    "command_line.py",
+    "running_means.py",
+    "run_log.py",
+    "fetch.py",
+)
 
 
 @pytest.mark.parametrize("name", TWINS)

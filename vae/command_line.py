@@ -47,7 +47,9 @@ def exit_codes():
         print(f"{program}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:  # a full disk, a permission: what was saved before is whole
-        print(f"{program}: error: {error}; free the space or mend the permission, then go on", file=sys.stderr)
+        print(
+            f"{program}: error: {error}; free the space or mend the permission, then go on", file=sys.stderr
+        )
         sys.exit(InputError.exit_code)
     except KeyboardInterrupt:  # during a set-up, or a second Ctrl-C
         print(f"{program}: stopped; what was saved is whole", file=sys.stderr)

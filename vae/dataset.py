@@ -36,7 +36,9 @@ def load_cifar10(data_dir=DATA_DIR, download=True):
     try:
         if not (root / FOLDER).is_dir():
             if not download and not (root / ARCHIVE).is_file():
-                raise InputError(f"--data_dir: neither {FOLDER} nor {ARCHIVE} in {root}; correct the path or add --download")
+                raise InputError(
+                    f"--data_dir: neither {FOLDER} nor {ARCHIVE} in {root}; correct the path or add --download"
+                )
             with one_at_a_time(root):
                 if not (root / FOLDER).is_dir():  # another program may have been there first
                     prepare(root)
@@ -58,7 +60,9 @@ def prepare(root):
         try:
             fetch(archive, ARCHIVE_MD5, [(name, from_url(url)) for name, url in SOURCES])
         except InputError as error:
-            raise InputError(f"--data_dir: {error}; put the file into {root} by hand, or use --dataset synthetic") from None
+            raise InputError(
+                f"--data_dir: {error}; put the file into {root} by hand, or use --dataset synthetic"
+            ) from None
     elif md5_of(archive) != ARCHIVE_MD5:
         raise InputError(f"--data_dir: {archive} is damaged (wrong md5); delete it and run again")
     with tarfile.open(archive) as tar:
@@ -86,7 +90,9 @@ def draw_shapes(count, generator, resolution=32):
     height = (y.view(1, 1, resolution, resolution) + 1) / 2
     picture = uniform(0, 1, 3) * (1 - height) + uniform(0, 1, 3) * height
     disc = ((x - uniform(-0.7, 0.7)).square() + (y - uniform(-0.7, 0.7)).square()).sqrt() - uniform(0.2, 0.5)
-    box = torch.maximum((x - uniform(-0.7, 0.7)).abs() - uniform(0.1, 0.4), (y - uniform(-0.7, 0.7)).abs() - uniform(0.1, 0.4))
+    box = torch.maximum(
+        (x - uniform(-0.7, 0.7)).abs() - uniform(0.1, 0.4), (y - uniform(-0.7, 0.7)).abs() - uniform(0.1, 0.4)
+    )
     angle = uniform(0, torch.pi)
     stripe = (x * angle.cos() + y * angle.sin() - uniform(-0.7, 0.7)).abs() - uniform(0.05, 0.15)
     for distance in (stripe, box, disc):
@@ -127,7 +133,9 @@ class Batches:
 
     def __iter__(self):
         if self.cursor == 0 and self.generator is not None:
-            self.order = torch.randperm(len(self.images), generator=self.generator, device=self.generator.device)
+            self.order = torch.randperm(
+                len(self.images), generator=self.generator, device=self.generator.device
+            )
         while self.cursor < len(self.images):
             index = self.order[self.cursor : self.cursor + self.batch_size]
             self.cursor += len(index)

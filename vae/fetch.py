@@ -18,7 +18,9 @@ def fetch(target, md5, sources):
     """
     reasons = []
     for number, (name, download) in enumerate(sources):
-        partial = target.with_name(f".unfinished.{number}.{target.name}")  # what one source began, it goes on with
+        partial = target.with_name(
+            f".unfinished.{number}.{target.name}"
+        )  # what one source began, it goes on with
         try:
             download(partial)
         except Exception as error:  # urllib, gdown and requests raise kinds of their own

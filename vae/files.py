@@ -47,7 +47,9 @@ def load_tensors(path, option):
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for truncated, foreign and pickled files
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise InputError(f"{option}: cannot read {path} ({reason}); it is damaged or not from this program") from None
+        raise InputError(
+            f"{option}: cannot read {path} ({reason}); it is damaged or not from this program"
+        ) from None
 
 
 def save_grid(images, path, nrow=10, zoom=1):

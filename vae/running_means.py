@@ -39,7 +39,9 @@ class RunningMeans:
         step, *values = self.first_bad.tolist()
         if step:  # a term that the step did not have stands there as 0
             terms = ", ".join(f"{n.replace('_', ' ')} {v:.4g}" for n, v in zip(self.names, values) if v != 0)
-            raise NonFiniteError(f"a loss became non-finite at step {int(step)} ({terms}); try --disable_amp or another --seed")
+            raise NonFiniteError(
+                f"a loss became non-finite at step {int(step)} ({terms}); try --disable_amp or another --seed"
+            )
 
     def state_dict(self):
         return {"sums": self.sums.cpu(), "weights": dict(self.weights)}

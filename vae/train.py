@@ -105,7 +105,9 @@ def constant_beta_scheduler(target_val=1):
 def linear_beta_scheduler(max_epochs=None, target_val=1):
     """0 at epoch 0, target_val at epoch max_epochs and after."""
     if max_epochs is None or max_epochs <= 0:
-        raise ValueError(f"linear_beta_scheduler: max_epochs is {max_epochs}, expected a number of epochs > 0")
+        raise ValueError(
+            f"linear_beta_scheduler: max_epochs is {max_epochs}, expected a number of epochs > 0"
+        )
     return lambda epoch: target_val * min(1.0, epoch / max_epochs)
 
 
@@ -133,7 +135,9 @@ def run_train_epoch(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
         optimizer.step()
-        means.add({"loss": loss.detach()} | {name: term.detach() for name, term in terms.items()}, step, len(x))
+        means.add(
+            {"loss": loss.detach()} | {name: term.detach() for name, term in terms.items()}, step, len(x)
+        )
         after_step()
     return OrderedDict(means.means())
 
@@ -170,7 +174,9 @@ def main(
     folder = DATA_DIR / log_dir
     device = resolve_device(device)
     dtype = number_format(device, amp_enabled)
-    same_run = identity(loss_mode, beta_mode, num_epochs, batch_size, latent_size, target_beta_val, grad_clip, lr, seed)
+    same_run = identity(
+        loss_mode, beta_mode, num_epochs, batch_size, latent_size, target_beta_val, grad_clip, lr, seed
+    )
     check_folder(folder, RESULTS, resume, overwrite)
     images = images or load_cifar10()
     same_run |= machine_identity(images, device, dtype)
@@ -190,7 +196,9 @@ def main(
         try:
             trainer.load_state_dict(state)
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise InputError(f"--resume: the state does not fit this program ({type(error).__name__}: {error})") from None
+            raise InputError(
+                f"--resume: the state does not fit this program ({type(error).__name__}: {error})"
+            ) from None
         if trainer.epoch > num_epochs:
             raise InputError(f"--num_epochs: got {num_epochs}, the run has {trainer.epoch} already")
         if trainer.epoch == num_epochs:
@@ -212,7 +220,9 @@ def main(
                 where = f"in epoch {trainer.epoch} of {folder.name}"
                 raise Interrupted(stop.arrived, f"{error} {where}; go on with --resume") from None
         except NonFiniteError as error:
-            raise NonFiniteError(f"{error}, in epoch {trainer.epoch} since its start or resume; the last good state is {folder / 'state.pt'}") from None
+            raise NonFiniteError(
+                f"{error}, in epoch {trainer.epoch} since its start or resume; the last good state is {folder / 'state.pt'}"
+            ) from None
         finally:
             run.close()
     return run.rows
@@ -221,12 +231,16 @@ def main(
 def identity(loss_mode, beta_mode, num_epochs, batch_size, latent_size, target_beta_val, grad_clip, lr, seed):
     """The settings that make a run what it is, checked; a run is resumed only with the same ones."""
     if loss_mode not in ("ae", "vae") or beta_mode not in ("constant", "linear"):
-        raise InputError(f"loss_mode, beta_mode: got {loss_mode!r}, {beta_mode!r}; expected ae or vae, constant or linear")
+        raise InputError(
+            f"loss_mode, beta_mode: got {loss_mode!r}, {beta_mode!r}; expected ae or vae, constant or linear"
+        )
     for name, value in (("num_epochs", num_epochs), ("batch_size", batch_size), ("latent_size", latent_size)):
         if value != int(value) or value < 1:
             raise InputError(f"--{name}: got {value}, expected a whole number >= 1")
     if not (0 <= target_beta_val < float("inf") and grad_clip > 0 and lr > 0):
-        raise InputError(f"target_beta_val, grad_clip, lr: got {target_beta_val}, {grad_clip}, {lr}; expected >= 0, > 0, > 0")
+        raise InputError(
+            f"target_beta_val, grad_clip, lr: got {target_beta_val}, {grad_clip}, {lr}; expected >= 0, > 0, > 0"
+        )
     settings = {"loss_mode": loss_mode, "beta_mode": beta_mode, "latent_size": latent_size, "batch_size": batch_size,
                 "target_beta_val": target_beta_val, "lr": lr, "grad_clip": grad_clip, "seed": seed}  # fmt: skip
     # The length of a run sets a linear schedule's slope: there it belongs to the identity too.
@@ -303,12 +317,21 @@ class Trainer:
         check_weights(self.model)
 
     def _parts(self):
-        return {"model": self.model, "optimizer": self.optimizer, "batches": self.train_loader, "means": self.means}
+        return {
+            "model": self.model,
+            "optimizer": self.optimizer,
+            "batches": self.train_loader,
+            "means": self.means,
+        }
 
     def state_dict(self):
         """Tensors and builtins only, so that it loads with `weights_only=True`."""
         state = {name: part.state_dict() for name, part in self._parts().items()}
-        return state | {"epoch": self.epoch, "shuffler": self.shuffler.get_state(), "rng": rng_state(self.device)}
+        return state | {
+            "epoch": self.epoch,
+            "shuffler": self.shuffler.get_state(),
+            "rng": rng_state(self.device),
+        }
 
     def load_state_dict(self, state):
         for name, part in self._parts().items():
@@ -341,8 +364,19 @@ class Logger:
             curves = {label + beta_of: [row[f"{part}_{term}"] for row in self.run.rows]
                       for part, label, beta_of in zip(("train", "val"), ("training", "validation"), betas)}  # fmt: skip
             title = {"loss": "Total loss", "recon_loss": "Reconstruction loss", "kl_loss": "KL loss"}[term]
-            unit = {"loss": "loss per image", "recon_loss": "squared error per image", "kl_loss": "nats per image"}[term]
-            save_plot(epochs, curves, "epochs", unit, f"{title}, {self.name}", self.run.folder / f"{term}_vs_epochs.png")
+            unit = {
+                "loss": "loss per image",
+                "recon_loss": "squared error per image",
+                "kl_loss": "nats per image",
+            }[term]
+            save_plot(
+                epochs,
+                curves,
+                "epochs",
+                unit,
+                f"{title}, {self.name}",
+                self.run.folder / f"{term}_vs_epochs.png",
+            )
 
     def save_pictures(self):
         folder, trainer = self.run.folder, self.trainer
@@ -402,22 +436,39 @@ def get_args(argv=None):
     own.add_argument("--loss_mode", choices=("ae", "vae"), help="(vae)")
     own.add_argument("--beta_mode", choices=("constant", "linear"), help="(constant)")
     own.add_argument("--latent_size", type=count, metavar="N", help="(256)")
-    own.add_argument("--target_beta_val", type=number(float, 0), metavar="BETA", help="weight of the KL term, or its last one (1)")
+    own.add_argument(
+        "--target_beta_val",
+        type=number(float, 0),
+        metavar="BETA",
+        help="weight of the KL term, or its last one (1)",
+    )
     every = parser.add_argument_group("every run")
     every.add_argument("--num_epochs", type=count, default=20, metavar="N", help="(20)")
     every.add_argument("--batch_size", type=count, default=256, metavar="B", help="(256)")
     every.add_argument("--lr", type=positive, default=1e-3, help="learning rate of Adam (0.001)")
     every.add_argument("--grad_clip", type=positive, default=1.0, help="largest norm of the gradient (1)")
-    every.add_argument("--eval_interval", type=count, default=5, metavar="N", help="epochs between pictures (5)")
+    every.add_argument(
+        "--eval_interval", type=count, default=5, metavar="N", help="epochs between pictures (5)"
+    )
     every.add_argument("--seed", type=number(int, 0), default=0, help="fixes weights, order and noise (0)")
     every.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is one)")
     every.add_argument("--disable_amp", action="store_true", help="float32 throughout, no bfloat16 autocast")
     data = parser.add_argument_group("data and output")
-    data.add_argument("--dataset", choices=("cifar10", "synthetic"), default="cifar10", help="synthetic: 6,000 drawn images")
-    data.add_argument("--data_dir", metavar="FOLDER", help="CIFAR-10: folder or archive (default: vae/data, fetched once)")
-    data.add_argument("--download", action="store_true", help="fetch CIFAR-10 to --data_dir where it is missing")
-    data.add_argument("--out_dir", metavar="FOLDER", default=DATA_DIR, type=Path, help="where run folders go (vae/data)")
-    data.add_argument("--save_minutes", type=positive, default=5.0, metavar="M", help="minutes between saved states (5)")
+    data.add_argument(
+        "--dataset", choices=("cifar10", "synthetic"), default="cifar10", help="synthetic: 6,000 drawn images"
+    )
+    data.add_argument(
+        "--data_dir", metavar="FOLDER", help="CIFAR-10: folder or archive (default: vae/data, fetched once)"
+    )
+    data.add_argument(
+        "--download", action="store_true", help="fetch CIFAR-10 to --data_dir where it is missing"
+    )
+    data.add_argument(
+        "--out_dir", metavar="FOLDER", default=DATA_DIR, type=Path, help="where run folders go (vae/data)"
+    )
+    data.add_argument(
+        "--save_minutes", type=positive, default=5.0, metavar="M", help="minutes between saved states (5)"
+    )
     data.add_argument("--resume", nargs="?", const=True, metavar="STATE",
                       help="go on from the run folder's state, or a path (all goes on by itself)")  # fmt: skip
     data.add_argument("--overwrite", action="store_true", help="replace the results in the run folder")
@@ -428,7 +479,9 @@ def get_args(argv=None):
     args.own = {name: value for name in ("loss_mode", "beta_mode", "latent_size", "target_beta_val")
                 if (value := getattr(args, name)) is not None}  # fmt: skip
     if args.presets and (args.log_dir or args.own):
-        parser.error("a preset fixes --log_dir, --loss_mode, --beta_mode, --latent_size and --target_beta_val; leave them out")
+        parser.error(
+            "a preset fixes --log_dir, --loss_mode, --beta_mode, --latent_size and --target_beta_val; leave them out"
+        )
     if not args.presets and not args.log_dir:
         parser.error(f"give presets or --log_dir NAME; the presets: {', '.join(PRESETS)}, all")
     unknown = [name for name in args.presets if name not in PRESETS and name != "all"]
@@ -469,20 +522,28 @@ def run(args):
     if not todo:
         return
     if args.dataset == "synthetic":
-        images = draw_shapes(sum(SYNTHETIC_IMAGES), torch.Generator().manual_seed(args.seed)).split(SYNTHETIC_IMAGES)
+        images = draw_shapes(sum(SYNTHETIC_IMAGES), torch.Generator().manual_seed(args.seed)).split(
+            SYNTHETIC_IMAGES
+        )
     else:
         images = load_cifar10(args.data_dir or DATA_DIR, download=args.download or args.data_dir is None)
     this_machine = machine_identity(images, device, number_format(device, not args.disable_amp))
     for folder, (_, resume, same_run) in todo.items():  # all of them before the first one trains
         if resume:
-            load_state(folder / "state.pt" if resume is True else resume, STATE_FORMAT, same_run | this_machine)
+            load_state(
+                folder / "state.pt" if resume is True else resume, STATE_FORMAT, same_run | this_machine
+            )
     for folder, (settings, resume, _) in todo.items():
         rows = main(
             folder, eval_interval=args.eval_interval, images=images, device=device, resume=resume,
             amp_enabled=not args.disable_amp, overwrite=args.overwrite, save_minutes=args.save_minutes,
             options={"dataset": args.dataset}, **settings, **common,
         )  # fmt: skip
-        last = ", ".join(f"{name.removeprefix('val_').replace('_', ' ')} {rows[-1][name]:.2f}" for name in rows[-1] if "val" in name)
+        last = ", ".join(
+            f"{name.removeprefix('val_').replace('_', ' ')} {rows[-1][name]:.2f}"
+            for name in rows[-1]
+            if "val" in name
+        )
         print(f"{folder.name}: validation at epoch {rows[-1]['epoch']}: {last}; results in {folder}")
 
 

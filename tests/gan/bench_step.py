@@ -49,7 +49,9 @@ class PlainTrainer:
     def __init__(self, gen, disc, images, batch_size, question):
         self.gen, self.disc, self.question, self.batch_size = gen, disc, question, batch_size
         self.images = images.float() / 127.5 - 1
-        self.optim_disc, self.optim_gen = (torch.optim.Adam(m.parameters(), 2e-4, betas=(0.0, 0.9)) for m in (disc, gen))
+        self.optim_disc, self.optim_gen = (
+            torch.optim.Adam(m.parameters(), 2e-4, betas=(0.0, 0.9)) for m in (disc, gen)
+        )
         self.iteration = 0
 
     def iterate(self):
@@ -58,7 +60,9 @@ class PlainTrainer:
         discrim_real, discrim_fake = self.disc(real), self.disc(fake)
         eps = torch.rand(self.batch_size, 1, 1, 1)
         interp = eps * fake + (1 - eps) * real
-        loss = self.question.compute_discriminator_loss(discrim_real, discrim_fake, self.disc(interp), interp, 10)
+        loss = self.question.compute_discriminator_loss(
+            discrim_real, discrim_fake, self.disc(interp), interp, 10
+        )
         self.optim_disc.zero_grad()
         loss.backward()
         self.optim_disc.step()
@@ -102,19 +106,25 @@ def worker(name, question_name, batch_size, threads, connection):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--batch_size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     dtype = hardware.autocast_dtype(torch.device("cpu"))
-    print(f"torch {torch.__version__}, batch {args.batch_size}, {args.threads} threads, ours in {dtype}, median of {args.rounds}")
+    print(
+        f"torch {torch.__version__}, batch {args.batch_size}, {args.threads} threads, ours in {dtype}, median of {args.rounds}"
+    )
     spawn = multiprocessing.get_context("spawn")
     for question in ("q1_3", "q1_4", "q1_5"):
         ends = {}
         for name in ("plain", "ours"):
             ends[name], other_end = spawn.Pipe()
-            spawn.Process(target=worker, args=(name, question, args.batch_size, args.threads, other_end)).start()
+            spawn.Process(
+                target=worker, args=(name, question, args.batch_size, args.threads, other_end)
+            ).start()
         times = {name: [] for name in ends}
         for number in range(args.rounds + 1):  # in turns; the first round warms up
             for name, end in ends.items():
@@ -125,7 +135,9 @@ def main():
         for end in ends.values():
             end.send(False)
         median = {name: statistics.median(values) for name, values in times.items()}
-        print(f"{question}: plain {median['plain']:.2f} s, ours {median['ours']:.2f} s, {median['plain'] / median['ours']:.1f}x")
+        print(
+            f"{question}: plain {median['plain']:.2f} s, ours {median['ours']:.2f} s, {median['plain'] / median['ours']:.1f}x"
+        )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,9 @@ def test_images_are_the_files_in_name_order(bird_folder):
     from torchvision.transforms.functional import pil_to_tensor
 
     files = dataset.Dataset(bird_folder, pil_to_tensor)
-    assert len(files) == 20 and [path.name for path in files.file_names] == sorted(path.name for path in files.file_names)
+    assert len(files) == 20 and [path.name for path in files.file_names] == sorted(
+        path.name for path in files.file_names
+    )
     assert torch.equal(images, torch.stack([files[index] for index in range(20)]))
 
 

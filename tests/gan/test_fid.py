@@ -60,7 +60,9 @@ def test_resizing_equals_clean_fids(birds):
         theirs = resize(image.permute(1, 2, 0).numpy())
         np.testing.assert_allclose(resized.permute(1, 2, 0), theirs, atol=0.01)
     large = torch.rand(1, 3, 400, 400, generator=rng) * 255  # shrinking needs the antialiasing
-    np.testing.assert_allclose(fid.resize_like_pil(large)[0].permute(1, 2, 0), resize(large[0].permute(1, 2, 0).numpy()), atol=0.01)
+    np.testing.assert_allclose(
+        fid.resize_like_pil(large)[0].permute(1, 2, 0), resize(large[0].permute(1, 2, 0).numpy()), atol=0.01
+    )
 
 
 def check_inception_path(weights_folder, folder):
@@ -95,7 +97,10 @@ def test_shared_features_tell_birds_from_noise(shared):
     others = torch.stack([files[index] for index in range(1, 400, 2)])
     noise = torch.randint(0, 256, birds.shape, dtype=torch.uint8)
     scorer = fid.Scorer(birds, features)
-    distances = [fid.frechet_distance(scorer.mean, scorer.cov, *fid.moments([features(x)])[:2]) for x in (others, noise)]
+    distances = [
+        fid.frechet_distance(scorer.mean, scorer.cov, *fid.moments([features(x)])[:2])
+        for x in (others, noise)
+    ]
     assert 2 * distances[0] < distances[1]  # the first falls with the sample count, the second hardly
 
 
@@ -154,7 +159,9 @@ def test_scoring_leaves_the_generator_as_it_was(birds, tiny_features, mode):
     assert all(torch.equal(value, before[name]) for name, value in gen.state_dict().items())
     assert scorer.score(gen, 20) == first  # the same latents each time
     row = scorer.score_row(gen, 20)
-    assert row["score"] == first and row["num_gen"] == 20 and row["fid_mode"] == mode and row["fid_batch"] == 256
+    assert (
+        row["score"] == first and row["num_gen"] == 20 and row["fid_mode"] == mode and row["fid_batch"] == 256
+    )
     assert row["score_name"] == "FD (tiny.pt)" and row["features"].startswith("tiny-")
 
 
@@ -218,7 +225,9 @@ def test_features_that_fail_later_are_named(tiny_features, tmp_path, bird_folder
     (tmp_path / "wide").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "wide" / "small.png")  # too small for this network's pooling
     with pytest.raises(SystemExit) as stop:
-        fid.main([str(bird_folder), str(tmp_path / "wide"), "--features", str(tiny_features), "--device", "cpu"])
+        fid.main(
+            [str(bird_folder), str(tmp_path / "wide"), "--features", str(tiny_features), "--device", "cpu"]
+        )
     assert stop.value.code == 2 and "fails on images of shape (1, 3, 8, 8)" in capsys.readouterr().err
 
 

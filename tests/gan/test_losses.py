@@ -19,7 +19,9 @@ def sigmoid(score):
 def test_gan_is_algorithm_1_on_logits():
     expected = -(math.log(sigmoid(0)) + math.log(sigmoid(2))) / 2
     expected -= (math.log(1 - sigmoid(-1)) + math.log(1 - sigmoid(1))) / 2
-    assert float(q1_3.compute_discriminator_loss(REAL, FAKE, None, None, 10)) == pytest.approx(expected, rel=1e-6)
+    assert float(q1_3.compute_discriminator_loss(REAL, FAKE, None, None, 10)) == pytest.approx(
+        expected, rel=1e-6
+    )
     non_saturating = -(math.log(sigmoid(-1)) + math.log(sigmoid(1))) / 2
     assert float(q1_3.compute_generator_loss(FAKE)) == pytest.approx(non_saturating, rel=1e-6)
 

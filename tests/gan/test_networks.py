@@ -41,7 +41,9 @@ def test_parameter_counts():
 def test_module_names_of_the_handout():
     generator = {name.split(".")[0] for name in Generator().state_dict()}
     assert generator == {"dense", "layers"}
-    assert {"layers.0.upsample_residual.conv.weight", "layers.0.layers.5.conv.weight"} <= set(Generator().state_dict())
+    assert {"layers.0.upsample_residual.conv.weight", "layers.0.layers.5.conv.weight"} <= set(
+        Generator().state_dict()
+    )
     assert {"layers.0.downsample_residual.conv.weight", "dense.weight"} <= set(Discriminator().state_dict())
     assert "layers.0.layers.2.bias" not in Generator().state_dict()  # this convolution has no bias
 
@@ -67,7 +69,9 @@ def test_generator_output():
     assert images.shape == (3, 3, 32, 32) and images.dtype == torch.float32
     assert -1 <= images.min() and images.max() <= 1
     z = torch.randn(2, 128)
-    torch.testing.assert_close(gen.eval().forward_given_samples(z)[:1], gen.forward_given_samples(z[:1]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        gen.eval().forward_given_samples(z)[:1], gen.forward_given_samples(z[:1]), rtol=1e-4, atol=1e-5
+    )
     assert Generator(starting_image_size=2)(2).shape == (2, 3, 16, 16)
 
 
@@ -106,7 +110,9 @@ def test_channels_last_survives_every_block():
     layouts = []
     for module in (*gen.layers, *disc.layers):
         module.register_forward_hook(
-            lambda module, inputs, output: layouts.append(output.is_contiguous(memory_format=torch.channels_last))
+            lambda module, inputs, output: layouts.append(
+                output.is_contiguous(memory_format=torch.channels_last)
+            )
         )
     disc(gen(2))
     assert len(layouts) == len(gen.layers) + len(disc.layers) and all(layouts)

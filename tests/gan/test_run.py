@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import logger
 import main
 import pytest
 import q1_3
@@ -32,12 +33,18 @@ def start(folder, birds, question=q1_5, iterations=7, **options):
         gen, disc, iterations, prefix=folder, gen_loss_fn=question.compute_generator_loss,
         disc_loss_fn=question.compute_discriminator_loss, **options,
     )  # fmt: skip
-    return {f"{net}.{name}": value for net, module in (("gen", gen), ("disc", disc)) for name, value in module.state_dict().items()}
+    return {
+        f"{net}.{name}": value
+        for net, module in (("gen", gen), ("disc", disc))
+        for name, value in module.state_dict().items()
+    }
 
 
 def rows(folder):
     with open(folder / "metrics.csv", newline="") as file:
-        return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+        return [
+            {name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)
+        ]
 
 
 def same(weights1, weights2):
@@ -112,7 +119,15 @@ def test_a_finished_run_goes_on_with_more_iterations(birds, tmp_path):
 
 def test_measuring_never_changes_training(birds, tmp_path, tiny_features):
     plain = start(tmp_path / "a", birds, log_period=100)
-    measured = start(tmp_path / "b", birds, log_period=2, fid=str(tiny_features), num_gen=(8, 8), fid_mode="eval", save_minutes=1e-9)
+    measured = start(
+        tmp_path / "b",
+        birds,
+        log_period=2,
+        fid=str(tiny_features),
+        num_gen=(8, 8),
+        fid_mode="eval",
+        save_minutes=1e-9,
+    )
     assert same(plain, measured)
 
 
@@ -155,7 +170,9 @@ def test_tensorboard_events_hold_losses_score_and_grids(birds, tmp_path, tiny_fe
     assert {"discriminator_loss", "generator_loss", "score", "final/score"} <= set(events.Tags()["scalars"])
     assert [event.step for event in events.Scalars("score")] == [3]
     assert events.Tags()["images"] == ["samples"]
-    assert events.Scalars("discriminator_loss")[0].value == pytest.approx(float(rows(tmp_path)[0]["discriminator_loss"]))
+    assert events.Scalars("discriminator_loss")[0].value == pytest.approx(
+        float(rows(tmp_path)[0]["discriminator_loss"])
+    )
 
 
 def test_state_holds_tensors_and_builtins_only(birds, tmp_path):
@@ -177,7 +194,11 @@ def test_a_non_finite_loss_stops_with_step_terms_and_state(birds, tmp_path, monk
     monkeypatch.setattr(train.Trainer, "iterate", poison)
     with pytest.raises(NonFiniteError) as error:
         start(folder, birds, iterations=9)
-    assert "step 5" in str(error.value) and "discriminator loss" in str(error.value) and str(folder / "state.pt") in str(error.value)
+    assert (
+        "step 5" in str(error.value)
+        and "discriminator loss" in str(error.value)
+        and str(folder / "state.pt") in str(error.value)
+    )
     assert error.value.exit_code == 3
     state = torch.load(folder / "state.pt", weights_only=True)
     assert state["iteration"] == 3 and torch.isfinite(state["discriminator"]["dense.bias"]).all()
@@ -249,7 +270,7 @@ def test_best_generator_compares_like_with_like(birds, tmp_path, tiny_features, 
     options = {"fid": str(tiny_features)}
     start(tmp_path, birds, iterations=3, num_gen=(8, 8), overwrite=True, **options)
     first = (tmp_path / "generator_best.pt").read_bytes()
-    monkeypatch.setattr(train, "save_weights", lambda module, path: saved.append(path.name))
+    monkeypatch.setattr(logger, "save_weights", lambda module, path: saved.append(path.name))
     saved = []
     start(tmp_path, birds, iterations=7, num_gen=(10, 10), resume=True, **options)
     assert saved.count("generator_best.pt") == 2  # 7.0 is the first of its kind, 1.0 beats it
@@ -268,7 +289,15 @@ def test_an_interrupted_rehearsal_leaves_no_trace(birds, tmp_path, monkeypatch):
 
 def test_the_rehearsal_changes_nothing(birds, capsys):
     torch.manual_seed(0)
-    trainer = train.Trainer(Generator(), Discriminator(), birds, 4, 10, q1_5.compute_generator_loss, q1_5.compute_discriminator_loss)
+    trainer = train.Trainer(
+        Generator(),
+        Discriminator(),
+        birds,
+        4,
+        10,
+        q1_5.compute_generator_loss,
+        q1_5.compute_discriminator_loss,
+    )
     trainer.iterate()
     before = json.dumps(str(trainer.state_dict()))
     weights = {name: value.clone() for name, value in trainer.disc.state_dict().items()}
@@ -297,7 +326,13 @@ def test_overwrite_replaces_the_run_and_nothing_else(finished, birds):
 
 
 def command(question, *argv):
-    main.run(question.__doc__, "data_test", question.compute_discriminator_loss, question.compute_generator_loss, list(argv))
+    main.run(
+        question.__doc__,
+        "data_test",
+        question.compute_discriminator_loss,
+        question.compute_generator_loss,
+        list(argv),
+    )
 
 
 @pytest.mark.parametrize("argv, message", [
@@ -349,7 +384,10 @@ def test_train_and_evaluate_with_inception(bird_folder, tiny_inception, tmp_path
     command(q1_4, *options, "--num_iterations", "2", "--num_gen", "8", "12")
     final = rows(tmp_path / "out")[-1]
     assert final["score_name"] == "FID" and final["num_gen"] == "12"
-    assert "FID = " in (out := capsys.readouterr().out) and "12 samples, statistics of batches of 256, inception" in out
+    assert (
+        "FID = " in (out := capsys.readouterr().out)
+        and "12 samples, statistics of batches of 256, inception" in out
+    )
     command(q1_4, *options, "--evaluate", "--num_gen", "8", "12")
     score = json.loads((tmp_path / "out" / "generator_score.json").read_text())
     assert score["score"] == pytest.approx(float(final["score"]), rel=1e-6)
@@ -362,7 +400,17 @@ def test_train_and_evaluate_with_inception(bird_folder, tiny_inception, tmp_path
 
 def script(name, *argv, **options):
     # Long before Ctrl-C and kill are of interest the run has written its state for step 0.
-    argv = [sys.executable, str(GAN / name), "--dataset", "synthetic", "--batch_size", "8", "--device", "cpu", *argv]
+    argv = [
+        sys.executable,
+        str(GAN / name),
+        "--dataset",
+        "synthetic",
+        "--batch_size",
+        "8",
+        "--device",
+        "cpu",
+        *argv,
+    ]
     return subprocess.Popen(argv, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
 
 
@@ -389,7 +437,9 @@ def test_killed_and_interrupted_scripts_end_bit_identical(tmp_path):
     assert whole.wait(timeout=300) == 0
     stopped_at = torch.load(state, weights_only=True)["iteration"]
     assert 0 < stopped_at < 30
-    resumed = script("q1_5.py", *length, "--out_dir", str(tmp_path / "parts"), "--resume", "--save_minutes", "0.00001")
+    resumed = script(
+        "q1_5.py", *length, "--out_dir", str(tmp_path / "parts"), "--resume", "--save_minutes", "0.00001"
+    )
     time.sleep(0.1)
     while torch.load(state, weights_only=True)["iteration"] <= stopped_at and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -37,7 +37,11 @@ def originals(tmp_path):
 def test_resize_names_and_counts_what_is_odd(originals, tmp_path, capsys):
     output = tmp_path / "small"
     resize_dataset.main(["--input_folder", str(originals), "--output_folder", str(output), "--res", "32"])
-    assert sorted(path.name for path in output.iterdir()) == ["Finch_0001.jpg", "Finch_0002.jpg", "Mallard_0001.jpg"]
+    assert sorted(path.name for path in output.iterdir()) == [
+        "Finch_0001.jpg",
+        "Finch_0002.jpg",
+        "Mallard_0001.jpg",
+    ]
     for path in output.iterdir():
         with Image.open(path) as image:
             assert image.size == (32, 32) and image.mode == "RGB"
@@ -66,7 +70,9 @@ def test_resize_goes_on_and_leaves_finished_files_alone(originals, tmp_path):
 
 def test_resize_of_the_real_birds(shared, tmp_path):
     outcome = resize_dataset.resize_folder(shared / "datasets" / "CUB_200_2011" / "images", tmp_path)
-    assert len(outcome["resized"]) == 100 and outcome["left out (greyscale, by name)"] == ["Mallard_0130_76836.jpg"]
+    assert len(outcome["resized"]) == 100 and outcome["left out (greyscale, by name)"] == [
+        "Mallard_0130_76836.jpg"
+    ]
 
 
 @pytest.mark.parametrize("prepare, message", [
@@ -77,7 +83,9 @@ def test_resize_of_the_real_birds(shared, tmp_path):
 def test_resize_refuses(tmp_path, prepare, message, capsys):
     prepare(tmp_path / "in")
     with pytest.raises(SystemExit) as stop:
-        resize_dataset.main(["--input_folder", str(tmp_path / "in"), "--output_folder", str(tmp_path / "out")])
+        resize_dataset.main(
+            ["--input_folder", str(tmp_path / "in"), "--output_folder", str(tmp_path / "out")]
+        )
     assert stop.value.code == 2 and message in capsys.readouterr().err
 
 
@@ -135,7 +143,11 @@ def served(originals, monkeypatch):
 def test_a_missing_data_set_is_fetched_unpacked_and_resized(served, tmp_path):
     folder = tmp_path / "datasets" / "CUB_200_2011_32"
     assert download.prepare_cub(folder) == folder
-    assert sorted(path.name for path in folder.iterdir()) == ["Finch_0001.jpg", "Finch_0002.jpg", "Mallard_0001.jpg"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "Finch_0001.jpg",
+        "Finch_0002.jpg",
+        "Mallard_0001.jpg",
+    ]
     assert not [path.name for path in folder.parent.iterdir() if path.name.startswith(".unfinished")]
     assert len(served.ranges) == 1
     download.prepare_cub(folder)  # all there: nothing to do
@@ -180,7 +192,9 @@ def test_an_archive_cannot_write_outside(tmp_path, monkeypatch):
     with tarfile.open(tmp_path / "CUB_200_2011.tgz", "w:gz") as tar:
         member = tarfile.TarInfo("../../escaped.txt")
         tar.addfile(member, io.BytesIO())
-    monkeypatch.setattr(download, "ARCHIVE_MD5", hashlib.md5((tmp_path / "CUB_200_2011.tgz").read_bytes()).hexdigest())
+    monkeypatch.setattr(
+        download, "ARCHIVE_MD5", hashlib.md5((tmp_path / "CUB_200_2011.tgz").read_bytes()).hexdigest()
+    )
     with pytest.raises(InputError, match="cannot prepare"):
         download.prepare_cub(tmp_path / "CUB_200_2011_32")
     assert not list(tmp_path.parent.rglob("escaped.txt"))

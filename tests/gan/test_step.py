@@ -32,7 +32,9 @@ def nets():
 
 
 def gradients(module):
-    return torch.cat([torch.zeros(p.numel()) if p.grad is None else p.grad.flatten() for p in module.parameters()])
+    return torch.cat(
+        [torch.zeros(p.numel()) if p.grad is None else p.grad.flatten() for p in module.parameters()]
+    )
 
 
 def plain_discriminator_step(gen, disc, batch, loss_fn):
@@ -84,7 +86,9 @@ def count_images(disc):
 def test_interpolates_only_where_the_loss_uses_them(question, passes, batch, nets):
     gen, disc = nets
     seen = count_images(disc)
-    train.discriminator_step(gen, disc, batch["real"], batch["z"], batch["eps"], question.compute_discriminator_loss, 10, plain)
+    train.discriminator_step(
+        gen, disc, batch["real"], batch["z"], batch["eps"], question.compute_discriminator_loss, 10, plain
+    )
     assert seen == passes
 
 
@@ -100,11 +104,15 @@ def test_a_loss_that_says_nothing_gets_interpolates_and_scores(batch, nets):
     assert calls[0][0] == (6, 1)
     with torch.no_grad():
         fake = gen.forward_given_samples(batch["z"])
-    expected = batch["eps"] * fake + (1 - batch["eps"]) * batch["real"]  # eps is the share of the fake, per image
+    expected = (
+        batch["eps"] * fake + (1 - batch["eps"]) * batch["real"]
+    )  # eps is the share of the fake, per image
     torch.testing.assert_close(calls[0][1].detach(), expected, rtol=1e-3, atol=1e-3)
     got = gradients(disc)
     disc.zero_grad()
-    train.discriminator_step(gen, disc, batch["real"], batch["z"], batch["eps"], q1_5.compute_discriminator_loss, 10, plain)
+    train.discriminator_step(
+        gen, disc, batch["real"], batch["z"], batch["eps"], q1_5.compute_discriminator_loss, 10, plain
+    )
     assert relative_error(gradients(disc), got) < 1e-3
 
 
@@ -127,7 +135,9 @@ def test_penalty_backward_equals_double_backward(batch, nets):
     assert relative_error(gradients(disc), expected) < 1e-5
     x = batch["real"].clone().requires_grad_()
     (gradient,) = torch.autograd.grad(disc(x).sum(), x)
-    assert float(value) == pytest.approx(float((gradient.flatten(1).norm(dim=1) - 1).square().mean()), rel=1e-5)
+    assert float(value) == pytest.approx(
+        float((gradient.flatten(1).norm(dim=1) - 1).square().mean()), rel=1e-5
+    )
     assert not any(module._forward_hooks for module in disc.modules())
 
 
@@ -152,13 +162,17 @@ def test_other_networks_take_the_double_backward(batch, nets):
     plain_discriminator_step(nets[0], disc, batch, q1_5.compute_discriminator_loss)
     expected = gradients(disc)
     disc.zero_grad()
-    train.discriminator_step(nets[0], disc, batch["real"], batch["z"], batch["eps"], q1_5.compute_discriminator_loss, 10, plain)
+    train.discriminator_step(
+        nets[0], disc, batch["real"], batch["z"], batch["eps"], q1_5.compute_discriminator_loss, 10, plain
+    )
     assert relative_error(gradients(disc), expected) < 1e-4
 
 
 def test_float16_scales_gradients_and_keeps_the_penalty_in_float32(birds, nets):
     gen, disc = nets
-    trainer = train.Trainer(gen, disc, birds, 2, 10, q1_5.compute_generator_loss, q1_5.compute_discriminator_loss, torch.float16)
+    trainer = train.Trainer(
+        gen, disc, birds, 2, 10, q1_5.compute_generator_loss, q1_5.compute_discriminator_loss, torch.float16
+    )
     assert trainer.scaler.is_enabled()
     with trainer.penalty_precision():
         assert not torch.is_autocast_enabled("cpu")
@@ -185,7 +199,9 @@ def test_optimizers_and_schedules(nets):
 
 def test_rates_after_a_few_iterations(birds, nets):
     gen, disc = nets
-    trainer = train.Trainer(gen, disc, birds, 2, 10, q1_4.compute_generator_loss, q1_4.compute_discriminator_loss)
+    trainer = train.Trainer(
+        gen, disc, birds, 2, 10, q1_4.compute_generator_loss, q1_4.compute_discriminator_loss
+    )
     for _ in range(6):  # generator steps in the 0th and the 5th
         trainer.iterate()
     assert trainer.sched_disc.get_last_lr()[0] == pytest.approx(2e-4 * (1 - 6 / 500_000), rel=1e-9)

@@ -29,7 +29,9 @@ from model import AEModel  # noqa: E402
 class Images(torch.utils.data.Dataset):
     def __init__(self, images):
         self.images = images.permute(0, 2, 3, 1).numpy()
-        self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.5,) * 3)])
+        self.transform = transforms.Compose(
+            [transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.5,) * 3)]
+        )
 
     def __len__(self):
         return len(self.images)
@@ -44,7 +46,9 @@ def plain_loop(images):
         if isinstance(module, ConvTranspose2d):
             module.__class__ = torch.nn.ConvTranspose2d
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    loader = torch.utils.data.DataLoader(Images(images), 256, shuffle=True, num_workers=2, persistent_workers=True)
+    loader = torch.utils.data.DataLoader(
+        Images(images), 256, shuffle=True, num_workers=2, persistent_workers=True
+    )
     while True:
         for x, _ in loader:
             loss, terms = train.vae_loss(model, x)
@@ -63,7 +67,9 @@ class Enough(Exception):
 def our_loop(images, steps):
     keep_freed_memory()
     device = torch.device("cpu")
-    trainer = train.Trainer("vae", 1024, (images, images[:256]), 256, 1, 1e-3, device, autocast_dtype(device), 0)
+    trainer = train.Trainer(
+        "vae", 1024, (images, images[:256]), 256, 1, 1e-3, device, autocast_dtype(device), 0
+    )
     count = 0
 
     def after_step():
@@ -94,7 +100,9 @@ def worker(name, data_dir, steps, threads, connection):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
@@ -115,9 +123,15 @@ def main():
     for end in ends.values():
         end.send(False)
     median = {name: statistics.median(values) for name, values in times.items()}
-    print(f"torch {torch.__version__}, vae_latent1024, batch 256, {args.threads} threads, median of {args.rounds}")
-    print(f"seconds per training epoch: plain {median['plain']:.1f}, ours {median['ours']:.1f}, {median['plain'] / median['ours']:.1f}x")
-    print(f"peak memory of the process (without DataLoader workers): plain {memory['plain']:.2f} GiB, ours {memory['ours']:.2f} GiB")
+    print(
+        f"torch {torch.__version__}, vae_latent1024, batch 256, {args.threads} threads, median of {args.rounds}"
+    )
+    print(
+        f"seconds per training epoch: plain {median['plain']:.1f}, ours {median['ours']:.1f}, {median['plain'] / median['ours']:.1f}x"
+    )
+    print(
+        f"peak memory of the process (without DataLoader workers): plain {memory['plain']:.2f} GiB, ours {memory['ours']:.2f} GiB"
+    )
 
 
 if __name__ == "__main__":

@@ -53,7 +53,11 @@ def test_folder_and_archive_are_accepted(tiny_cifar, tmp_path, monkeypatch):
     pack(folder, archives / dataset.ARCHIVE, monkeypatch)
     for place in (folder.parent, folder, archives / dataset.ARCHIVE, archives):
         train, validation = dataset.load_cifar10(place, download=False)
-        assert torch.equal(train, pixels[:3]) and torch.equal(validation, pixels[3:]) and train.dtype == torch.uint8
+        assert (
+            torch.equal(train, pixels[:3])
+            and torch.equal(validation, pixels[3:])
+            and train.dtype == torch.uint8
+        )
     assert not list(archives.glob(".unfinished*"))
 
 
@@ -90,7 +94,9 @@ def test_download_tries_the_mirror_first_goes_on_and_falls_back(tiny_cifar, tmp_
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_address[1]}"
     monkeypatch.setattr(dataset, "SOURCES", (("mirror", f"{url}/gone"), ("Toronto", f"{url}/file")))
-    with pytest.raises(InputError, match="mirror: HTTP Error 503.*Toronto: the connection broke off.*--dataset synthetic"):
+    with pytest.raises(
+        InputError, match="mirror: HTTP Error 503.*Toronto: the connection broke off.*--dataset synthetic"
+    ):
         dataset.load_cifar10(tmp_path / "new")
     train, _ = dataset.load_cifar10(tmp_path / "new")
     assert torch.equal(train, pixels[:3])
@@ -146,7 +152,10 @@ def test_an_epoch_goes_on_from_a_saved_place():
     batches = dataset.Batches(numbered(10), 3, "cpu", torch.Generator().manual_seed(0))
     iterator = iter(batches)
     next(iterator)
-    place = {name: value.clone() if torch.is_tensor(value) else value for name, value in batches.state_dict().items()}
+    place = {
+        name: value.clone() if torch.is_tensor(value) else value
+        for name, value in batches.state_dict().items()
+    }
     rest = [values(x) for x, _ in iterator]
     again = dataset.Batches(numbered(10), 3, "cpu", torch.Generator().manual_seed(9))
     again.load_state_dict(place)
@@ -156,8 +165,12 @@ def test_an_epoch_goes_on_from_a_saved_place():
 def test_drawn_shapes_are_seeded_and_endless():
     rng = torch.Generator().manual_seed(3)
     first, second = dataset.draw_shapes(50, rng), dataset.draw_shapes(50, rng)
-    assert torch.equal(first, dataset.draw_shapes(50, torch.Generator().manual_seed(3))) and not torch.equal(first, second)
-    assert first.shape == (50, 3, 32, 32) and first.dtype == torch.uint8 and first.unique(dim=0).shape[0] == 50
+    assert torch.equal(first, dataset.draw_shapes(50, torch.Generator().manual_seed(3))) and not torch.equal(
+        first, second
+    )
+    assert (
+        first.shape == (50, 3, 32, 32) and first.dtype == torch.uint8 and first.unique(dim=0).shape[0] == 50
+    )
 
 
 def test_reconstructions_stand_beside_their_images(tmp_path):
@@ -165,7 +178,9 @@ def test_reconstructions_stand_beside_their_images(tmp_path):
         def __init__(self):
             super().__init__(False, 4)
             self.encoder = torch.nn.Identity()
-            self.decoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Unflatten(1, (3, 32, 32)), Minus())
+            self.decoder = torch.nn.Sequential(
+                torch.nn.Flatten(), torch.nn.Unflatten(1, (3, 32, 32)), Minus()
+            )
 
     class Minus(torch.nn.Module):
         def __init__(self):

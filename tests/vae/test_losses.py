@@ -121,7 +121,15 @@ def test_validation_draws_the_same_noise_and_leaves_no_trace():
 
 def test_presets_are_the_reports():
     assert len(train.PRESETS) == 9
-    assert train.PRESETS["vae_latent1024_beta_constant0.8"] == {"loss_mode": "vae", "latent_size": 1024, "target_beta_val": 0.8}
-    assert train.PRESETS["vae_latent1024_beta_linear1"] == {"loss_mode": "vae", "latent_size": 1024, "beta_mode": "linear"}
+    assert train.PRESETS["vae_latent1024_beta_constant0.8"] == {
+        "loss_mode": "vae",
+        "latent_size": 1024,
+        "target_beta_val": 0.8,
+    }
+    assert train.PRESETS["vae_latent1024_beta_linear1"] == {
+        "loss_mode": "vae",
+        "latent_size": 1024,
+        "beta_mode": "linear",
+    }
     for name, settings in train.PRESETS.items():
         assert name.startswith(f"{settings['loss_mode']}_latent{settings['latent_size']}")

@@ -77,13 +77,17 @@ def test_channels_last_survives_every_layer():
     layouts = []
     for layer in (*model.encoder.convs, *model.decoder.deconvs):
         layer.register_forward_hook(
-            lambda layer, inputs, output: layouts.append(output.is_contiguous(memory_format=torch.channels_last))
+            lambda layer, inputs, output: layouts.append(
+                output.is_contiguous(memory_format=torch.channels_last)
+            )
         )
     model.decoder(model.encoder(torch.randn(2, 3, 32, 32).contiguous(memory_format=torch.channels_last)))
     assert len(layouts) == 15 and all(layouts)
 
 
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+@pytest.mark.parametrize(
+    "dtype, tolerance", [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 2e-2)]
+)
 def test_transposed_convolution_equals_torchs(dtype, tolerance):
     torch.manual_seed(0)
     ours = ConvTranspose2d(6, 5, kernel_size=4, stride=2, padding=1)

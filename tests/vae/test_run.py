@@ -23,7 +23,13 @@ def images():
 
 
 def start(folder, images, epochs=2, **options):
-    options = {"loss_mode": "vae", "latent_size": 4, "batch_size": 10, "device": "cpu", "eval_interval": 2} | options
+    options = {
+        "loss_mode": "vae",
+        "latent_size": 4,
+        "batch_size": 10,
+        "device": "cpu",
+        "eval_interval": 2,
+    } | options
     rows = train.main(folder, num_epochs=epochs, images=images, **options)
     return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
@@ -49,7 +55,9 @@ def interrupt_after(monkeypatch, steps, number=signal.SIGTERM):
 
 
 @pytest.mark.parametrize("loss_mode, beta_mode", [("ae", "constant"), ("vae", "linear")])
-@pytest.mark.parametrize("steps", [2, 4, 7])  # within an epoch, at the last of its 4 steps, in the second epoch
+@pytest.mark.parametrize(
+    "steps", [2, 4, 7]
+)  # within an epoch, at the last of its 4 steps, in the second epoch
 def test_a_stopped_run_ends_bit_identical(loss_mode, beta_mode, steps, images, tmp_path, monkeypatch):
     options = {"loss_mode": loss_mode, "beta_mode": beta_mode}
     expected = start(tmp_path / "whole", images, **options)
@@ -77,7 +85,13 @@ def test_measuring_never_changes_training(images, tmp_path):
 
 def test_outputs(images, tmp_path):
     rows = start(tmp_path, images, overwrite=True)
-    for name in ("epoch_1_recons", "epoch_1_samples", "loss_vs_epochs", "recon_loss_vs_epochs", "kl_loss_vs_epochs"):
+    for name in (
+        "epoch_1_recons",
+        "epoch_1_samples",
+        "loss_vs_epochs",
+        "recon_loss_vs_epochs",
+        "kl_loss_vs_epochs",
+    ):
         assert min(Image.open(tmp_path / f"{name}.png").size) > 250
     AEModel(True, 4).load_state_dict(weights(tmp_path))
     with open(tmp_path / "metrics.csv", newline="") as file:
@@ -87,7 +101,11 @@ def test_outputs(images, tmp_path):
         assert float(stored["val_recon_loss"]) == row["val_recon_loss"]
         assert row["val_loss"] == pytest.approx(row["val_recon_loss"] + row["val_kl_loss"], rel=1e-6)
     config = json.loads((tmp_path / "config.json").read_text())
-    assert config["latent_size"] == 4 and config["images"] == [32, 8] and config["versions"]["torch"] == torch.__version__
+    assert (
+        config["latent_size"] == 4
+        and config["images"] == [32, 8]
+        and config["versions"]["torch"] == torch.__version__
+    )
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     tags = EventAccumulator(str(tmp_path)).Reload().Tags()
@@ -250,7 +268,9 @@ def test_all_presets_one_after_the_other_and_only_once(two_presets, tmp_path, ca
 @pytest.fixture
 def two_presets(monkeypatch):
     monkeypatch.setattr(train, "SYNTHETIC_IMAGES", (40, 10))
-    monkeypatch.setattr(train, "PRESETS", {name: train.PRESETS[name] for name in ("ae_latent16", "vae_latent16")})
+    monkeypatch.setattr(
+        train, "PRESETS", {name: train.PRESETS[name] for name in ("ae_latent16", "vae_latent16")}
+    )
 
 
 OPTIONS = ["--dataset", "synthetic", "--batch_size", "20", "--num_epochs", "1"]
@@ -288,7 +308,17 @@ def test_overwrite_replaces_a_damaged_state(two_presets, tmp_path, capsys):
 
 
 def script(*argv, **options):
-    argv = [sys.executable, train.__file__, *argv, "--dataset", "synthetic", "--batch_size", "500", "--device", "cpu"]
+    argv = [
+        sys.executable,
+        train.__file__,
+        *argv,
+        "--dataset",
+        "synthetic",
+        "--batch_size",
+        "500",
+        "--device",
+        "cpu",
+    ]
     return subprocess.Popen(argv, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
 
 
@@ -298,7 +328,9 @@ def test_killed_script_ends_bit_identical(tmp_path):
     parts = script(*arguments, "--out_dir", str(tmp_path / "parts"), "--save_minutes", "0.00001")
     state = tmp_path / "parts" / "run_synthetic" / "state.pt"
     deadline = time.monotonic() + 200
-    while time.monotonic() < deadline and not (state.exists() and torch.load(state, weights_only=True)["batches"]["cursor"]):
+    while time.monotonic() < deadline and not (
+        state.exists() and torch.load(state, weights_only=True)["batches"]["cursor"]
+    ):
         time.sleep(0.02)
     parts.kill()
     parts.communicate()

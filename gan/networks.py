@@ -140,7 +140,8 @@ class Discriminator(nn.Module):
     """Images (B, 3, 32, 32) in [-1, 1] to raw scores (B, 1), no sigmoid; 1,053,825 parameters.
 
     There is no batch normalisation: an image's score depends on that image alone, as the
-    per-image penalty of WGAN-GP requires.
+    per-image penalty of WGAN-GP requires. Keep its non-linearities `nn.ReLU` modules, or let q1_5.py
+    differentiate twice: `penalty.penalty_backward` finds them by their type.
     """
 
     def __init__(self):

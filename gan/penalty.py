@@ -6,6 +6,12 @@ import torch
 from torch import nn
 
 
+def is_piecewise_linear(disc):
+    """Whether `penalty_backward` holds for a network, as far as its modules tell."""
+    leaves = [module for module in disc.modules() if not list(module.children())]
+    return all(isinstance(module, (nn.Conv2d, nn.Linear, nn.Flatten, nn.ReLU)) for module in leaves)
+
+
 def penalty_backward(disc, interp, lamb, precision=contextlib.nullcontext, scale=lambda loss: loss):
     """Add the gradient of lamb * E[(||grad_x D(x^)||_2 - 1)^2] to the `.grad` of disc's parameters.
 

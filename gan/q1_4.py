@@ -15,6 +15,7 @@ def compute_discriminator_loss(discrim_real, discrim_fake, discrim_interp, inter
     return 0.5 * (discrim_real - 1).square().mean() + 0.5 * discrim_fake.square().mean()
 
 
+# The training loop then makes no interpolates (see q1_5.py).
 compute_discriminator_loss.interpolates = "unused"
 
 

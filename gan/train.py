@@ -22,7 +22,7 @@ from fid import Features, Scorer
 from hardware import autocast, autocast_dtype, keep_freed_memory
 from logger import COLUMNS, RESULTS, STATE_FORMAT, TERMS, Logger
 from networks import LATENT_DIM, Discriminator
-from penalty import penalty_backward
+from penalty import is_piecewise_linear, penalty_backward
 from run_log import RunLog, StopSignal, check_folder, load_state, rng_state, set_rng_state
 from running_means import RunningMeans, check_weights
 
@@ -70,7 +70,7 @@ def discriminator_step(
 
     # The loss says what it needs; one that says nothing gets the interpolates and their scores.
     needs = getattr(loss_fn, "interpolates", "scores")
-    if needs == "gradient penalty" and type(disc) is not Discriminator:  # it may not be piecewise linear
+    if needs == "gradient penalty" and not (type(disc) is Discriminator and is_piecewise_linear(disc)):
         needs = "scores"
     discrim_interp = interp = None
     if needs != "unused":

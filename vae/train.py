@@ -440,7 +440,7 @@ def get_args(argv=None):
         "--target_beta_val",
         type=number(float, 0),
         metavar="BETA",
-        help="weight of the KL term, or its last one (1)",
+        help="weight of the KL term; a linear schedule would reach it at epoch num_epochs (1)",
     )
     every = parser.add_argument_group("every run")
     every.add_argument("--num_epochs", type=count, default=20, metavar="N", help="(20)")

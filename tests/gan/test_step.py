@@ -168,6 +168,19 @@ def test_other_networks_take_the_double_backward(batch, nets):
     assert relative_error(gradients(disc), expected) < 1e-4
 
 
+def test_a_changed_discriminator_takes_the_double_backward(batch, nets):
+    gen, disc = nets
+    disc.layers[4] = nn.LeakyReLU(0.2)
+    plain_discriminator_step(gen, disc, batch, q1_5.compute_discriminator_loss)
+    expected = gradients(disc)
+    disc.zero_grad()
+    train.discriminator_step(
+        gen, disc, batch["real"], batch["z"], batch["eps"], q1_5.compute_discriminator_loss, 10, plain
+    )
+    assert relative_error(gradients(disc), expected) < 1e-3
+    assert not penalty.is_piecewise_linear(disc) and penalty.is_piecewise_linear(Discriminator())
+
+
 def test_float16_scales_gradients_and_keeps_the_penalty_in_float32(birds, nets):
     gen, disc = nets
     trainer = train.Trainer(

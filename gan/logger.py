@@ -84,8 +84,9 @@ class Logger:
     def save_plots(self):
         rows = [row for row in self.run.rows if row["kind"] == "log"]
         steps = [row["iteration"] for row in rows]
-        losses = {name.replace("_", " "): [row[name] for row in rows]
-                  for name in ("discriminator_loss", "generator_loss") if all(name in row for row in rows)}  # fmt: skip
+        # A log period shorter than five iterations may hold no generator step: a gap in its curve.
+        losses = {name.replace("_", " "): [row.get(name, math.nan) for row in rows]
+                  for name in ("discriminator_loss", "generator_loss")}  # fmt: skip
         save_plot(steps, losses, "iterations", "loss (mean since the last point)", "Losses",
                   self.run.folder / "losses_vs_iterations.png")  # fmt: skip
         if rows and "score" in rows[-1]:

@@ -1,0 +1,236 @@
+"""Where every question of the assignment stands: what was measured, beside the reference numbers.
+
+    python report/grade.py                                  the runs in report/runs
+    python report/grade.py gan/data_* vae/data/*            your own
+
+A number is only called met or not met where it compares with the reference: the same data, features,
+sample count, hyper-parameters and length of training. Exit codes: 0; 1 where a comparable number
+misses its reference; 2 where a folder cannot be read.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass, field
+
+from run_folder import RUNS, RunError, find_runs, read_run
+
+
+@dataclass(frozen=True)
+class Question:
+    """A number that the assignment asks for, and the settings of the run that answers it."""
+
+    number: str
+    title: str
+    settings: dict
+    reference: str = ""  # the handout's, as people read it
+    limit: float = None  # and as a number: FID <= limit, reconstruction loss < limit
+    reports_best: float = None  # the best of the reports 000, 001 and 002 in the specification
+    band: tuple = None  # what public answers report where the handout has no reference
+
+
+def _gan(number, title, loss, limit, best):
+    return Question(number, title, {"loss": loss}, f"<= {limit}", limit, best)
+
+
+def _vae(number, title, loss_mode, latent, beta=1, mode="constant", **rest):
+    settings = {"loss_mode": loss_mode, "latent_size": latent}
+    if loss_mode == "vae":  # an autoencoder's run has a beta too, which it does not use
+        settings |= {"target_beta_val": beta, "beta_mode": mode}
+    if "limit" in rest:
+        rest["reference"] = f"< {rest['limit']}"
+    return Question(number, title, settings, **rest)
+
+
+QUESTIONS = (
+    _gan("1.3", "GAN", "q1_3", 150, 60.97),
+    _gan("1.4", "LSGAN", "q1_4", 90, 55.23),
+    _gan("1.5", "WGAN-GP", "q1_5", 50, 32.41),
+    _vae("2.1", "AE, 16 latents", "ae", 16, band=(202, 206)),
+    _vae("2.1", "AE, 128 latents", "ae", 128, band=(54, 58)),
+    _vae("2.1", "AE, 1024 latents", "ae", 1024, band=(25, 31)),
+    _vae("2.2", "VAE", "vae", 1024, limit=145, reports_best=135.35),
+    _vae("2.3.1", "beta-VAE, 0.8", "vae", 1024, 0.8, limit=130, reports_best=125.14),
+    _vae("2.3.1", "beta-VAE, 1.2", "vae", 1024, 1.2, limit=155, reports_best=147.32),
+    _vae("2.3.2", "VAE, linear beta", "vae", 1024, 1, "linear", limit=125, reports_best=119.43),
+)
+# clean-fid's file and the first digits of its SHA-256: other weights under the same name give other numbers.
+INCEPTION = "inception-2015-12-05-f58cb9b6"
+GAN_SETUP = {"batch_size": 256, "lamb": 10}
+VAE_SETUP = {"batch_size": 256, "lr": 1e-3, "grad_clip": 1}
+
+
+@dataclass
+class Grade:
+    """One row: a question, the run that answers it best, its number, and why that compares or not."""
+
+    question: Question
+    run: object = None
+    measured: float = None
+    row: dict = field(default_factory=dict)
+    reasons: list = field(default_factory=list)  # why the number does not compare
+
+    @property
+    def verdict(self):
+        if self.run is None:
+            return "not run"
+        if self.reasons:
+            return "not comparable"
+        limit = self.question.limit
+        if limit is None:
+            low, high = self.question.band
+            place = "within" if low <= self.measured <= high else "outside"
+            return f"no reference ({place} the public band {low}-{high})"
+        met = self.measured <= limit if self.run.half == "gan" else self.measured < limit
+        return "met" if met else "not met"
+
+
+def grade_gan(question, run):
+    """The last score, and what keeps it from comparing with an FID of the reports."""
+    scored = [row for row in run.rows if "score" in row]
+    reasons = []
+    if run.config["dataset"] != "cub":
+        reasons.append(f"{run.config['dataset']} data")
+    elif run.config["images"] != 11_780:
+        reasons.append(f"{run.config['images']:,} images instead of the 11,780 of CUB")
+    row = scored[-1] if scored else {}
+    if not scored:
+        reasons.append("no score measured")
+    else:
+        if row["score_name"] != "FID":
+            reasons.append(f"{row['score_name']} is not FID")
+        elif row["features"] != INCEPTION:
+            reasons.append(f"other Inception weights ({row['features']})")
+        if row["num_gen"] != 50_000:
+            reasons.append(f"{row['num_gen']:,} samples instead of 50,000")
+        if row["fid_mode"] != "train":
+            reasons.append("running instead of batch statistics")
+    done = row.get("iteration", run.steps)
+    if done != 30_000:
+        reasons.append(f"{done:,} iterations instead of 30,000")
+    reasons += _other_setup(run, GAN_SETUP)
+    return Grade(question, run, row.get("score"), row, reasons)
+
+
+def grade_vae(question, run):
+    """The validation reconstruction loss at epoch 19, and what keeps it from comparing."""
+    reasons = []
+    if run.config["dataset"] != "cifar10" or run.config["images"] != [50_000, 10_000]:
+        reasons.append(
+            f"{run.config['dataset']} data, {run.config['images'][0]:,} images instead of CIFAR-10's 50,000"
+        )
+    row = next((row for row in run.rows if row["epoch"] == 19), run.rows[-1] if run.rows else {})
+    if row.get("epoch") != 19:
+        reasons.append(f"{run.steps} epochs instead of 20")
+    elif run.config["beta_mode"] == "linear" and run.config["num_epochs"] != 20:
+        reasons.append(f"a slope for {run.config['num_epochs']} epochs instead of 20")
+    reasons += _other_setup(run, VAE_SETUP)
+    return Grade(question, run, row.get("val_recon_loss"), row, reasons)
+
+
+def _other_setup(run, setup):
+    return [
+        f"{name} {run.config[name]} instead of {value}"
+        for name, value in setup.items()
+        if run.config[name] != value
+    ]
+
+
+def grade_all(runs):
+    """One Grade a question: of the runs that answer it a comparable one, else the longest, else the first."""
+    grades = []
+    for question in QUESTIONS:
+        answers = [
+            (grade_gan if run.half == "gan" else grade_vae)(question, run)
+            for run in runs
+            if "variant" not in run.config
+            and all(run.config.get(key) == value for key, value in question.settings.items())
+        ]
+        grades.append(
+            min(answers, key=lambda grade: (bool(grade.reasons), -grade.run.steps), default=Grade(question))
+        )
+    return grades
+
+
+def describe(grade):
+    """The row for people: question, run, measured, done, data, reference, reports' best, verdict."""
+    question, run = grade.question, grade.run
+    shown = [f"{question.number} {question.title}"]
+    if run is None:
+        shown += ["-", "-", "-", "-"]
+    else:
+        name = grade.row.get("score_name", "score") if run.half == "gan" else "recon"
+        unit = "iterations" if run.half == "gan" else "epochs"
+        images = run.config["images"] if run.half == "gan" else run.config["images"][0]
+        number = "no number" if grade.measured is None else f"{name} {grade.measured:.2f}"
+        shown += [run.name, number, f"{run.steps:,} {unit}", f"{run.config['dataset']}, {images:,}"]
+    best = "-" if question.reports_best is None else f"{question.reports_best:.2f}"
+    verdict = grade.verdict + (f": {'; '.join(grade.reasons)}" if grade.reasons else "")
+    return [*shown, question.reference or "-", best, verdict]
+
+
+HEADER = ["question", "run", "measured", "done", "data, images", "handout", "reports", "verdict"]
+
+
+def as_table(grades):
+    rows = [HEADER, *map(describe, grades)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER) - 1)]
+    return "\n".join(
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[-1]]) for row in rows
+    )
+
+
+def as_json(grades):
+    return json.dumps(
+        [
+            {
+                "question": grade.question.number,
+                "title": grade.question.title,
+                "run": str(grade.run.folder) if grade.run else None,
+                "measured": grade.measured,
+                "metric": None if not grade.run else grade.row.get("score_name") if grade.run.half == "gan" else "recon_loss",
+                "done": grade.run.steps if grade.run else 0,
+                "dataset": grade.run.config["dataset"] if grade.run else None,
+                "images": grade.run.config["images"] if grade.run else None,
+                "features": grade.row.get("features"),
+                "reference": grade.question.reference or None,
+                "reports_best": grade.question.reports_best,
+                "verdict": grade.verdict,
+                "reasons": grade.reasons,
+            }
+            for grade in grades
+        ],
+        indent=2,
+    )  # fmt: skip
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "folders", nargs="*", metavar="RUN_DIR", help="run folders, or folders of them (report/runs)"
+    )
+    parser.add_argument("--json", action="store_true", help="the rows as JSON")
+    args = parser.parse_args(argv)
+    runs, damaged = [], 0
+    try:
+        folders = find_runs(args.folders or [RUNS])
+    except RunError as error:
+        print(f"grade.py: error: {error}", file=sys.stderr)
+        return 2
+    for folder in folders:
+        try:
+            runs.append(read_run(folder))
+        except RunError as error:
+            print(f"grade.py: error: {error}", file=sys.stderr)
+            damaged += 1
+    grades = grade_all(runs)
+    print(as_json(grades) if args.json else as_table(grades))
+    if damaged:
+        return 2
+    return int(any(grade.verdict == "not met" for grade in grades))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

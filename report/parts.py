@@ -1,0 +1,314 @@
+"""The parts of report.md and README.md that come from runs: tables, curves and pictures, as Markdown."""
+
+import json
+import os
+import re
+
+import grade
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from run_folder import read_score, save
+
+TITLES = {"q1_3": "GAN", "q1_4": "LSGAN", "q1_5": "WGAN-GP"}
+# What makes two runs the same but for one setting.
+SAME = {
+    "gan": ("loss", "batch_size", "lamb", "seed", "images", "dataset", "number_format", "variant"),
+    "vae": ("loss_mode", "beta_mode", "latent_size", "target_beta_val", "batch_size", "lr", "grad_clip", "seed", "images",
+            "dataset", "number_format"),
+}  # fmt: skip
+EPOCHS = (0, 4, 9, 14, 19)
+
+
+def table(header, rows):
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in [header, ["---"] * len(header), *rows])
+
+
+def paragraphs(*parts):
+    return "\n\n".join(part for part in parts if part)
+
+
+def number_in(path):
+    """The N of samples_N.png, interpolations_N.png and epoch_N_recons.png."""
+    return int(re.search(r"_(\d+)", path.name)[1])
+
+
+class Parts:
+    """What the runs have to say; each public method is a part. Pictures and links are relative to `out`."""
+
+    def __init__(self, runs, out):
+        self.runs, self.out = runs, out
+        self.grades = grade.grade_all(runs)
+        self.run_for = {
+            f"{grade_.question.number} {grade_.question.title}": grade_.run for grade_ in self.grades
+        }
+
+    # --------------------------------------------------------------------------------------------
+    # Curves and pictures: (caption, path) pairs
+
+    def _row(self, *named):
+        """A row of pictures."""
+        cells = [
+            f"![{caption}]({os.path.relpath(path, self.out)})".replace("\\", "/") for caption, path in named
+        ]
+        return table([caption for caption, _ in named], [cells]) if named else ""
+
+    def _curves(self, name, curves, xlabel, ylabel, limit=None):
+        """Draw {label: (steps, values)} to figures/NAME.png; `limit` is the handout's number."""
+        figure, axes = plt.subplots(figsize=(5.2, 3.4), dpi=160, layout="constrained")
+        for label, (steps, values) in curves.items():
+            axes.plot(steps, values, marker="." if len(steps) < 50 else None, label=label)
+        if limit is not None:
+            axes.axhline(limit, color="grey", linestyle="--", label=f"handout: {limit}")
+        axes.set(xlabel=xlabel, ylabel=ylabel)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        if len(curves) > 1 or limit is not None:
+            axes.legend()
+        path = self.out / "figures" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(path, lambda unfinished: figure.savefig(unfinished, format="png", metadata={"Software": None}))
+        plt.close(figure)
+        return path
+
+    def _loss_curves(self, number, runs, limit=None):
+        """Validation losses of {title: run}: reconstruction and, for VAEs, KL."""
+        terms = {"recon": ("Reconstruction loss (validation)", "squared error per image", limit)}
+        if all(run.config["loss_mode"] == "vae" for run in runs.values()):
+            terms["kl"] = ("KL loss (validation)", "nats per image", None)
+        for term, (caption, unit, line) in terms.items():
+            curves = {title: run.column(f"val_{term}_loss") for title, run in runs.items()}
+            yield caption, self._curves(f"{number}_{term}", curves, "epochs", unit, line)
+
+    def _last_pictures(self, runs, pattern, caption):
+        """The last picture of a kind that each of {title: run} left; `caption` takes title and number."""
+        for title, run in runs.items():
+            if paths := sorted(run.folder.glob(pattern), key=number_in):
+                yield caption.format(title=title, number=f"{number_in(paths[-1]):,}"), paths[-1]
+
+    # --------------------------------------------------------------------------------------------
+    # All questions
+
+    def results(self):
+        """One row a question; below, why numbers do not compare, once for all with the same reasons."""
+        rows, why = [], {}
+        for grade_ in self.grades:
+            question, _, measured, done, data, handout, best, _ = grade.describe(grade_)
+            measured = re.sub(r" \(.*\)", "", measured)
+            rows.append([question, measured, done, data, handout, best, grade_.verdict])
+            if grade_.reasons:
+                why.setdefault("; ".join(grade_.reasons), []).append(question)
+        header = ["question", "measured", "done", "data, images", "handout", "reports", "verdict"]
+        notes = [f"- {', '.join(titles)}: not comparable: {reasons}." for reasons, titles in why.items()]
+        return paragraphs(table(header, rows), "\n".join(notes))
+
+    # --------------------------------------------------------------------------------------------
+    # Task 1
+
+    def gan_1_3(self):
+        return self._gan("1.3 GAN", "python gan/q1_3.py")
+
+    def gan_1_4(self):
+        return self._gan("1.4 LSGAN", "python gan/q1_4.py")
+
+    def gan_1_5(self):
+        return self._gan("1.5 WGAN-GP", "python gan/q1_5.py")
+
+    def _gan(self, question, command):
+        """Score, curves, samples and interpolations of a GAN run."""
+        run = self.run_for[question]
+        if run is None:
+            return f"Not run yet: `{command}`."
+        number = question.split()[0]
+        scored = [row for row in run.rows if "score" in row]
+        words, curves = [], []
+        if scored:
+            last, best = (
+                scored[-1],
+                min((row for row in scored if row["kind"] == "log"), key=lambda row: row["score"]),
+            )
+            words = [
+                f"Run `{run.name}`: {run.steps:,} iterations of batch {run.config['batch_size']} on {run.config['images']:,} images.",
+                f"{last['score_name']} with {last['num_gen']:,} samples: **{last['score']:.2f}** after {last['iteration']:,}",
+                f"iterations; the best of the curve is {best['score']:.2f}, at iteration {best['iteration']:,}.",
+            ]  # fmt: skip
+            label = f"{last['score_name']}, {best['num_gen']:,} samples"
+            path = self._curves(f"{number}_score", {run.name: run.column("score")}, "iterations", label)
+            curves.append((f"{last['score_name']} against iterations", path))
+        if not any(row["score_name"] == "FID" for row in scored):
+            words.append(
+                f"FID: not measured here; `{command}` trains as the assignment says and measures it."
+            )
+        losses = {part: run.column(f"{part}_loss") for part in ("discriminator", "generator")}
+        path = self._curves(f"{number}_losses", losses, "iterations", "loss")
+        curves.append(("Losses (means since the last point)", path))
+        pictures = [
+            *self._last_pictures({"": run}, "samples_*.png", "100 samples after {number} iterations"),
+            *self._last_pictures(
+                {"": run}, "interpolations_*.png", "Interpolation after {number} iterations"
+            ),
+        ]
+        return paragraphs(" ".join(words), self._row(*curves), self._row(*pictures))
+
+    def comparison(self):
+        """The scores of the three questions' runs."""
+        named = {
+            question.split()[1]: run for question, run in self.run_for.items() if run and run.half == "gan"
+        }
+        named = {title: run for title, run in named.items() if run.column("score")[0]}
+        if len(named) < 2:
+            return "Not run yet."
+        curves = {title: run.column("score") for title, run in named.items()}
+        path = self._curves("gan_scores", curves, "iterations", "score")
+        return paragraphs(self._row(("Score against iterations", path)), self._score_table(named))
+
+    def short_runs(self):
+        """The first 1,000 iterations, for the README."""
+        named = {
+            TITLES[run.config["loss"]]: run
+            for run in self.runs
+            if run.half == "gan"
+            and run.steps == 1000
+            and run.config["seed"] == 0
+            and "variant" not in run.config
+        }
+        return self._score_table(named) if named else "Not run yet."
+
+    def _score_table(self, named):
+        """Scores of {title: run} at every iteration that one of them was scored at."""
+        scores = {title: dict(zip(*run.column("score"))) for title, run in named.items()}
+        steps = sorted({step for score in scores.values() for step in score})
+        rows = [
+            [f"{step:,}", *(f"{s[step]:.0f}" if step in s else "" for s in scores.values())] for step in steps
+        ]
+        return table(["iterations", *named], rows)
+
+    # --------------------------------------------------------------------------------------------
+    # Task 2
+
+    def vae_2_1(self):
+        return self._vae(["2.1 AE, 16 latents", "2.1 AE, 128 latents", "2.1 AE, 1024 latents"], "recons",
+                         "ae_latent16 ae_latent128 ae_latent1024")  # fmt: skip
+
+    def vae_2_2(self):
+        return self._vae(["2.2 VAE"], "recons samples", "vae_latent1024", limit=145)
+
+    def vae_2_3_1(self):
+        return self._vae(["2.3.1 beta-VAE, 0.8", "2.2 VAE", "2.3.1 beta-VAE, 1.2"], "samples",
+                         "vae_latent1024 vae_latent1024_beta_constant0.8 vae_latent1024_beta_constant1.2")  # fmt: skip
+
+    def vae_2_3_2(self):
+        return self._vae(["2.3.2 VAE, linear beta", "2.2 VAE"], "samples", "vae_latent1024 vae_latent1024_beta_linear1",
+                         limit=125)  # fmt: skip
+
+    def _vae(self, questions, kinds, presets, limit=None):
+        """Losses, their curves, and the last pictures of each kind."""
+        runs = {question.split(" ", 1)[1]: run for question in questions if (run := self.run_for[question])}
+        if len(runs) < len(questions):
+            return f"Not run yet: `python vae/train.py {presets}`."
+        header, rows = ["run", "epoch", "reconstruction"], []
+        for title, run in runs.items():
+            last = run.rows[-1]
+            rows.append([title, last["epoch"], f"{last['val_recon_loss']:.2f}"])
+            if run.config["loss_mode"] == "vae":
+                header[3:] = ["KL", "sum"]
+                rows[-1] += [
+                    f"{last['val_kl_loss']:.2f}",
+                    f"{last['val_recon_loss'] + last['val_kl_loss']:.2f}",
+                ]
+        pictures = [
+            picture
+            for kind in kinds.split()
+            for picture in self._last_pictures(
+                runs, f"epoch_*_{kind}.png", f"{{title}}: {kind}, epoch {{number}}"
+            )
+        ]
+        curves = list(self._loss_curves(questions[0].split()[0], runs, limit))
+        if len(curves) == 1:  # beside the first picture, and the others below
+            curves.append(pictures.pop(0))
+        return paragraphs(table(header, rows), self._row(*curves), self._row(*pictures))
+
+    def vae_all(self):
+        """Every VAE run beside its references, for the README."""
+        question_of = {grade_.run.folder: grade_.question for grade_ in self.grades if grade_.run}
+        rows = []
+        for run in self.runs:
+            if run.half == "vae":
+                last, question = run.rows[-1], question_of.get(run.folder)
+                kl = f"{last['val_kl_loss']:.2f}" if run.config["loss_mode"] == "vae" else ""
+                best = question and (question.reports_best or "{}-{}".format(*question.band))
+                rows.append([f"`{run.name}`", last["epoch"], f"{last['val_recon_loss']:.2f}", kl,
+                             question.reference if question else "", best or ""])  # fmt: skip
+        return table(
+            ["run", "epoch", "recon", "KL", "handout (recon)", "the reports' best, or public (recon)"], rows
+        )
+
+    # --------------------------------------------------------------------------------------------
+    # What else the runs teach
+
+    def _pairs(self, half, key):
+        """Lists of runs with the same settings but for `key`."""
+        groups = {}
+        for run in self.runs:
+            if run.half == half:
+                same = json.dumps([run.config.get(name) for name in SAME[half] if name != key])
+                groups.setdefault(same, {}).setdefault(run.config.get(key), run)
+        return [list(group.values()) for group in groups.values() if len(group) > 1]
+
+    def formats(self):
+        """float32 and bfloat16 with the same seed."""
+        parts = []
+        for runs in self._pairs("vae", "number_format"):
+            named = {run.config["number_format"]: run for run in runs}
+            rows = []
+            for title, run in named.items():
+                for term, name in (("recon", "reconstruction"), ("kl", "KL")):
+                    values = dict(zip(*run.column(f"val_{term}_loss")))
+                    rows.append(
+                        [title, name, *(f"{values[epoch]:.2f}" for epoch in EPOCHS if epoch in values)]
+                    )
+            header = [f"`{runs[0].name}`", "loss", *(f"epoch {epoch}" for epoch in EPOCHS)]
+            parts += [table(header, rows), self._row(*self._loss_curves("formats", named))]
+        return paragraphs(*parts) or "Not run yet: a preset with and without `--disable_amp`."
+
+    def statistics(self):
+        """Scores of one generator with batch and with running statistics (score_train.json, score_eval.json)."""
+        rows = []
+        for run in self.runs:
+            paths = [run.folder / f"score_{mode}.json" for mode in ("train", "eval")]
+            if all(path.exists() for path in paths):
+                train, running = map(read_score, paths)
+                rows.append([f"`{run.name}`", f"{run.steps:,}", f"{train['score_name']}, {train['num_gen']:,} samples",
+                             f"{train['score']:.2f}", f"{running['score']:.2f}"])  # fmt: skip
+        header = ["run", "iterations", "score", "batch statistics", "running statistics"]
+        return (
+            table(header, rows)
+            if rows
+            else "Not measured yet: `--evaluate` with `--fid_mode train` and `eval`."
+        )
+
+    def upsampling(self):
+        return self._gan_pairs("variant", "Not run yet: `python tests/gan/bench_upsampling.py`.")
+
+    def seeds(self):
+        return self._gan_pairs("seed", "Not run yet: a run with another `--seed`.")
+
+    def _gan_pairs(self, key, nothing):
+        plain = {"variant": "as the assignment says"}
+        parts = [
+            self._score_table({
+                f"{TITLES[run.config['loss']]}, {plain[key] if key not in run.config else f'{key} {run.config[key]}'}": run
+                for run in runs
+            })
+            for runs in self._pairs("gan", key)
+        ]  # fmt: skip
+        return paragraphs(*parts) or nothing
+
+
+PARTS = {
+    "results": Parts.results, "1.3": Parts.gan_1_3, "1.4": Parts.gan_1_4, "1.5": Parts.gan_1_5,
+    "comparison": Parts.comparison, "short runs": Parts.short_runs, "2.1": Parts.vae_2_1, "2.2": Parts.vae_2_2,
+    "2.3.1": Parts.vae_2_3_1, "2.3.2": Parts.vae_2_3_2, "all VAE runs": Parts.vae_all, "formats": Parts.formats,
+    "statistics": Parts.statistics, "upsampling": Parts.upsampling, "seeds": Parts.seeds,
+}  # fmt: skip

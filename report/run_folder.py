@@ -1,0 +1,207 @@
+"""Run folders as gan/ and vae/ leave them, checked while they are read; and files written whole."""
+
+import csv
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+RUNS = Path(__file__).resolve().parent / "runs"
+
+
+class RunError(ValueError):
+    """A run folder that cannot be used: one line saying what, got, expected, how to mend."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run. `rows` are its log lines as dicts, without the cells that are empty."""
+
+    folder: Path
+    half: str  # "gan" or "vae"
+    config: dict
+    rows: list
+
+    @property
+    def name(self):
+        return self.folder.name
+
+    @property
+    def log(self):
+        """The rows of the curves: without the score at the end of a GAN run."""
+        return [row for row in self.rows if row.get("kind", "log") == "log"]
+
+    @property
+    def steps(self):
+        """Iterations or epochs done."""
+        last = self.log[-1] if self.log else {}
+        return last.get("iteration", last.get("epoch", -1) + 1)
+
+    def column(self, name):
+        """(steps, values) of the log lines that have a value there."""
+        step = "iteration" if self.half == "gan" else "epoch"
+        rows = [row for row in self.log if name in row]
+        return [row[step] for row in rows], [row[name] for row in rows]
+
+
+# What is read of each file: column or key -> type. The first column is the step; "?" may be empty.
+GAN_COLUMNS = {
+    "iteration": int, "kind": str, "discriminator_loss": "float?", "gradient_penalty": "float?", "real_score": "float?",
+    "fake_score": "float?", "generator_loss": "float?", "score": "float?", "score_name": "str?", "num_gen": "int?",
+    "fid_mode": "str?", "features": "str?", "seconds": float,
+}  # fmt: skip
+VAE_COLUMNS = {
+    "epoch": int, "beta": float, "train_recon_loss": float, "train_kl_loss": "float?", "val_recon_loss": float,
+    "val_kl_loss": "float?", "seconds": float,
+}  # fmt: skip
+GAN_KEYS = {"loss": str, "batch_size": int, "lamb": (int, float), "seed": int, "num_iterations": int, "images": int,
+            "dataset": str, "number_format": str}  # fmt: skip
+VAE_KEYS = {"loss_mode": str, "beta_mode": str, "latent_size": int, "target_beta_val": (int, float), "batch_size": int,
+            "lr": (int, float), "grad_clip": (int, float), "num_epochs": int, "images": list, "dataset": str,
+            "number_format": str, "seed": int}  # fmt: skip
+MAY_BE_NEGATIVE = {
+    "discriminator_loss",
+    "generator_loss",
+    "real_score",
+    "fake_score",
+    "train_kl_loss",
+    "val_kl_loss",
+}
+
+
+def find_runs(paths):
+    """Run folders among `paths` and directly inside them, in order. Raises RunError for a path without any."""
+    folders = []
+    for path in map(Path, paths):
+        if not path.is_dir():
+            raise RunError(f"{path}: no such folder; give run folders, or a folder of run folders")
+        found = [path] if _is_run(path) else sorted(filter(_is_run, path.iterdir()))
+        if not found:
+            raise RunError(
+                f"{path}: no run in it, expected config.json and metrics.csv there or one folder down"
+            )
+        folders += [folder for folder in found if folder not in folders]
+    return folders
+
+
+def _is_run(path):
+    return path.is_dir() and ((path / "config.json").exists() or (path / "metrics.csv").exists())
+
+
+def read_run(folder):
+    """The run in `folder`. Raises RunError for a missing, damaged or tampered file."""
+    folder = Path(folder)
+    config = _read_config(folder / "config.json")
+    half = "gan" if "loss" in config else "vae"
+    keys, columns = (GAN_KEYS, GAN_COLUMNS) if half == "gan" else (VAE_KEYS, VAE_COLUMNS)
+    for key, kind in keys.items():
+        if not isinstance(config.get(key), kind) or isinstance(config[key], bool):
+            raise RunError(
+                f"{folder / 'config.json'}: {key} is {config.get(key)!r}; restore the file that the run wrote"
+            )
+    rows = _read_rows(folder / "metrics.csv", columns)
+    _check_order(folder / "metrics.csv", rows, half, config)
+    return Run(folder, half, config, rows)
+
+
+def _read_config(path):
+    try:
+        config = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise RunError(f"{path}: missing; restore the file that the run wrote") from None
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"{path}: not readable as JSON ({error}); restore the file that the run wrote"
+        ) from None
+    if not isinstance(config, dict) or not {"loss", "loss_mode"} & config.keys():
+        raise RunError(
+            f"{path}: neither loss nor loss_mode in it; expected the config.json of a run of gan/ or vae/"
+        )
+    return config
+
+
+def _read_rows(path, columns):
+    try:
+        with open(path, newline="") as file:
+            reader = csv.DictReader(file)
+            table = list(reader)
+    except FileNotFoundError:
+        raise RunError(f"{path}: missing; restore the file that the run wrote") from None
+    except (OSError, ValueError, csv.Error) as error:
+        raise RunError(f"{path}: not readable ({error}); restore the file that the run wrote") from None
+    if missing := [name for name in columns if name not in (reader.fieldnames or ())]:
+        raise RunError(f"{path}: no column {missing[0]}; restore the file that the run wrote")
+    return [
+        {name: value for name, kind in columns.items() if (value := _cell(path, line, name, row[name], kind)) is not None}
+        for line, row in enumerate(table, start=2)
+    ]  # fmt: skip
+
+
+def _cell(path, line, name, text, kind):
+    """A cell as its type, None where it is empty and may be."""
+    optional = isinstance(kind, str) and kind.endswith("?")
+    if optional:
+        if not text:
+            return None
+        kind = {"float?": float, "int?": int, "str?": str}[kind]
+    try:
+        value = kind(text or "")
+        if kind is str and not value or kind is not str and not math.isfinite(value):
+            raise ValueError
+        if kind is not str and value < 0 and name not in MAY_BE_NEGATIVE:
+            raise ValueError
+    except ValueError:
+        expected = {int: "a whole number", float: "a finite number", str: "a word"}[kind]
+        if kind is not str and name not in MAY_BE_NEGATIVE:
+            expected += " >= 0"
+        raise RunError(f"{path}, line {line}: {name} is {text!r}, expected {expected}; restore the file that the run wrote") from None  # fmt: skip
+    return value
+
+
+def _check_order(path, rows, half, config):
+    """Log lines rise; a GAN run's final score comes last; no run goes beyond its own length."""
+    step, length = (
+        ("iteration", config["num_iterations"]) if half == "gan" else ("epoch", config["num_epochs"] - 1)
+    )
+    previous = None
+    for line, row in enumerate(rows, start=2):
+        kind = row.get("kind", "log")
+        if kind not in ("log", "final"):
+            raise RunError(f"{path}, line {line}: kind is {kind!r}, expected log or final; restore the file that the run wrote")  # fmt: skip
+        rising = previous is None or (
+            row[step] > previous[step] or (kind == "final" and previous["kind"] == "log" and row[step] == previous[step])
+        )  # fmt: skip
+        if not rising or row[step] > length:
+            raise RunError(f"{path}, line {line}: {step} is {row[step]} after {previous and previous[step]} in a run of {length}; restore the file that the run wrote")  # fmt: skip
+        if "score" in row and not {"score_name", "num_gen", "fid_mode", "features"} <= row.keys():
+            raise RunError(f"{path}, line {line}: a score without score_name, num_gen, fid_mode or features; restore the file that the run wrote")  # fmt: skip
+        if half == "vae" and config["loss_mode"] == "vae" and "val_kl_loss" not in row:
+            raise RunError(f"{path}, line {line}: val_kl_loss is '', expected a finite number; restore the file that the run wrote")  # fmt: skip
+        previous = row
+
+
+def read_score(path):
+    """The JSON that `--evaluate` writes: score, score_name, num_gen."""
+    try:
+        row = json.loads(path.read_text())
+        score = {
+            "score": float(row["score"]),
+            "score_name": str(row["score_name"]),
+            "num_gen": int(row["num_gen"]),
+        }
+        if not math.isfinite(score["score"]):
+            raise ValueError(f"score is {score['score']}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path}: not a score ({error}); restore the file that --evaluate wrote") from None
+    return score
+
+
+def save(path, write):
+    """Write beside `path` with `write(unfinished)`, then move into place."""
+    unfinished = path.with_name(f".unfinished.{os.getpid()}.{path.name}")
+    try:
+        write(unfinished)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)

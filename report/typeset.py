@@ -1,0 +1,191 @@
+"""A page setter for the Markdown that report.md is written in: report.md -> report.pdf, with matplotlib alone.
+
+Known: `#`, `##` (a new page) and `###` headings, paragraphs, `- ` lists, tables of words, tables of
+pictures (`![caption](path)` in every cell of a row), fenced code. HTML comments are skipped.
+"""
+
+import re
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.backends.backend_pdf import PdfPages
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
+
+WIDTH, HEIGHT, MARGIN = 8.27, 11.69, 0.75  # A4, inches
+TALLEST_PICTURE = 2.75  # inches
+PICTURE = re.compile(r"!\[(.*?)\]\((.*?)\)")
+LINK = re.compile(r"\[(.*?)\]\((.*?)\)")
+
+
+def typeset(markdown, folder, pdf_path):
+    """Write `markdown`, whose picture paths are relative to `folder`, as a PDF. Returns its pages' headings."""
+    with PdfPages(pdf_path, metadata={"CreationDate": None, "Title": "Generative modelling: report"}) as pdf:
+        pages = Pages(pdf)
+        for kind, content in blocks(markdown):
+            if kind == "heading":
+                pages.heading(*content)
+            elif kind == "table" and PICTURE.search(content[1][0]):
+                for row in content[1:]:
+                    pages.pictures(
+                        content[0], [Path(folder, PICTURE.search(cell)[2]) for cell in row if cell]
+                    )
+            elif kind == "table":
+                pages.table(content)
+            else:
+                pages.text(content, **STYLES[kind])
+        pages.finish()
+    return pages.headings
+
+
+STYLES = {
+    "paragraph": {"size": 9},
+    "item": {"size": 9, "indent": 0.18, "bullet": "•", "after": 0.03},
+    "code": {"size": 7.5, "family": "monospace", "indent": 0.1, "after": 0.0},
+}
+
+
+def blocks(markdown):
+    """(kind, content) of each block, in order."""
+    lines = iter([*re.sub(r"<!--.*?-->", "", markdown, flags=re.DOTALL).splitlines(), ""])
+    kind, gathered = None, []
+    for line in lines:
+        heading = re.match(r"(#+) (.*)", line)
+        starts = (
+            "code" if line.startswith("```") else "heading" if heading else "table" if line.startswith("|")
+            else "item" if line.startswith("- ") else "end" if not line.strip() else None
+        )  # fmt: skip
+        if gathered and (starts is not None and (starts != kind or starts == "item")):
+            yield kind, (gathered if kind == "table" else plain(" ".join(gathered)))
+            gathered, kind = [], None
+        if starts == "code":
+            for code in iter(lambda: next(lines), "```"):
+                yield "code", code
+            yield "code", ""
+        elif starts == "heading":
+            yield "heading", (plain(heading[2]), len(heading[1]))
+        elif starts == "table":
+            kind = "table"
+            cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+            if not all(re.fullmatch(r":?-+:?", cell) for cell in cells):
+                gathered.append(cells if any(map(PICTURE.search, cells)) else [plain(cell) for cell in cells])
+        elif starts != "end":
+            kind = kind or starts or "paragraph"
+            gathered.append(line.removeprefix("- ").strip())
+
+
+def plain(text):
+    """Without the marks that a PDF has no use for; a link keeps its address."""
+    text = LINK.sub(lambda match: match[1] if match[1] == match[2] else f"{match[1]} ({match[2]})", text)
+    return re.sub(r"(\*\*|\*)(\S.*?)\1", r"\2", text).replace("`", "")
+
+
+class Pages:
+    """A cursor that goes down A4 pages; lengths are inches."""
+
+    def __init__(self, pdf):
+        self.pdf, self.figure, self.headings, self.number = pdf, None, [], 0
+
+    def new_page(self):
+        self.finish()
+        self.figure = plt.figure(figsize=(WIDTH, HEIGHT))
+        self.y, self.number = HEIGHT - MARGIN, self.number + 1
+        self.figure.text(0.5, 0.4 / HEIGHT, str(self.number), size=8, ha="center")
+
+    def finish(self):
+        if self.figure is not None:
+            self.pdf.savefig(self.figure, dpi=200)
+            plt.close(self.figure)
+        self.figure = None
+
+    def make_room(self, height):
+        if self.figure is None or self.y - height < MARGIN:
+            self.new_page()
+
+    def heading(self, text, level):
+        if level <= 2:
+            self.new_page()
+            self.headings.append(text)
+        size = {1: 17, 2: 14}.get(level, 10.5)
+        self.y -= 0.08 if level > 2 else 0
+        self.text(text, size, weight="bold", after=0.1 if level <= 2 else 0.04, keep=0.8)
+
+    def text(self, text, size, indent=0.0, bullet="", after=0.09, keep=0.0, **font):
+        """A paragraph, broken into lines that fit; `keep` inches must follow it on the same page."""
+        line_height = size * 1.32 / 72
+        for number, line in enumerate(wrap(text, WIDTH - 2 * MARGIN - indent, size, **font)):
+            self.make_room(line_height + keep)
+            self.y -= line_height
+            if bullet and number == 0:
+                self._put(bullet, MARGIN + indent - 0.13, size)
+            self._put(line, MARGIN + indent, size, **font)
+        self.y -= after
+
+    def _put(self, text, x, size, y=None, **font):
+        y = self.y if y is None else y
+        self.figure.text(x / WIDTH, y / HEIGHT, text.replace("$", r"\$"), size=size, **font)
+
+    def table(self, rows, size=7.2, gap=0.12):
+        """Rows of cells, the first in bold; the widest column gives way and its cells are broken."""
+        widths = [max(text_width(row[column], size, "bold" if row is rows[0] else "normal") for row in rows)
+                  for column in range(len(rows[0]))]  # fmt: skip
+        room = WIDTH - 2 * MARGIN - gap * (len(widths) - 1)
+        while sum(widths) > room + 1e-6:
+            widest = widths.index(max(widths))
+            second = max([width for width in widths if width < widths[widest]], default=0)
+            share = widths.count(widths[widest])
+            smaller = max(second, widths[widest] - (sum(widths) - room) / share)
+            widths = [smaller if width == widths[widest] else width for width in widths]
+        line_height = size * 1.32 / 72
+        for row in rows:
+            weight = "bold" if row is rows[0] else "normal"
+            cells = [wrap(cell, width + 0.02, size, weight=weight) for cell, width in zip(row, widths)]
+            self.make_room(line_height * max(map(len, cells)))
+            x = MARGIN
+            for lines, width in zip(cells, widths):
+                for number, line in enumerate(lines, start=1):
+                    self._put(line, x, size, self.y - number * line_height, weight=weight)
+                x += width + gap
+            self.y -= line_height * max(map(len, cells)) + 0.02
+        self.y -= 0.1
+
+    def pictures(self, captions, paths, gap=0.15):
+        """One row of pictures of one height, side by side, as large as the page's width allows."""
+        images = [plt.imread(path) for path in paths]
+        ratios = [image.shape[1] / image.shape[0] for image in images]
+        room = WIDTH - 2 * MARGIN - gap * (len(images) - 1)
+        height = min(TALLEST_PICTURE, room / sum(ratios))
+        widths = [height * ratio for ratio in ratios]
+        headers = [wrap(plain(caption), width, 7.5) for caption, width in zip(captions, widths)]
+        self.make_room(height + 0.13 * max(map(len, headers)) + 0.2)
+        x = MARGIN + (room - sum(widths)) / 2
+        bottom = self.y - 0.05 - 0.13 * max(map(len, headers)) - height
+        for image, width, lines in zip(images, widths, headers):
+            for number, line in enumerate(lines, start=1):
+                self._put(line, x + width / 2, 7.5, self.y - 0.13 * number, ha="center")
+            axes = self.figure.add_axes((x / WIDTH, bottom / HEIGHT, width / WIDTH, height / HEIGHT))
+            axes.imshow(image, interpolation="none")
+            axes.set_axis_off()
+            x += width + gap
+        self.y = bottom - 0.12
+
+
+def text_width(text, size, weight="normal", family="sans-serif"):
+    """Inches."""
+    font = FontProperties(size=size, weight=weight, family=family)
+    return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 72 if text else 0.0
+
+
+def wrap(text, width, size, **font):
+    """Lines of `text` that are at most `width` inches wide; a longer word has a line of its own."""
+    lines = [""]
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}" if lines[-1] else word
+        if lines[-1] and text_width(longer, size, **font) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines

@@ -125,12 +125,12 @@ def _read_rows(path, columns):
     try:
         with open(path, newline="") as file:
             reader = csv.DictReader(file)
-            table = list(reader)
+            header, table = reader.fieldnames or (), list(reader)
     except FileNotFoundError:
         raise RunError(f"{path}: missing; restore the file that the run wrote") from None
     except (OSError, ValueError, csv.Error) as error:
         raise RunError(f"{path}: not readable ({error}); restore the file that the run wrote") from None
-    if missing := [name for name in columns if name not in (reader.fieldnames or ())]:
+    if missing := [name for name in columns if name not in header]:
         raise RunError(f"{path}: no column {missing[0]}; restore the file that the run wrote")
     return [
         {name: value for name, kind in columns.items() if (value := _cell(path, line, name, row[name], kind)) is not None}

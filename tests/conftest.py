@@ -1,4 +1,4 @@
-"""gan/ and vae/ are flat folders with module names in common (`train`, `utils`, ...).
+"""gan/, vae/ and report/ are flat folders; the first two have module names in common (`train`, `utils`, ...).
 
 As a grader does, each test file imports from its own folder: before a file of tests/gan is
 collected or run, gan/ is first on sys.path and its modules are the ones in sys.modules.
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("gan", "vae")
+FOLDERS = ("gan", "vae", "report")
 _modules = {folder: {} for folder in FOLDERS}
 _active = None
 

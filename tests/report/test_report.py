@@ -1,0 +1,158 @@
+"""report/build_report.py: from run folders to Markdown and pages; and the committed report against its runs."""
+
+import re
+import shutil
+from pathlib import Path
+
+import build_report
+import pytest
+import typeset
+from build_report import HERE
+from parts import PARTS, Parts
+from PIL import Image
+from run_folder import RUNS, find_runs, read_run
+
+
+def pictures(folder, *names):
+    for name in names:
+        Image.new("RGB", (60, 40), "green").save(folder / name)
+
+
+@pytest.fixture
+def runs(tmp_path, make_gan, make_vae):
+    """Runs that answer every question but 1.3 and 1.4."""
+    folder = make_gan(tmp_path / "runs/wgan", scores=(300.0, 41.5, 45.5), period=10_000)
+    pictures(folder, "samples_10000.png", "samples_30000.png", "interpolations_30000.png")
+    settings = {f"ae{latent}": {"loss_mode": "ae", "latent_size": latent} for latent in (16, 128, 1024)}
+    settings |= {"vae": {}, "vae_fp32": {"number_format": "float32"}, "low": {"target_beta_val": 0.8},
+                 "high": {"target_beta_val": 1.2}, "linear": {"beta_mode": "linear"}}  # fmt: skip
+    for number, (name, config) in enumerate(settings.items()):
+        folder = make_vae(tmp_path / "runs" / name, 100.0 + number, **config)
+        pictures(folder, "epoch_4_recons.png", "epoch_19_recons.png", "epoch_19_samples.png")
+    return tmp_path / "runs"
+
+
+def test_a_report_of_ones_own(runs, tmp_path, capsys):
+    out = tmp_path / "mine"
+    assert build_report.main(["--runs", str(runs), "--out", str(out)]) == 0
+    text = (out / "report.md").read_text()
+    assert "FID with 50,000 samples: **44.25** after 30,000 iterations; the best of the curve is 41.50, at iteration 20,000" in text  # fmt: skip
+    assert "Not run yet: `python gan/q1_3.py`" in text and "Not run yet: `python gan/q1_5.py`" not in text
+    assert "| 1.5 WGAN-GP | FID 44.25 | 30,000 iterations | cub, 11,780 | <= 50 | 32.41 | met |" in text
+    assert "| AE, 128 latents | 19 | 101.00 |" in text
+    assert "| beta-VAE, 0.8 | 19 | 105.00 | 61.00 | 166.00 |" in text
+    assert "../runs/wgan/samples_30000.png" in text and "samples_10000.png" not in text
+    assert "epoch_19_recons.png" in text and "epoch_4_recons.png" not in text
+    shown = re.findall(r"!\[.*?\]\((.*?)\)", text)
+    assert len(shown) > 20 and all((out / path).is_file() for path in shown)
+    assert (out / "report.pdf").read_bytes().startswith(b"%PDF")
+    assert not list(out.glob("**/.unfinished*"))
+
+
+def test_each_question_starts_a_page(runs, tmp_path):
+    build_report.build([runs], tmp_path / "out")
+    markdown = (tmp_path / "out/report.md").read_text()
+    headings = typeset.typeset(markdown, tmp_path / "out", tmp_path / "again.pdf")
+    numbers = [heading.split()[0] for heading in headings]
+    assert [number for number in "1.3 1.4 1.5 2.1 2.2 2.3.1 2.3.2".split() if number in numbers] == (
+        "1.3 1.4 1.5 2.1 2.2 2.3.1 2.3.2".split()
+    )
+    assert headings[-1] == "Sources"
+    assert (tmp_path / "again.pdf").read_bytes().count(b"/Type /Page ") >= len(headings)
+
+
+def test_building_twice_gives_the_same_files(runs, tmp_path):
+    contents = []
+    for _ in range(2):
+        build_report.build([runs], tmp_path / "out")
+        contents.append({path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()})
+    assert contents[0] == contents[1]
+
+
+def test_number_formats_are_set_side_by_side(runs, tmp_path):
+    parts = Parts([read_run(folder) for folder in find_runs([runs])], tmp_path)
+    assert "| bfloat16 | reconstruction | 293.00 | 253.00 | 203.00 | 153.00 | 103.00 |" in parts.formats()
+    assert "| float32 | reconstruction | 294.00 | 254.00 | 204.00 | 154.00 | 104.00 |" in parts.formats()
+
+
+def test_seeds_and_variants_are_set_side_by_side(tmp_path, make_gan):
+    make_gan(tmp_path / "runs/a", scores=(9.0, 8.0), final=None)
+    make_gan(tmp_path / "runs/b", scores=(7.0, 6.0), final=None, seed=1)
+    make_gan(tmp_path / "runs/c", scores=(5.0, 4.0), final=None, variant="scrambled upsampling")
+    parts = Parts([read_run(folder) for folder in find_runs([tmp_path / "runs"])], tmp_path)
+    assert parts.seeds().splitlines()[0] == "| iterations | WGAN-GP, seed 0 | WGAN-GP, seed 1 |"
+    assert parts.seeds().splitlines()[-1] == "| 30,000 | 8 | 6 |"
+    assert parts.upsampling().splitlines()[-1] == "| 30,000 | 8 | 4 |"
+
+
+def test_a_damaged_run_changes_nothing(runs, tmp_path, capsys):
+    out = tmp_path / "mine"
+    build_report.main(["--runs", str(runs), "--out", str(out)])
+    before = (out / "report.md").read_bytes(), (out / "report.pdf").read_bytes()
+    (runs / "vae/metrics.csv").write_text("epoch\n1\n")
+    capsys.readouterr()
+    assert build_report.main(["--runs", str(runs), "--out", str(out)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "vae/metrics.csv: no column beta" in line
+    assert before == ((out / "report.md").read_bytes(), (out / "report.pdf").read_bytes())
+
+
+def test_an_unknown_part_is_named(tmp_path, runs, capsys):
+    out = tmp_path / "mine"
+    out.mkdir()
+    (out / "report.md").write_text("<!-- 9.9 -->\n<!-- /9.9 -->\n")
+    assert build_report.main(["--runs", str(runs), "--out", str(out)]) == 2
+    assert "no part is called '9.9'" in capsys.readouterr().err
+
+
+def test_words_survive(tmp_path, runs):
+    out = tmp_path / "mine"
+    out.mkdir()
+    (out / "report.md").write_text("# Mine\n\nmy words\n\n<!-- 2.2 -->\nstale\n<!-- /2.2 -->\n\nmore words\n")
+    build_report.build([runs], out)
+    text = (out / "report.md").read_text()
+    assert text.startswith("# Mine\n\nmy words\n") and text.endswith("more words\n") and "stale" not in text
+
+
+def test_markdown_blocks():
+    text = "# T\n\none\ntwo **b** `c`\n- x\n  y\n- z\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n```sh\nrun it\n```\nend"
+    assert list(typeset.blocks(text)) == [
+        ("heading", ("T", 1)),
+        ("paragraph", "one two b c"),
+        ("item", "x y"),
+        ("item", "z"),
+        ("table", [["a", "b"], ["1", "2"]]),
+        ("code", "run it"),
+        ("code", ""),
+        ("paragraph", "end"),
+    ]
+
+
+def test_wrapped_lines_fit_and_lose_no_word():
+    text = "the quick brown fox jumps over the lazy dog " * 8
+    lines = typeset.wrap(text.strip(), 2.0, 9)
+    assert " ".join(lines) == text.strip() and len(lines) > 8
+    assert all(typeset.text_width(line, 9) <= 2.0 for line in lines)
+
+
+# ------------------------------------------------------------------------------------------------
+# The committed report
+
+
+def test_the_committed_tables_are_what_the_committed_runs_say(tmp_path):
+    """Every number between the marks of report.md and README.md comes from a metrics.csv in report/runs."""
+    shutil.copytree(RUNS, tmp_path / "report/runs")
+    parts = Parts([read_run(folder) for folder in find_runs([tmp_path / "report/runs"])], tmp_path / "report")
+    for path in (HERE / "report.md", HERE.parent / "README.md"):
+        assert build_report.refresh(path, parts) == path.read_text(), (
+            f"run python report/build_report.py ({path.name})"
+        )
+
+
+def test_the_committed_report_answers_every_question():
+    text = (HERE / "report.md").read_text()
+    assert "TODO" not in text
+    for name in PARTS.keys() - {"short runs", "all VAE runs"}:
+        assert f"<!-- {name} -->" in text, name
+    assert "## Sources" in text
+    assert all(Path(HERE, path).is_file() for path in re.findall(r"!\[.*?\]\((.*?)\)", text))

@@ -24,8 +24,10 @@ def use_folder(folder):
         loaded = {name: sys.modules.pop(name) for name in names if name in sys.modules}
         if other == _active:
             _modules[other].update(loaded)
-        sys.path[:] = [entry for entry in sys.path if entry != str(ROOT / other)]
-    sys.path.insert(0, str(ROOT / folder))
+        sys.path[:] = [
+            entry for entry in sys.path if Path(entry) not in (ROOT / other, ROOT / "tests" / other)
+        ]
+    sys.path[:0] = [str(ROOT / folder), str(ROOT / "tests" / folder)]  # the second for tests/vae/helpers.py
     sys.modules.update(_modules[folder])
     _active = folder
 

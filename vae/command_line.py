@@ -18,16 +18,18 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message}\n")
 
 
-def number(kind, minimum, above=False):
-    """An argparse type: a `kind` of at least `minimum`, or above it, that fits a machine word."""
+def number(kind, minimum, above=False, maximum=2**62 - 1):
+    """An argparse type: a `kind` from `minimum`, or above it, to `maximum`, by default what fits a machine word."""
 
     def parse(text):
         try:
             value = kind(text)
         except ValueError:
             value = float("nan")
-        if not (minimum < value if above else minimum <= value) or value >= 2**62:
-            bound = f"{'>' if above else '>='} {minimum}"
+        if not (minimum < value if above else minimum <= value) or value > maximum:
+            bound = f"{'>' if above else '>='} {minimum}" + (
+                f" and <= {maximum}" if maximum < 2**62 - 1 else ""
+            )
             raise argparse.ArgumentTypeError(f"got {text!r}, expected {kind.__name__} {bound}")
         return value
 

@@ -5,6 +5,7 @@
     python vae/train.py --log_dir mine --loss_mode vae --latent_size 64 --num_epochs 5
 
 The runs of the assignment: {presets}.
+Neighbours of theirs, from other reports: {neighbours}.
 """
 
 import contextlib
@@ -22,11 +23,15 @@ from tqdm import tqdm
 from command_line import OneLineParser, exit_codes, number
 from dataset import DATA_DIR, Batches, draw_shapes, fingerprint, load_cifar10, to_signed
 from errors import InputError, Interrupted, NonFiniteError
+from flows import PlanarVAE, planar_vae_loss
 from hardware import autocast, autocast_dtype, keep_freed_memory, resolve_device
+from losses import ae_loss, free_bits_loss, kl_divergence, reparameterise, vae_loss  # noqa: F401 (public here)
 from model import AEModel
 from run_log import RunLog, StopSignal, check_folder, load_state, rng_state, save_weights, set_rng_state
 from running_means import RunningMeans, check_weights
-from utils import save_plot, vis_recons, vis_samples
+from schedules import beta_schedule, constant_beta_scheduler, linear_beta_scheduler  # noqa: F401 (public here)
+from small_ae import SmallAE
+from utils import count_active_latents, save_plot, vis_recons, vis_samples
 
 PRESETS = {
     "ae_latent16": {"loss_mode": "ae", "latent_size": 16},
@@ -39,6 +44,15 @@ PRESETS = {
     "vae_latent1024_beta_constant1.2": {"loss_mode": "vae", "latent_size": 1024, "target_beta_val": 1.2},
     "vae_latent1024_beta_linear1": {"loss_mode": "vae", "latent_size": 1024, "beta_mode": "linear"},
 }
+# Runs that the assignment does not ask for. `all` leaves them out.
+NEIGHBOURS = {
+    "ae_small": {"loss_mode": "ae", "network": "small", "latent_size": 2048},
+    "vae_latent128_planar4": {"loss_mode": "vae", "latent_size": 128, "flows": 4},
+    "vae_latent128_anneal": {"loss_mode": "vae", "latent_size": 128, "beta_mode": "anneal", "batch_size": 64},
+    "vae_latent128_cyclical": {"loss_mode": "vae", "latent_size": 128, "beta_mode": "cyclical"},
+    "vae_latent128_free_bits0.5": {"loss_mode": "vae", "latent_size": 128, "free_bits": 0.5},
+}
+BETA_MODES = ("constant", "linear", "anneal", "cyclical")
 SYNTHETIC_IMAGES = (5_000, 1_000)  # training, validation
 STATE_FORMAT = "vae-state-1"
 # What a run leaves behind; --overwrite removes these and nothing else.
@@ -47,68 +61,10 @@ RESULTS = (
     "*_vs_epochs.png", "events.out.tfevents.*",
 )  # fmt: skip
 TERMS = ("loss", "recon_loss", "kl_loss")
-COLUMNS = ("epoch", "beta", *(f"{part}_{term}" for part in ("train", "val") for term in TERMS), "seconds")
-
-
-# ------------------------------------------------------------------------------------------------
-# Losses
-
-
-def ae_loss(model, x):
-    """Squared error of the reconstruction, summed over pixels, averaged over the batch only.
-
-    x: (B, 3, 32, 32) in [-1, 1]. Returns (loss, OrderedDict(recon_loss=loss)).
-    """
-    loss = reconstruction_error(model.decoder(model.encoder(x)), x)
-    return loss, OrderedDict(recon_loss=loss)
-
-
-def vae_loss(model, x, beta=1, generator=None):
-    """recon + beta * KL(q(z | x) || N(0, I)), the beta-VAE objective (arXiv 1606.05908, 1804.03599).
-
-    recon is that of `ae_loss` for a sampled z; the KL divergence is in closed form, summed over
-    latents and averaged over the batch. x: (B, 3, 32, 32) in [-1, 1]; `generator` draws the noise.
-    Returns (loss, OrderedDict(recon_loss, kl_loss)).
-    """
-    mu, log_std = (output.float() for output in model.encoder(x))  # (B, latent_size) each
-    recon_loss = reconstruction_error(model.decoder(reparameterise(mu, log_std, generator)), x)
-    kl_loss = kl_divergence(mu, log_std)
-    return recon_loss + beta * kl_loss, OrderedDict(recon_loss=recon_loss, kl_loss=kl_loss)
-
-
-def reconstruction_error(reconstruction, x):
-    return (reconstruction.float() - x).square().sum(dim=(1, 2, 3)).mean()
-
-
-def reparameterise(mu, log_std, generator=None):
-    """z = mu + exp(log_std) * noise, a sample of q(z | x) that gradients pass through."""
-    noise = torch.randn(mu.shape, device=mu.device, dtype=mu.dtype, generator=generator)
-    return mu + log_std.exp() * noise
-
-
-def kl_divergence(mu, log_std):
-    """KL(N(mu, std^2) || N(0, I)), summed over latents and averaged over the batch.
-
-    log(std^2) is 2 * log_std; the log of an exponential would be -inf below about -52.
-    """
-    return 0.5 * (mu.square() + (2 * log_std).exp() - 2 * log_std - 1).sum(dim=1).mean()
-
-
-# ------------------------------------------------------------------------------------------------
-# Schedules of beta: functions of the epoch, which counts from 0
-
-
-def constant_beta_scheduler(target_val=1):
-    return lambda epoch: target_val
-
-
-def linear_beta_scheduler(max_epochs=None, target_val=1):
-    """0 at epoch 0, target_val at epoch max_epochs and after."""
-    if max_epochs is None or max_epochs <= 0:
-        raise ValueError(
-            f"linear_beta_scheduler: max_epochs is {max_epochs}, expected a number of epochs > 0"
-        )
-    return lambda epoch: target_val * min(1.0, epoch / max_epochs)
+COLUMNS = (
+    "epoch", "beta", *(f"{part}_{term}" for part in ("train", "val") for term in TERMS), "active_latents", "seconds",
+)  # fmt: skip
+LOSSES = {"ae": lambda model, x, beta, generator: ae_loss(model, x), "vae": vae_loss}
 
 
 # ------------------------------------------------------------------------------------------------
@@ -121,17 +77,19 @@ def run_train_epoch(
 ):  # fmt: skip
     """One pass over train_loader: (images in [-1, 1], anything) pairs. Returns its mean terms.
 
-    The means weigh images equally, whatever the batch sizes. `precision()` is the autocast context;
-    `means` holds the terms of an epoch that is gone on with; `after_step` may raise to stop.
+    loss_mode: "ae", "vae" or a function (model, x, beta, generator) as in losses.py. beta: a number, or
+    a function that gives it before each step. The means weigh images equally, whatever the batch
+    sizes. `precision()` is the autocast context; `means` holds the terms of an epoch that is gone on
+    with; `after_step` may raise to stop.
     """
-    device = next(model.parameters()).device
+    device, loss_of = next(model.parameters()).device, LOSSES.get(loss_mode, loss_mode)
     means = means or RunningMeans(TERMS, device)
     model.train()
     for step, (x, _) in enumerate(train_loader, start=1):
         x = x.to(device)
         optimizer.zero_grad()
         with precision():
-            loss, terms = ae_loss(model, x) if loss_mode == "ae" else vae_loss(model, x, beta)
+            loss, terms = loss_of(model, x, beta() if callable(beta) else beta, None)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
         optimizer.step()
@@ -145,7 +103,7 @@ def run_train_epoch(
 @torch.no_grad()
 def get_val_metrics(model, loss_mode, val_loader, *, precision=contextlib.nullcontext):
     """Mean terms over val_loader, with beta 1 and, for a VAE, the same noise at every call."""
-    device = next(model.parameters()).device
+    device, loss_of = next(model.parameters()).device, LOSSES.get(loss_mode, loss_mode)
     generator = torch.Generator(device).manual_seed(0)
     means = RunningMeans(TERMS, device)
     was_training = model.training
@@ -153,7 +111,7 @@ def get_val_metrics(model, loss_mode, val_loader, *, precision=contextlib.nullco
     for x, _ in val_loader:
         x = x.to(device)
         with precision():
-            loss, terms = ae_loss(model, x) if loss_mode == "ae" else vae_loss(model, x, 1, generator)
+            loss, terms = loss_of(model, x, 1, generator)
         means.add({"loss": loss} | terms, 1, len(x))
     model.train(was_training)
     return OrderedDict(means.means())
@@ -162,34 +120,68 @@ def get_val_metrics(model, loss_mode, val_loader, *, precision=contextlib.nullco
 def main(
     log_dir, loss_mode="vae", beta_mode="constant", num_epochs=20, batch_size=256, latent_size=256,
     target_beta_val=1, grad_clip=1, lr=1e-3, eval_interval=5, *, images=None, seed=0, device=None,
-    amp_enabled=True, resume=None, overwrite=False, save_minutes=5.0, options=None,
+    amp_enabled=True, resume=None, overwrite=False, save_minutes=5.0, options=None, patience=None, **more,
 ):  # fmt: skip
     """Train one model for `num_epochs` epochs and write its results to `log_dir`.
 
     log_dir: the run's folder (relative: under vae/data). images: uint8 (training, validation);
-    default CIFAR-10. resume: True for the folder's own state, or a path. options: more for
-    config.json. Returns the rows of metrics.csv. Raises InputError before any work, NonFiniteError,
-    Interrupted.
+    default CIFAR-10. resume: True for the folder's own state, or a path. patience: stop after so many
+    epochs without a better validation loss. more: settings of MORE. options: more for config.json.
+    Returns the rows of metrics.csv. Raises InputError before any work, NonFiniteError, Interrupted.
     """
-    folder = DATA_DIR / log_dir
     device = resolve_device(device)
-    dtype = number_format(device, amp_enabled)
     same_run = identity(
-        loss_mode, beta_mode, num_epochs, batch_size, latent_size, target_beta_val, grad_clip, lr, seed
+        loss_mode,
+        beta_mode,
+        num_epochs,
+        batch_size,
+        latent_size,
+        target_beta_val,
+        grad_clip,
+        lr,
+        seed,
+        **more,
     )
-    check_folder(folder, RESULTS, resume, overwrite)
+    check_folder(DATA_DIR / log_dir, RESULTS, resume, overwrite)
     images = images or load_cifar10()
-    same_run |= machine_identity(images, device, dtype)
+    torch.manual_seed(seed)
+    model, loss, val_loss = build(same_run)
+    trainer = Trainer(model, loss, val_loss, images, batch_size, grad_clip, lr, device,
+                      number_format(device, amp_enabled), seed)  # fmt: skip
+    more = MORE | more
+    beta_at = beta_schedule(beta_mode, target_beta_val, num_epochs, len(trainer.train_loader), more["anneal_steps"],
+                            more["cycles"], more["ratio"])  # fmt: skip
+    return fit(DATA_DIR / log_dir, trainer, same_run, num_epochs, beta_at, eval_interval, resume=resume,
+               save_minutes=save_minutes, options=options, patience=patience)  # fmt: skip
+
+
+def build(settings):
+    """The model of a run's settings, and its training and validation losses."""
+    loss_mode, latent_size = settings["loss_mode"], settings["latent_size"]
+    if settings.get("flows"):
+        return PlanarVAE(latent_size, settings["flows"]), planar_vae_loss, planar_vae_loss
+    if settings.get("network") == "small":
+        return SmallAE(), loss_mode, loss_mode
+    loss = loss_mode
+    if settings.get("free_bits"):
+        loss = functools.partial(free_bits_loss, free_bits=settings["free_bits"])
+    return AEModel(loss_mode == "vae", latent_size), loss, loss_mode
+
+
+def fit(
+    folder, trainer, same_run, num_epochs, beta_at, eval_interval, *, resume=None, save_minutes=5.0, options=None,
+    patience=None,
+):  # fmt: skip
+    """Train until `num_epochs` epochs are done, from the start or from a state; see `main`.
+
+    same_run: the settings that a resumed run must share. beta_at: (epoch, step) -> beta.
+    """
+    device, images = trainer.device, trainer.images
+    same_run = same_run | machine_identity(images, device, trainer.dtype)
     if device.type == "cpu":
         keep_freed_memory()
     else:
         torch.backends.cudnn.benchmark = True
-    if beta_mode == "linear":
-        beta_at = linear_beta_scheduler(num_epochs, target_beta_val)
-    else:
-        beta_at = constant_beta_scheduler(target_beta_val)
-    torch.manual_seed(seed)
-    trainer = Trainer(loss_mode, latent_size, images, batch_size, grad_clip, lr, device, dtype, seed)
     state = None
     if resume:
         state = load_state(folder / "state.pt" if resume is True else resume, STATE_FORMAT, same_run)
@@ -214,7 +206,7 @@ def main(
     with StopSignal() as stop:
         try:
             try:
-                training_loop(trainer, logger, num_epochs, beta_at, eval_interval, stop)
+                training_loop(trainer, logger, num_epochs, beta_at, eval_interval, patience, stop)
             except Interrupted as error:
                 logger.save()
                 where = f"in epoch {trainer.epoch} of {folder.name}"
@@ -228,11 +220,24 @@ def main(
     return run.rows
 
 
-def identity(loss_mode, beta_mode, num_epochs, batch_size, latent_size, target_beta_val, grad_clip, lr, seed):
+# Settings that the assignment's runs do not have, and their values there.
+MORE = {
+    "network": "assignment",
+    "flows": 0,
+    "free_bits": 0,
+    "anneal_steps": 10_000,
+    "cycles": 4,
+    "ratio": 0.5,
+}
+
+
+def identity(
+    loss_mode, beta_mode, num_epochs, batch_size, latent_size, target_beta_val, grad_clip, lr, seed, **more
+):
     """The settings that make a run what it is, checked; a run is resumed only with the same ones."""
-    if loss_mode not in ("ae", "vae") or beta_mode not in ("constant", "linear"):
+    if loss_mode not in ("ae", "vae") or beta_mode not in BETA_MODES:
         raise InputError(
-            f"loss_mode, beta_mode: got {loss_mode!r}, {beta_mode!r}; expected ae or vae, constant or linear"
+            f"loss_mode, beta_mode: got {loss_mode!r}, {beta_mode!r}; expected ae or vae, one of {', '.join(BETA_MODES)}"
         )
     for name, value in (("num_epochs", num_epochs), ("batch_size", batch_size), ("latent_size", latent_size)):
         if value != int(value) or value < 1:
@@ -243,8 +248,29 @@ def identity(loss_mode, beta_mode, num_epochs, batch_size, latent_size, target_b
         )
     settings = {"loss_mode": loss_mode, "beta_mode": beta_mode, "latent_size": latent_size, "batch_size": batch_size,
                 "target_beta_val": target_beta_val, "lr": lr, "grad_clip": grad_clip, "seed": seed}  # fmt: skip
-    # The length of a run sets a linear schedule's slope: there it belongs to the identity too.
-    return settings | ({"num_epochs": num_epochs} if beta_mode == "linear" else {})
+    return settings | more_identity(loss_mode, beta_mode, num_epochs, more)
+
+
+def more_identity(loss_mode, beta_mode, num_epochs, more):
+    """Those of MORE that this run uses; a run of the assignment uses none."""
+    if unknown := more.keys() - MORE.keys():
+        raise InputError(f"settings: got {sorted(unknown)[0]}, expected one of {', '.join(MORE)}")
+    more = MORE | more
+    if loss_mode == "ae" and (more["flows"] or more["free_bits"]):
+        raise InputError("--flows and --free_bits belong to a VAE; leave them out for --loss_mode ae")
+    if more["flows"] and more["free_bits"]:
+        raise InputError(
+            "--flows and --free_bits exclude each other: the flows' KL is one estimate for all latents"
+        )
+    if more["network"] == "small" and loss_mode != "ae":
+        raise InputError("network small is an autoencoder; expected --loss_mode ae")
+    used = {name: more[name] for name in ("network", "flows", "free_bits") if more[name] != MORE[name]}
+    if beta_mode == "anneal":
+        used["anneal_steps"] = more["anneal_steps"]
+    if beta_mode == "cyclical":
+        used |= {"cycles": more["cycles"], "ratio": more["ratio"]}
+    # The length of a run sets these schedules' slopes: there it belongs to the identity too.
+    return used | ({"num_epochs": num_epochs} if beta_mode in ("linear", "cyclical") else {})
 
 
 def machine_identity(images, device, dtype):
@@ -258,7 +284,7 @@ def number_format(device, amp_enabled):
     return None if dtype == torch.float16 else dtype
 
 
-def training_loop(trainer, logger, num_epochs, beta_at, eval_interval, stop):
+def training_loop(trainer, logger, num_epochs, beta_at, eval_interval, patience, stop):
     """Epoch by epoch: train, validate, log, save; `logger` may also save within an epoch."""
     logger.save()
     steps = len(trainer.train_loader)
@@ -272,12 +298,14 @@ def training_loop(trainer, logger, num_epochs, beta_at, eval_interval, stop):
             logger.save_if_due()
             stop.check()
 
-        while trainer.epoch < num_epochs:
-            beta = beta_at(trainer.epoch)
-            train_means = trainer.train_epoch(beta, after_step)
+        while trainer.epoch < num_epochs and not stopped_improving(logger.run.rows, patience):
+            train_means = trainer.train_epoch(beta_at, after_step)
             val_means = trainer.validate()
-            logger.log(beta, train_means, val_means)
-            if (trainer.epoch + 1) % eval_interval == 0 or trainer.epoch + 1 == num_epochs:
+            regular = (trainer.epoch + 1) % eval_interval == 0
+            # What a row holds never depends on how long the run is.
+            logger.log(beta_at(trainer.epoch, trainer.step), train_means, val_means, count_latents=regular)
+            last = trainer.epoch + 1 == num_epochs or stopped_improving(logger.run.rows, patience)
+            if regular or last:
                 logger.save_pictures()
             trainer.finish_epoch()
             logger.save()
@@ -285,12 +313,21 @@ def training_loop(trainer, logger, num_epochs, beta_at, eval_interval, stop):
             bar.set_postfix({name: f"{value:.1f}" for name, value in val_means.items()}, refresh=False)
 
 
+def stopped_improving(rows, patience):
+    """Whether the best validation loss is more than `patience` epochs old; never, where that is None."""
+    if patience is None or not rows:
+        return False
+    losses = [row["val_loss"] for row in rows]
+    return len(losses) - 1 - losses.index(min(losses)) >= patience
+
+
 class Trainer:
     """All that training changes; `state_dict` is the whole of it."""
 
-    def __init__(self, loss_mode, latent_size, images, batch_size, grad_clip, lr, device, dtype, seed):
-        self.loss_mode, self.grad_clip, self.device, self.seed = loss_mode, grad_clip, device, seed
-        self.model = AEModel(loss_mode == "vae", latent_size).to(device, memory_format=torch.channels_last)
+    def __init__(self, model, loss, val_loss, images, batch_size, grad_clip, lr, device, dtype, seed):
+        self.loss, self.val_loss, self.images, self.grad_clip = loss, val_loss, images, grad_clip
+        self.device, self.dtype, self.seed = device, dtype, seed
+        self.model = model.to(device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=lr, fused=True)
         self.shuffler = torch.Generator(device).manual_seed(seed)
         self.train_loader = Batches(images[0], batch_size, device, self.shuffler)
@@ -299,14 +336,36 @@ class Trainer:
         self.means = RunningMeans(TERMS, device)  # of the current epoch
         self.epoch = 0
 
-    def train_epoch(self, beta, after_step):
+    @property
+    def step(self):
+        """The step under way, counted over the whole run from 0; between two epochs the one just done."""
+        loader = self.train_loader
+        taken = -(-(loader.cursor or len(loader.images)) // loader.batch_size)  # in this epoch
+        return self.epoch * len(loader) + taken - 1
+
+    def train_epoch(self, beta_at, after_step):
         return run_train_epoch(
-            self.model, self.loss_mode, self.train_loader, self.optimizer, beta, self.grad_clip,
-            precision=self.precision, means=self.means, after_step=after_step,
+            self.model, self.loss, self.train_loader, self.optimizer, lambda: beta_at(self.epoch, self.step),
+            self.grad_clip, precision=self.precision, means=self.means, after_step=after_step,
         )  # fmt: skip
 
     def validate(self):
-        return get_val_metrics(self.model, self.loss_mode, self.val_loader, precision=self.precision)
+        return get_val_metrics(self.model, self.val_loss, self.val_loader, precision=self.precision)
+
+    def active_latents(self):
+        """For a VAE, how many latents tell validation images apart."""
+        if isinstance(self.model, AEModel) and self.model.variational:
+            return {"active_latents": count_active_latents(self.model, self.val_loader, self.precision)}
+        return {}
+
+    def save_pictures(self, folder):
+        """Write the pictures and weights of this epoch; returns {TensorBoard tag: grid}."""
+        images = to_signed(self.val_loader.images[:36])
+        fixed = torch.Generator(self.device).manual_seed(self.seed + 1)
+        recons = vis_recons(self.model, images, folder / f"epoch_{self.epoch}_recons.png")
+        samples = vis_samples(self.model, folder / f"epoch_{self.epoch}_samples.png", generator=fixed)
+        save_weights(self.model, folder / "model.pt")
+        return {"reconstructions": recons, "samples": samples}
 
     def finish_epoch(self):
         self.means.clear()
@@ -350,13 +409,14 @@ class Logger:
         self.started = time.monotonic() - seconds
         self.saved = time.monotonic()
 
-    def log(self, beta, train_means, val_means):
+    def log(self, beta, train_means, val_means, count_latents):
         self.trainer.check_finite()
         if not all(map(math.isfinite, val_means.values())):
             raise NonFiniteError(f"a validation loss is not finite: {dict(val_means)}")
         row = {"epoch": self.trainer.epoch, "beta": float(beta)}
         row |= {f"train_{name}": value for name, value in train_means.items()}
         row |= {f"val_{name}": value for name, value in val_means.items()}
+        row |= self.trainer.active_latents() if count_latents else {}
         self.run.add_row(row | {"seconds": round(time.monotonic() - self.started, 1)})
         epochs = [row["epoch"] for row in self.run.rows]
         for term in train_means:
@@ -379,14 +439,8 @@ class Logger:
             )
 
     def save_pictures(self):
-        folder, trainer = self.run.folder, self.trainer
-        images = to_signed(trainer.val_loader.images[:36])
-        fixed = torch.Generator(trainer.device).manual_seed(trainer.seed + 1)
-        recons = vis_recons(trainer.model, images, folder / f"epoch_{trainer.epoch}_recons.png")
-        samples = vis_samples(trainer.model, folder / f"epoch_{trainer.epoch}_samples.png", generator=fixed)
-        self.run.events.add_image("reconstructions", recons, trainer.epoch)
-        self.run.events.add_image("samples", samples, trainer.epoch)
-        save_weights(trainer.model, folder / "model.pt")
+        for tag, grid in self.trainer.save_pictures(self.run.folder).items():
+            self.run.events.add_image(tag, grid, self.trainer.epoch)
 
     def save_if_due(self):
         if time.monotonic() - self.saved > 60 * self.save_minutes:
@@ -414,7 +468,7 @@ def announce_duration(trainer, num_epochs, steps=4):
             raise _EnoughSteps
 
     with contextlib.suppress(_EnoughSteps):
-        trainer.train_epoch(1, after_step)
+        trainer.train_epoch(lambda epoch, step: 1, after_step)
     trainer.load_state_dict(before)
     if len(times) < 2:  # resumed at the very end of an epoch
         return
@@ -428,13 +482,19 @@ def announce_duration(trainer, num_epochs, steps=4):
 
 
 def get_args(argv=None):
-    parser = OneLineParser(__doc__.format(presets=", ".join(PRESETS)))
-    positive, count = number(float, 0, above=True), number(int, 1)
-    parser.add_argument("presets", nargs="*", metavar="PRESET", help="runs of the assignment, or all")
+    parser = OneLineParser(__doc__.format(presets=", ".join(PRESETS), neighbours=", ".join(NEIGHBOURS)))
+    positive, count, share = (
+        number(float, 0, above=True),
+        number(int, 1),
+        number(float, 0, above=True, maximum=1),
+    )
+    parser.add_argument(
+        "presets", nargs="*", metavar="PRESET", help="runs by name, or all (the assignment's)"
+    )
     own = parser.add_argument_group("a run of your own (instead of a preset)")
     own.add_argument("--log_dir", metavar="NAME", help="its folder, under --out_dir")
     own.add_argument("--loss_mode", choices=("ae", "vae"), help="(vae)")
-    own.add_argument("--beta_mode", choices=("constant", "linear"), help="(constant)")
+    own.add_argument("--beta_mode", choices=BETA_MODES, help="(constant)")
     own.add_argument("--latent_size", type=count, metavar="N", help="(256)")
     own.add_argument(
         "--target_beta_val",
@@ -442,13 +502,28 @@ def get_args(argv=None):
         metavar="BETA",
         help="weight of the KL term; a linear schedule would reach it at epoch num_epochs (1)",
     )
+    own.add_argument(
+        "--anneal_steps", type=count, metavar="N", help="steps from beta 0 to its target, for anneal (10000)"
+    )
+    own.add_argument("--cycles", type=count, metavar="M", help="cycles of a cyclical schedule (4)")
+    own.add_argument("--ratio", type=share, metavar="R", help="share of a cycle in which beta rises (0.5)")
+    own.add_argument(
+        "--free_bits", type=number(float, 0), metavar="NATS", help="KL that each latent has for free (0)"
+    )
+    own.add_argument("--flows", type=number(int, 0), metavar="K", help="planar flows behind the encoder (0)")
     every = parser.add_argument_group("every run")
     every.add_argument("--num_epochs", type=count, default=20, metavar="N", help="(20)")
-    every.add_argument("--batch_size", type=count, default=256, metavar="B", help="(256)")
+    every.add_argument("--batch_size", type=count, metavar="B", help="(256; 64 for vae_latent128_anneal)")
     every.add_argument("--lr", type=positive, default=1e-3, help="learning rate of Adam (0.001)")
     every.add_argument("--grad_clip", type=positive, default=1.0, help="largest norm of the gradient (1)")
     every.add_argument(
         "--eval_interval", type=count, default=5, metavar="N", help="epochs between pictures (5)"
+    )
+    every.add_argument(
+        "--patience",
+        type=count,
+        metavar="N",
+        help="stop after N epochs without a better validation loss (never)",
     )
     every.add_argument("--seed", type=number(int, 0), default=0, help="fixes weights, order and noise (0)")
     every.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is one)")
@@ -474,21 +549,35 @@ def get_args(argv=None):
     data.add_argument("--overwrite", action="store_true", help="replace the results in the run folder")
     args = parser.parse_args(argv)
 
-    if args.resume in (*PRESETS, "all"):  # `--resume PRESET`: the option took the name for a path
+    if args.resume in (
+        *PRESETS,
+        *NEIGHBOURS,
+        "all",
+    ):  # `--resume PRESET`: the option took the name for a path
         args.presets, args.resume = [args.resume, *args.presets], True
-    args.own = {name: value for name in ("loss_mode", "beta_mode", "latent_size", "target_beta_val")
-                if (value := getattr(args, name)) is not None}  # fmt: skip
+    args.own = {
+        name: value
+        for name in ("loss_mode", "beta_mode", "latent_size", "target_beta_val", "anneal_steps", "cycles", "ratio", "free_bits", "flows")
+        if (value := getattr(args, name)) is not None
+    }  # fmt: skip
     if args.presets and (args.log_dir or args.own):
         parser.error(
-            "a preset fixes --log_dir, --loss_mode, --beta_mode, --latent_size and --target_beta_val; leave them out"
+            f"a preset fixes --log_dir, --{', --'.join(args.own) or 'loss_mode'} and the like; leave them out"
         )
     if not args.presets and not args.log_dir:
         parser.error(f"give presets or --log_dir NAME; the presets: {', '.join(PRESETS)}, all")
-    unknown = [name for name in args.presets if name not in PRESETS and name != "all"]
+    unknown = [name for name in args.presets if name not in PRESETS | NEIGHBOURS and name != "all"]
     if unknown:
-        parser.error(f"unknown preset {unknown[0]!r}; expected one of {', '.join(PRESETS)}, all")
-    if args.loss_mode == "ae" and (args.beta_mode or args.target_beta_val is not None):
-        parser.error("--beta_mode and --target_beta_val belong to a VAE; leave them out for --loss_mode ae")
+        parser.error(
+            f"unknown preset {unknown[0]!r}; expected one of {', '.join([*PRESETS, 'all', *NEIGHBOURS])}"
+        )
+    if args.loss_mode == "ae" and args.own.keys() - {"loss_mode", "latent_size"}:
+        parser.error(
+            "--beta_mode, --target_beta_val and the like belong to a VAE; leave them out for --loss_mode ae"
+        )
+    for name, mode in (("anneal_steps", "anneal"), ("cycles", "cyclical"), ("ratio", "cyclical")):
+        if getattr(args, name) is not None and args.beta_mode != mode:
+            parser.error(f"--{name} goes with --beta_mode {mode}")
     if args.resume not in (None, True) and len(args.presets) > 1:
         parser.error("--resume STATE goes with a single run")
     if args.resume and args.overwrite:
@@ -503,14 +592,22 @@ def run(args):
     device = resolve_device(args.device)
     suffix = "_synthetic" if args.dataset == "synthetic" else ""
     names = list(PRESETS) if "all" in args.presets else args.presets
-    wanted = {f"{name}{suffix}": PRESETS[name] for name in names} or {f"{args.log_dir}{suffix}": args.own}
-    common = {"num_epochs": args.num_epochs, "batch_size": args.batch_size, "grad_clip": args.grad_clip, "lr": args.lr,
-              "seed": args.seed}  # fmt: skip
+    wanted = {f"{name}{suffix}": (PRESETS | NEIGHBOURS)[name] for name in names}
+    wanted = wanted or {f"{args.log_dir}{suffix}": args.own}
+    defaults = {
+        "loss_mode": "vae",
+        "beta_mode": "constant",
+        "latent_size": 256,
+        "target_beta_val": 1,
+        "batch_size": 256,
+    }
+    common = {"num_epochs": args.num_epochs, "grad_clip": args.grad_clip, "lr": args.lr, "seed": args.seed}
+    common |= {"batch_size": args.batch_size} if args.batch_size else {}
     todo = {}
     for name, settings in wanted.items():
         folder = args.out_dir.absolute() / name
-        same_run = identity(**{"loss_mode": "vae", "beta_mode": "constant", "latent_size": 256, "target_beta_val": 1}
-                            | settings | common)  # fmt: skip
+        settings = defaults | settings | common
+        same_run = identity(**settings)
         begun = (folder / "state.pt").exists() and not args.overwrite
         if begun and load_state(folder / "state.pt", STATE_FORMAT, {}).get("epoch", 0) >= args.num_epochs:
             load_state(folder / "state.pt", STATE_FORMAT, same_run)
@@ -537,7 +634,7 @@ def run(args):
         rows = main(
             folder, eval_interval=args.eval_interval, images=images, device=device, resume=resume,
             amp_enabled=not args.disable_amp, overwrite=args.overwrite, save_minutes=args.save_minutes,
-            options={"dataset": args.dataset}, **settings, **common,
+            options={"dataset": args.dataset}, patience=args.patience, **settings,
         )  # fmt: skip
         last = ", ".join(
             f"{name.removeprefix('val_').replace('_', ' ')} {rows[-1][name]:.2f}"

@@ -40,3 +40,14 @@ def vis_samples(model, _file, num_samples=49, generator=None):
         z = torch.randn(num_samples, model.latent_size, device=device, generator=generator)
         images = model.decoder(z)
     return save_grid(images, _file, nrow=7, zoom=ZOOM)
+
+
+def count_active_latents(model, loader, precision=contextlib.nullcontext, threshold=0.01):
+    """Latents of a VAE whose mean depends on the image: Var_x(E[z_j | x]) > threshold (arXiv 1509.00519).
+
+    loader: any iterable of (images in [-1, 1], anything); the variance is over all of them.
+    """
+    with measuring(model) as device:
+        with precision():
+            means = torch.cat([model.encoder(x.to(device))[0].float() for x, _ in loader])
+    return int((means.var(dim=0) > threshold).sum())

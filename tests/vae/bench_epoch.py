@@ -68,7 +68,16 @@ def our_loop(images, steps):
     keep_freed_memory()
     device = torch.device("cpu")
     trainer = train.Trainer(
-        "vae", 1024, (images, images[:256]), 256, 1, 1e-3, device, autocast_dtype(device), 0
+        AEModel(True, 1024),
+        "vae",
+        "vae",
+        (images, images[:256]),
+        256,
+        1,
+        1e-3,
+        device,
+        autocast_dtype(device),
+        0,
     )
     count = 0
 
@@ -80,7 +89,7 @@ def our_loop(images, steps):
 
     while True:
         try:
-            trainer.train_epoch(1, after_step)
+            trainer.train_epoch(lambda epoch, step: 1, after_step)
         except Enough:
             yield
 

@@ -13,6 +13,7 @@ import torch
 import train
 from dataset import draw_shapes
 from errors import InputError, Interrupted, NonFiniteError
+from helpers import command, interrupt_after, same, start, weights
 from model import AEModel
 from PIL import Image
 
@@ -20,38 +21,6 @@ from PIL import Image
 @pytest.fixture(scope="module")
 def images():
     return draw_shapes(40, torch.Generator().manual_seed(0)).split((32, 8))
-
-
-def start(folder, images, epochs=2, **options):
-    options = {
-        "loss_mode": "vae",
-        "latent_size": 4,
-        "batch_size": 10,
-        "device": "cpu",
-        "eval_interval": 2,
-    } | options
-    rows = train.main(folder, num_epochs=epochs, images=images, **options)
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
-
-
-def weights(folder):
-    return torch.load(folder / "model.pt", weights_only=True)
-
-
-def same(folder1, folder2):
-    first, second = weights(folder1), weights(folder2)
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
-
-
-def interrupt_after(monkeypatch, steps, number=signal.SIGTERM):
-    add, count = train.RunningMeans.add, iter(range(1, 1000))
-
-    def add_and_signal(self, *args):
-        add(self, *args)
-        if next(count) == steps:
-            os.kill(os.getpid(), number)
-
-    monkeypatch.setattr(train.RunningMeans, "add", add_and_signal)
 
 
 @pytest.mark.parametrize("loss_mode, beta_mode", [("ae", "constant"), ("vae", "linear")])
@@ -195,11 +164,6 @@ def test_36_reconstructions_whatever_the_batch_size(tmp_path):
     start(tmp_path / "run", images, epochs=1, batch_size=8)
     width, height = Image.open(tmp_path / "run" / "epoch_0_recons.png").size
     assert (width, height) == (12 * 130 + 2, 6 * 130 + 2)
-
-
-def command(*argv):
-    with train.exit_codes():
-        train.run(train.get_args([*argv, "--device", "cpu"]))
 
 
 @pytest.mark.parametrize("argv, message", [

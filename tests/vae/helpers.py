@@ -1,0 +1,44 @@
+"""Short runs, for the tests of whole runs."""
+
+import os
+import signal
+
+import torch
+import train
+
+
+def start(folder, images, epochs=2, **options):
+    options = {
+        "loss_mode": "vae",
+        "latent_size": 4,
+        "batch_size": 10,
+        "device": "cpu",
+        "eval_interval": 2,
+    } | options
+    rows = train.main(folder, num_epochs=epochs, images=images, **options)
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+def weights(folder):
+    return torch.load(folder / "model.pt", weights_only=True)
+
+
+def same(folder1, folder2):
+    first, second = weights(folder1), weights(folder2)
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def interrupt_after(monkeypatch, steps, number=signal.SIGTERM):
+    add, count = train.RunningMeans.add, iter(range(1, 1000))
+
+    def add_and_signal(self, *args):
+        add(self, *args)
+        if next(count) == steps:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(train.RunningMeans, "add", add_and_signal)
+
+
+def command(*argv):
+    with train.exit_codes():
+        train.run(train.get_args([*argv, "--device", "cpu"]))

@@ -1,0 +1,73 @@
+"""A VAE whose posterior is bent by planar flows (Rezende & Mohamed 2015, arXiv 1505.05770).
+
+q(z_0 | x) is the Gaussian of the assignment's VAE; z_K = f_K(... f_1(z_0)) goes to the decoder. The
+flows' parameters are shared by all images: the posteriors' common shape is learned, not one a image.
+"""
+
+import math
+from collections import OrderedDict
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from losses import reconstruction_error, reparameterise
+from model import AEModel
+
+INVERSE_SOFTPLUS_OF_1 = math.log(math.e - 1)
+
+
+class PlanarFlow(nn.Module):
+    """f(z) = z + u^ tanh(w^T z + b) on (B, latent_size); it begins as the identity."""
+
+    def __init__(self, latent_size):
+        super().__init__()
+        w = torch.randn(latent_size) / math.sqrt(latent_size)
+        self.w = nn.Parameter(w)
+        self.u = nn.Parameter(INVERSE_SOFTPLUS_OF_1 * w / w.square().sum())  # makes u^ = 0
+        self.b = nn.Parameter(torch.zeros(()))
+
+    def forward(self, z):
+        """f(z) and log|det df/dz|, (B, latent_size) and (B,). Elementwise, so float32 under autocast too."""
+        wu = (self.w * self.u).sum()
+        # Appendix A.1: w^T u^ = softplus(w^T u) - 1 > -1 is what makes f invertible.
+        constrained = F.softplus(wu) - 1
+        u_hat = self.u + (constrained - wu) * self.w / self.w.square().sum()
+        h = torch.tanh((z * self.w).sum(dim=1) + self.b)  # (B,)
+        # det = 1 + u^^T psi, psi = (1 - h^2) w: equation (12), written as a sum of positive terms.
+        log_det = torch.log(h.square() + (1 - h.square()) * F.softplus(wu))
+        return z + u_hat * h.unsqueeze(1), log_det
+
+
+class PlanarVAE(AEModel):
+    """The assignment's VAE with `num_flows` planar flows behind the encoder."""
+
+    def __init__(self, latent_size, num_flows=4):
+        super().__init__(True, latent_size)
+        self.flows = nn.ModuleList(PlanarFlow(latent_size) for _ in range(num_flows))
+
+    def transform(self, z):
+        """z_0 to z_K and the sum of the log-determinants, (B, latent_size) and (B,)."""
+        total = z.new_zeros(len(z))
+        for flow in self.flows:
+            z, log_det = flow(z)
+            total = total + log_det
+        return z, total
+
+
+def planar_vae_loss(model, x, beta=1, generator=None):
+    """recon + beta * KL, the negative ELBO of equation (15), with the KL term estimated by the sampled z.
+
+    KL = log q_0(z_0) - sum_k log|det| - log p(z_K), summed over latents, averaged over the batch; one
+    sample's estimate may be negative. Returns what `losses.vae_loss` does.
+    """
+    mu, log_std = (output.float() for output in model.encoder(x))
+    z0 = reparameterise(mu, log_std, generator)
+    z, log_det = model.transform(z0)
+    recon_loss = reconstruction_error(model.decoder(z), x)
+    noise = (z0 - mu) * (-log_std).exp()
+    # The constants of the two Gaussians, latent_size / 2 * log(2 pi) each, cancel.
+    log_q0 = (-log_std - 0.5 * noise.square()).sum(dim=1)
+    log_p = (-0.5 * z.square()).sum(dim=1)
+    kl_loss = (log_q0 - log_det - log_p).mean()
+    return recon_loss + beta * kl_loss, OrderedDict(recon_loss=recon_loss, kl_loss=kl_loss)

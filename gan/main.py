@@ -22,28 +22,39 @@ from utils import get_args, interpolate_latent_space
 SYNTHETIC_IMAGES = 6_000
 
 
-def run(description, out_dir, disc_loss_fn, gen_loss_fn, argv=None):
-    """Parse the command line, then train or evaluate; exit codes 2, 3, 130 and 143 as in errors.py."""
+def run(
+    description,
+    out_dir,
+    disc_loss_fn,
+    gen_loss_fn,
+    argv=None,
+    networks=(Generator, Discriminator),
+    **training,
+):
+    """Parse the command line, then train or evaluate; exit codes 2, 3, 130 and 143 as in errors.py.
+
+    networks: the classes of generator and discriminator. training: more for `train_model`.
+    """
     args = get_args(description, out_dir, argv)
     with exit_codes():
         if args.evaluate:
-            evaluate(args)
+            evaluate(args, networks[0])
         else:
-            train(args, disc_loss_fn, gen_loss_fn)
+            train(args, disc_loss_fn, gen_loss_fn, networks, training)
 
 
-def train(args, disc_loss_fn, gen_loss_fn):
+def train(args, disc_loss_fn, gen_loss_fn, networks, training):
     device = resolve_device(args.device)
     check_folder(args.out_dir, RESULTS, args.resume, args.overwrite)
     images, stats_folders = open_data(args)
     torch.manual_seed(args.seed)
-    gen, disc = Generator().to(device), Discriminator().to(device)
+    gen, disc = (network().to(device) for network in networks)
     train_model(
         gen, disc, args.num_iterations, args.batch_size, prefix=args.out_dir, gen_loss_fn=gen_loss_fn,
         disc_loss_fn=disc_loss_fn, log_period=args.log_period, amp_enabled=not args.disable_amp, images=images,
         stats_folders=stats_folders, fid=args.fid, fid_mode=args.fid_mode, num_gen=args.num_gen,
         inception_weights=args.inception_weights, seed=args.seed, resume=args.resume, overwrite=args.overwrite,
-        save_minutes=args.save_minutes, options={"dataset": args.dataset, "data_dir": args.data_dir},
+        save_minutes=args.save_minutes, options={"dataset": args.dataset, "data_dir": args.data_dir}, **training,
     )  # fmt: skip
     print(f"Results are in {args.out_dir}")
 
@@ -58,16 +69,16 @@ def open_data(args):
     return load_images(folder), (folder.parent,)
 
 
-def evaluate(args):
+def evaluate(args, generator):
     """Score, sample and interpolate a saved generator; the results go beside its file."""
     device = resolve_device(args.device)
     path = args.out_dir / "generator.pt" if args.evaluate is True else Path(args.evaluate)
-    gen = Generator().to(device)
+    gen = generator().to(device)
     weights = load_tensors(path, "--evaluate")
     try:
         gen.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError):
-        raise InputError(f"--evaluate: {path} does not hold the weights of this Generator") from None
+        raise InputError(f"--evaluate: {path} does not hold the weights of a {generator.__name__}") from None
     if args.fid != "off":
         images, stats_folders = open_data(args)
         features = Features(args.fid, device, args.inception_weights)

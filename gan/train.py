@@ -101,16 +101,18 @@ def generator_step(gen, disc, z, loss_fn, precision, scale=lambda loss: loss):
 class Trainer:
     """All that an iteration changes. `state_dict` is the whole of it, `iterate` the algorithm."""
 
-    def __init__(self, gen, disc, images, batch_size, lamb, gen_loss_fn, disc_loss_fn, dtype=None, seed=0):
+    def __init__(
+        self, gen, disc, images, batch_size, lamb, gen_loss_fn, disc_loss_fn, dtype=None, seed=0,
+        generator_every=GENERATOR_EVERY, make_optimizers=get_optimizers_and_schedulers,
+    ):  # fmt: skip
         self.gen, self.disc, self.batch_size, self.lamb = gen, disc, batch_size, lamb
         self.gen_loss_fn, self.disc_loss_fn = gen_loss_fn, disc_loss_fn
         self.device = next(gen.parameters()).device
         self.seed = seed
         self.rng = torch.Generator(self.device).manual_seed(seed)
         self.batches = Batches(images, batch_size, self.rng)
-        self.optim_disc, self.sched_disc, self.optim_gen, self.sched_gen = get_optimizers_and_schedulers(
-            gen, disc
-        )
+        self.generator_every = generator_every
+        self.optim_disc, self.sched_disc, self.optim_gen, self.sched_gen = make_optimizers(gen, disc)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype == torch.float16)
         self.precision = functools.partial(autocast, self.device, dtype)
         # float16 has too small a range for the gradients in the penalty; bfloat16 has float32's.
@@ -133,7 +135,7 @@ class Trainer:
         )  # fmt: skip
         self.scaler.step(self.optim_disc)
         self.sched_disc.step()
-        if self.iteration % GENERATOR_EVERY == 0:
+        if self.iteration % self.generator_every == 0:
             self.optim_gen.zero_grad()
             terms |= generator_step(
                 self.gen, self.disc, self.latents(), self.gen_loss_fn, self.precision, self.scaler.scale
@@ -179,14 +181,15 @@ def train_model(
     gen, disc, num_iterations, batch_size, lamb=10, prefix=None, gen_loss_fn=None, disc_loss_fn=None,
     log_period=10000, amp_enabled=True, *, images=None, stats_folders=(), fid="inception", fid_mode="train",
     num_gen=(10_000, 50_000), inception_weights=None, seed=0, resume=None, overwrite=False, save_minutes=5.0,
-    options=None,
+    options=None, generator_every=GENERATOR_EVERY, make_optimizers=get_optimizers_and_schedulers,
 ):  # fmt: skip
     """Train `gen` and `disc`, on the device they are on, for exactly `num_iterations` iterations.
 
     prefix: the run's folder (relative: beside this file). images: uint8 (N, 3, 32, 32); default the
     CUB folder. fid: "inception", "off" or a TorchScript file; num_gen: samples at a log line and at
     the end. resume: True for the folder's own state, or a path. options: more for config.json.
-    Returns the rows of metrics.csv. Raises InputError before any work, NonFiniteError, Interrupted.
+    generator_every: discriminator steps to one of the generator; make_optimizers: as
+    get_optimizers_and_schedulers. Returns the rows of metrics.csv. Raises InputError before any work, NonFiniteError, Interrupted.
     """
     if gen_loss_fn is None or disc_loss_fn is None:
         raise InputError("train_model: gen_loss_fn and disc_loss_fn must be given; see q1_5.py")
@@ -203,7 +206,8 @@ def train_model(
         torch.backends.cudnn.benchmark = True  # every batch has one shape
     gen.to(memory_format=torch.channels_last).train()
     disc.to(memory_format=torch.channels_last).train()
-    trainer = Trainer(gen, disc, images, batch_size, lamb, gen_loss_fn, disc_loss_fn, dtype, seed)
+    trainer = Trainer(gen, disc, images, batch_size, lamb, gen_loss_fn, disc_loss_fn, dtype, seed,
+                      generator_every, make_optimizers)  # fmt: skip
 
     same_run = {"loss": loss_name(disc_loss_fn), "batch_size": batch_size,
                 "lamb": lamb, "seed": seed, "data": data_key, "device": device.type,

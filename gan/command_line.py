@@ -11,8 +11,10 @@ from errors import InputError, Interrupted, NonFiniteError
 class OneLineParser(argparse.ArgumentParser):
     """Keeps the line breaks of its description; an error is one line, and exit code 2."""
 
-    def __init__(self, description=None):
-        super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    def __init__(self, description=None, **options):
+        super().__init__(
+            description=description, formatter_class=argparse.RawDescriptionHelpFormatter, **options
+        )
 
     def error(self, message):
         self.exit(2, f"{self.prog}: error: {message}\n")

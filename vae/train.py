@@ -324,6 +324,8 @@ def stopped_improving(rows, patience):
 class Trainer:
     """All that training changes; `state_dict` is the whole of it."""
 
+    loss_unit = "loss per image"
+
     def __init__(self, model, loss, val_loss, images, batch_size, grad_clip, lr, device, dtype, seed):
         self.loss, self.val_loss, self.images, self.grad_clip = loss, val_loss, images, grad_clip
         self.device, self.dtype, self.seed = device, dtype, seed
@@ -350,7 +352,11 @@ class Trainer:
         )  # fmt: skip
 
     def validate(self):
-        return get_val_metrics(self.model, self.val_loss, self.val_loader, precision=self.precision)
+        model = self.validated_model()
+        return get_val_metrics(model, self.val_loss, self.val_loader, precision=self.precision)
+
+    def validated_model(self):
+        return self.model
 
     def active_latents(self):
         """For a VAE, how many latents tell validation images apart."""
@@ -413,7 +419,7 @@ class Logger:
         self.trainer.check_finite()
         if not all(map(math.isfinite, val_means.values())):
             raise NonFiniteError(f"a validation loss is not finite: {dict(val_means)}")
-        row = {"epoch": self.trainer.epoch, "beta": float(beta)}
+        row = {"epoch": self.trainer.epoch} | ({} if beta is None else {"beta": float(beta)})
         row |= {f"train_{name}": value for name, value in train_means.items()}
         row |= {f"val_{name}": value for name, value in val_means.items()}
         row |= self.trainer.active_latents() if count_latents else {}
@@ -425,7 +431,7 @@ class Logger:
                       for part, label, beta_of in zip(("train", "val"), ("training", "validation"), betas)}  # fmt: skip
             title = {"loss": "Total loss", "recon_loss": "Reconstruction loss", "kl_loss": "KL loss"}[term]
             unit = {
-                "loss": "loss per image",
+                "loss": self.trainer.loss_unit,
                 "recon_loss": "squared error per image",
                 "kl_loss": "nats per image",
             }[term]

@@ -1,0 +1,318 @@
+"""The diffusion model: schedule, moments, samplers against each other and an oracle, the network, whole runs."""
+
+import math
+import os
+import signal
+
+import ddpm
+import numpy as np
+import pytest
+import torch
+import train
+from dataset import draw_shapes
+from ddpm import Diffusion, WeightAverage, ddpm_loss, draw
+from errors import Interrupted
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
+from unet import UNet, time_embedding
+
+DIFFUSION = Diffusion()
+
+
+def random_images(count=3, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(count, 3, 32, 32, generator=generator, dtype=torch.float64) * 2 - 1
+
+
+def noise_like(x, seed=1):
+    return torch.randn(x.shape, generator=torch.Generator().manual_seed(seed), dtype=x.dtype)
+
+
+def test_the_cosine_schedule():
+    alpha_bar = DIFFUSION.alpha_bar
+    assert (
+        len(alpha_bar) == 1001
+        and alpha_bar[0] == 1
+        and (alpha_bar.diff() < 0).all()
+        and 0 < alpha_bar[-1] < 1e-7
+    )
+
+    def f(t):
+        return math.cos((t / 1000 + 0.008) / 1.008 * math.pi / 2) ** 2
+
+    for t in (1, 250, 500, 900):
+        assert alpha_bar[t].item() == pytest.approx(f(t) / f(0), rel=1e-9)
+    assert (1 - alpha_bar[1:] / alpha_bar[:-1]).max().item() == pytest.approx(
+        0.999
+    )  # the last steps are clipped
+
+
+def test_forward_moments():
+    x0 = random_images(1).expand(4000, -1, -1, -1)
+    for t in (1, 400, 999):
+        x = DIFFUSION.q_sample(x0, torch.full((4000,), t), noise_like(x0))
+        alpha_bar = DIFFUSION.alpha_bar[t]
+        assert (x.mean(0) - alpha_bar.sqrt() * x0[0]).abs().mean() < 0.02
+        assert x.var(0).mean().item() == pytest.approx((1 - alpha_bar).item(), rel=0.01)
+
+
+def test_each_image_has_its_own_time():
+    x0, t = random_images(), torch.tensor([3, 500, 900])
+    noise = noise_like(x0)
+    together = DIFFUSION.q_sample(x0, t, noise)
+    for n in range(3):
+        torch.testing.assert_close(
+            together[n : n + 1], DIFFUSION.q_sample(x0[n : n + 1], int(t[n]), noise[n : n + 1])
+        )
+
+
+def test_round_trip():
+    x0 = random_images()
+    noise = noise_like(x0)
+    for t in (1, 300, 990):
+        x = DIFFUSION.q_sample(x0, t, noise)
+        torch.testing.assert_close(DIFFUSION.predict_x0(x, t, noise), x0)
+        torch.testing.assert_close(DIFFUSION.noise_in(x, t, x0), noise)
+    clipped = DIFFUSION.predict_x0(x, t, -noise)
+    assert clipped.abs().max() == 1
+
+
+def test_the_ddpm_step_is_bayes_rule():
+    """q(x_{t-1} | x_t, x_0) from the two Gaussians q(x_{t-1} | x_0) and q(x_t | x_{t-1})."""
+    x0, t = random_images(), 300
+    noise = noise_like(x0)
+    x = DIFFUSION.q_sample(x0, t, noise)
+    before, now = DIFFUSION.alpha_bar[t - 1], DIFFUSION.alpha_bar[t]
+    alpha = now / before
+    precision = 1 / (1 - before) + alpha / (1 - alpha)
+    mean = (before.sqrt() * x0 / (1 - before) + alpha.sqrt() * x / (1 - alpha)) / precision
+    torch.testing.assert_close(DIFFUSION.ddpm_step(x, t, noise, torch.zeros_like(x)), mean)
+    one = torch.ones_like(x)
+    torch.testing.assert_close(DIFFUSION.ddpm_step(x, t, noise, one) - mean, precision.rsqrt() * one)
+
+
+@pytest.mark.parametrize("t", [1, 2, 57, 500, 999, 1000])
+def test_ddim_with_all_steps_and_eta_1_is_ddpm(t):
+    """Also where the predicted image was clipped, with its noise computed again."""
+    x = 2 * noise_like(random_images(), seed=2)
+    predicted, noise = noise_like(x, seed=3), noise_like(x, seed=4) if t > 1 else 0.0
+    assert (DIFFUSION.predict_x0(x, t, predicted).abs() == 1).any()
+    expected = DIFFUSION.ddpm_step(x, t, predicted, noise)
+    torch.testing.assert_close(
+        DIFFUSION.ddim_step(x, t, t - 1, predicted, 1.0, noise), expected, rtol=1e-6, atol=1e-8
+    )
+
+
+class Oracle(torch.nn.Module):
+    """Knows the one image that there is."""
+
+    def __init__(self, x0):
+        super().__init__()
+        self.x0 = torch.nn.Parameter(x0)
+
+    def forward(self, x, t):
+        return DIFFUSION.noise_in(x.double(), t, self.x0.expand_as(x)).float()
+
+
+@pytest.mark.parametrize("options", [
+    {"steps": 3}, {"steps": 7}, {"steps": 50, "eta": 0.5}, {"steps": 10, "eta": 1.0}, {"sampler": "ddpm", "steps": 0},
+])  # fmt: skip
+def test_every_sampler_finds_the_image_of_an_oracle(options):
+    x0 = random_images(1)
+    got = draw(Oracle(x0), DIFFUSION, 2, generator=torch.Generator().manual_seed(0), **options)
+    torch.testing.assert_close(got.double(), x0.expand(2, -1, -1, -1), atol=2e-3, rtol=0)
+
+
+class Odd(torch.nn.Module):
+    """A network that is wrong, but always in the same way."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, x, t):
+        return self.weight * (0.9 * x).sin()
+
+
+def test_ddim_without_noise_depends_on_the_start_alone():
+    drawn = [draw(Odd(), DIFFUSION, 2, 20, generator=torch.Generator().manual_seed(5)) for _ in range(2)]
+    assert torch.equal(*drawn)
+    generator = torch.Generator().manual_seed(5)
+    draw(Odd(), DIFFUSION, 2, 20, generator=generator)
+    start_only = torch.Generator().manual_seed(5)
+    torch.randn(2, 3, 32, 32, generator=start_only)
+    assert torch.equal(generator.get_state(), start_only.get_state())  # nothing else was drawn
+    noisy = draw(Odd(), DIFFUSION, 2, 20, eta=1.0, generator=torch.Generator().manual_seed(5))
+    assert not torch.equal(noisy, drawn[0])
+
+
+@pytest.mark.parametrize("steps", [1, 10, 50, 100, 999, 1000])
+def test_times_fall_evenly_from_noise_to_image(steps):
+    times = DIFFUSION.times(steps)
+    gaps = -np.diff(times)
+    assert times[0] == 1000 and times[-1] == 0 and len(times) == steps + 1
+    assert gaps.min() >= 1 and gaps.max() - gaps.min() <= 1
+
+
+def test_the_loss_is_the_mean_squared_error_of_the_noise():
+    class Nothing(torch.nn.Module):
+        def forward(self, x, t):
+            assert t.min() >= 1 and t.max() <= 1000
+            return torch.full_like(x, 2.0)
+
+    x = random_images(400).float()
+    losses = [
+        ddpm_loss(Nothing(), x, generator=torch.Generator().manual_seed(0), diffusion=DIFFUSION)[0]
+        for _ in range(2)
+    ]
+    assert losses[0] == losses[1]
+    assert losses[0].item() == pytest.approx(1 + 2**2, rel=0.01)  # E(n - 2)^2
+
+
+def test_the_network():
+    torch.manual_seed(0)
+    model = UNet()
+    x, t = torch.randn(3, 3, 32, 32), torch.tensor([1, 500, 1000])
+    assert (model(x, t) == 0).all()  # it begins by predicting no noise
+    with FlopCounterMode(display=False) as counter:
+        model(x, t)
+    assert counter.get_total_flops() / 3 <= 0.15e9
+    assert sum(parameter.numel() for parameter in model.parameters()) == 1_190_476
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    out = model(x, t)
+    assert out.shape == x.shape
+    torch.testing.assert_close(model(x[1:2], t[1:2]), out[1:2], atol=1e-4, rtol=1e-4)  # each image alone
+    assert not torch.allclose(model(x[:1], t[1:2]), out[:1], atol=1e-2)  # the time matters
+    assert time_embedding(t).unique(dim=0).shape[0] == 3
+
+
+def test_attention_is_torch_s():
+    from unet import Attention
+
+    torch.manual_seed(0)
+    layer = Attention(32)
+    torch.nn.init.normal_(layer.out.weight)
+    x = torch.randn(2, 32, 4, 4)
+    q, k, v = layer.qkv(layer.norm(x)).flatten(2).view(2, 3, 4, 8, 16).transpose(3, 4).unbind(1)
+    mixed = torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(x.shape)
+    torch.testing.assert_close(layer(x), x + layer.out(mixed))
+
+
+def test_average_of_weights_by_hand():
+    module = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.constant_(module.weight, 1.0)
+    average = WeightAverage(module, lambda: torch.nn.Linear(1, 1, bias=False), decay=0.2)
+    expected = 1.0
+    for step, value in enumerate((3.0, 5.0, -2.0)):
+        torch.nn.init.constant_(module.weight, value)
+        average.update()
+        decay = min(0.2, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * value
+        assert average.module.weight.item() == pytest.approx(expected)
+    assert module.weight.item() == -2.0
+
+
+# ------------------------------------------------------------------------------------------------
+# Whole runs
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Forty drawn images."""
+    monkeypatch.setattr(ddpm, "SYNTHETIC_IMAGES", (30, 10))
+
+
+def command(*argv):
+    arguments = ddpm.get_args([*map(str, argv)])
+    with ddpm.exit_codes():
+        {"train": ddpm.train, "sample": ddpm.sample, "reference": ddpm.reference}[arguments.command](
+            arguments
+        )
+
+
+TRAIN = ["train", "--dataset", "synthetic", "--batch_size", "10", "--num_epochs", "2", "--device", "cpu"]
+
+
+def test_a_stopped_run_ends_bit_identical(small, tmp_path, monkeypatch, capsys):
+    command(*TRAIN, "--out_dir", tmp_path / "whole")
+    add, count = train.RunningMeans.add, iter(range(1, 100))
+
+    def add_and_signal(self, *args):
+        add(self, *args)
+        if next(count) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.RunningMeans, "add", add_and_signal)
+        with pytest.raises(SystemExit) as stop:
+            command(*TRAIN, "--out_dir", tmp_path / "parts")
+    assert stop.value.code == 143
+    command(*TRAIN, "--out_dir", tmp_path / "parts", "--resume")
+    states = [torch.load(tmp_path / name / "state.pt", weights_only=True) for name in ("whole", "parts")]
+    for part in ("model", "average"):
+        first, second = (state[part].get("weights", state[part]) for state in states)
+        assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    losses = [[row["val_loss"] for row in state["rows"]] for state in states]
+    assert losses[0] == losses[1] and len(losses[0]) == 2
+    assert not torch.equal(states[0]["model"]["head.weight"], states[0]["average"]["weights"]["head.weight"])
+    for name in ("epoch_1_samples.png", "loss_vs_epochs.png", "metrics.csv", "config.json", "model.pt"):
+        assert (tmp_path / "whole" / name).exists(), name
+
+
+def test_train_then_sample_then_reference(small, tmp_path, capsys):
+    command(*TRAIN[:-4], "--num_epochs", "1", "--out_dir", tmp_path / "run")
+    model = tmp_path / "run" / "model.pt"
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        command(
+            "sample",
+            "--model",
+            model,
+            "--num",
+            "5",
+            "--steps",
+            "3",
+            "--batch_size",
+            "4",
+            "--seed",
+            seed,
+            "--out",
+            tmp_path / name,
+        )
+    assert [path.name for path in sorted((tmp_path / "a").iterdir())] == [f"{n:05d}.png" for n in range(5)]
+    pixels = {
+        name: np.stack([np.asarray(Image.open(path)) for path in sorted((tmp_path / name).iterdir())])
+        for name in "abc"
+    }
+    assert pixels["a"].shape == (5, 32, 32, 3) and pixels["a"].dtype == np.uint8
+    assert (pixels["a"] == pixels["b"]).all() and (pixels["a"] != pixels["c"]).any()
+    assert "DDIM, 3 steps, eta 0" in capsys.readouterr().out
+    command("reference", "--dataset", "synthetic", "--out", tmp_path / "real")
+    images = draw_shapes(40, torch.Generator().manual_seed(0))[:30]
+    assert len(list((tmp_path / "real").iterdir())) == 30
+    first = np.asarray(Image.open(tmp_path / "real" / "00007.png"))
+    assert (first == images[7].permute(1, 2, 0).numpy()).all()
+    assert not list(tmp_path.glob(".unfinished*"))
+
+
+@pytest.mark.parametrize("argv, message", [
+    ([], "train|sample|reference"),
+    (["train", "--num_epochs", "0"], "expected int >= 1"),
+    (["train", "--decay", "1.5"], "expected float >= 0 and <= 1"),
+    (["train", "--resume", "--overwrite"], "exclude each other"),
+    (["train", "--dataset", "synthetic", "--resume", "--out_dir", "{tmp}/run"], "no file"),
+    (["sample"], "--out"),
+    (["sample", "--steps", "1001", "--out", "{tmp}/x"], "expected int >= 1 and <= 1000"),
+    (["sample", "--sampler", "ddpm", "--eta", "1", "--out", "{tmp}/x"], "belong to DDIM"),
+    (["sample", "--model", "{tmp}/none.pt", "--out", "{tmp}/x"], "no file"),
+    (["sample", "--model", "{tmp}/other.pt", "--out", "{tmp}/x"], "does not hold the weights"),
+    (["sample", "--out", "{tmp}"], "exists; give --overwrite"),
+    (["reference", "--data_dir", "{tmp}/none", "--out", "{tmp}/x"], "add --download"),
+])  # fmt: skip
+def test_wrong_input_is_one_line_and_exit_code_2(argv, message, tmp_path, capsys):
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(SystemExit) as stop:
+        command(*(part.replace("{tmp}", str(tmp_path)) for part in argv))
+    error = capsys.readouterr().err.strip()
+    assert stop.value.code == 2 and message in error and len(error.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["other.pt"]

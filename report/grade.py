@@ -27,14 +27,28 @@ class Question:
     limit: float = None  # and as a number: FID <= limit, reconstruction loss < limit
     reports_best: float = None  # the best of the reports 000, 001 and 002 in the specification
     band: tuple = None  # what public answers report where the handout has no reference
+    setup: dict = None  # the other settings that a number depends on
 
 
-def _gan(number, title, loss, limit, best):
-    return Question(number, title, {"loss": loss}, f"<= {limit}", limit, best)
+GAN_SETUP = {"batch_size": 256, "lamb": 10}
+VAE_SETUP = {"batch_size": 256, "lr": 1e-3, "grad_clip": 1}
 
 
-def _vae(number, title, loss_mode, latent, beta=1, mode="constant", **rest):
-    settings = {"loss_mode": loss_mode, "latent_size": latent}
+def _gan(number, title, loss, limit=None, best=None):
+    reference = "" if limit is None else f"<= {limit}"
+    return Question(number, title, {"loss": loss, "variant": None}, reference, limit, best, setup=GAN_SETUP)
+
+
+def _vae(number, title, loss_mode, latent, beta=1, mode="constant", more=(), **rest):
+    settings = {
+        "loss_mode": loss_mode,
+        "latent_size": latent,
+        "flows": None,
+        "free_bits": None,
+        "network": None,
+    }
+    settings |= dict(more)
+    rest = {"setup": VAE_SETUP} | rest
     if loss_mode == "vae":  # an autoencoder's run has a beta too, which it does not use
         settings |= {"target_beta_val": beta, "beta_mode": mode}
     if "limit" in rest:
@@ -54,10 +68,18 @@ QUESTIONS = (
     _vae("2.3.1", "beta-VAE, 1.2", "vae", 1024, 1.2, limit=155, reports_best=147.32),
     _vae("2.3.2", "VAE, linear beta", "vae", 1024, 1, "linear", limit=125, reports_best=119.43),
 )
+# Models of other reports, which have no reference: a row each where there is a run.
+NEIGHBOURS = (
+    _gan("more", "MLP GAN", "mlp_gan"),
+    _vae("more", "AE, small", "ae", 2048, more={"network": "small"}),
+    _vae("more", "VAE, 4 planar flows", "vae", 128, more={"flows": 4}),
+    _vae("more", "VAE, annealed", "vae", 128, mode="anneal", setup=VAE_SETUP | {"batch_size": 64}),
+    _vae("more", "VAE, cyclical", "vae", 128, mode="cyclical"),
+    _vae("more", "VAE, free bits", "vae", 128, more={"free_bits": 0.5}),
+    Question("more", "DDPM", {"model": "ddpm"}, setup={}),
+)
 # clean-fid's file and the first digits of its SHA-256: other weights under the same name give other numbers.
 INCEPTION = "inception-2015-12-05-f58cb9b6"
-GAN_SETUP = {"batch_size": 256, "lamb": 10}
-VAE_SETUP = {"batch_size": 256, "lr": 1e-3, "grad_clip": 1}
 
 
 @dataclass
@@ -71,17 +93,25 @@ class Grade:
     reasons: list = field(default_factory=list)  # why the number does not compare
 
     @property
+    def metric(self):
+        return {"gan": self.row.get("score_name", "score"), "vae": "recon", "ddpm": "noise error"}[
+            self.run.kind
+        ]
+
+    @property
     def verdict(self):
         if self.run is None:
             return "not run"
         if self.reasons:
             return "not comparable"
         limit = self.question.limit
+        if limit is None and self.question.band is None:
+            return "no reference"
         if limit is None:
             low, high = self.question.band
             place = "within" if low <= self.measured <= high else "outside"
             return f"no reference ({place} the public band {low}-{high})"
-        met = self.measured <= limit if self.run.half == "gan" else self.measured < limit
+        met = self.measured <= limit if self.run.kind == "gan" else self.measured < limit
         return "met" if met else "not met"
 
 
@@ -108,7 +138,7 @@ def grade_gan(question, run):
     done = row.get("iteration", run.steps)
     if done != 30_000:
         reasons.append(f"{done:,} iterations instead of 30,000")
-    reasons += _other_setup(run, GAN_SETUP)
+    reasons += _other_setup(run, question.setup)
     return Grade(question, run, row.get("score"), row, reasons)
 
 
@@ -124,8 +154,18 @@ def grade_vae(question, run):
         reasons.append(f"{run.steps} epochs instead of 20")
     elif run.config["beta_mode"] == "linear" and run.config["num_epochs"] != 20:
         reasons.append(f"a slope for {run.config['num_epochs']} epochs instead of 20")
-    reasons += _other_setup(run, VAE_SETUP)
+    reasons += _other_setup(run, question.setup)
     return Grade(question, run, row.get("val_recon_loss"), row, reasons)
+
+
+def grade_ddpm(question, run):
+    """The validation loss at the last epoch: the squared error of the predicted noise."""
+    row = run.rows[-1] if run.rows else {}
+    reasons = [] if run.config["dataset"] == "cifar10" else [f"{run.config['dataset']} data"]
+    return Grade(question, run, row.get("val_loss"), row, reasons)
+
+
+GRADERS = {"gan": grade_gan, "vae": grade_vae, "ddpm": grade_ddpm}
 
 
 def _other_setup(run, setup):
@@ -139,16 +179,17 @@ def _other_setup(run, setup):
 def grade_all(runs):
     """One Grade a question: of the runs that answer it a comparable one, else the longest, else the first."""
     grades = []
-    for question in QUESTIONS:
+    for question in QUESTIONS + NEIGHBOURS:
         answers = [
-            (grade_gan if run.half == "gan" else grade_vae)(question, run)
+            GRADERS[run.kind](question, run)
             for run in runs
-            if "variant" not in run.config
-            and all(run.config.get(key) == value for key, value in question.settings.items())
+            if all(run.config.get(key) == value for key, value in question.settings.items())
         ]
-        grades.append(
-            min(answers, key=lambda grade: (bool(grade.reasons), -grade.run.steps), default=Grade(question))
-        )
+        if answers or question in QUESTIONS:
+            best = min(
+                answers, key=lambda grade: (bool(grade.reasons), -grade.run.steps), default=Grade(question)
+            )
+            grades.append(best)
     return grades
 
 
@@ -159,10 +200,13 @@ def describe(grade):
     if run is None:
         shown += ["-", "-", "-", "-"]
     else:
-        name = grade.row.get("score_name", "score") if run.half == "gan" else "recon"
-        unit = "iterations" if run.half == "gan" else "epochs"
-        images = run.config["images"] if run.half == "gan" else run.config["images"][0]
-        number = "no number" if grade.measured is None else f"{name} {grade.measured:.2f}"
+        unit = "iterations" if run.kind == "gan" else "epochs"
+        images = run.config["images"] if run.kind == "gan" else run.config["images"][0]
+        number = (
+            "no number"
+            if grade.measured is None
+            else f"{grade.metric} {grade.measured:.{4 if run.kind == 'ddpm' else 2}f}"
+        )
         shown += [run.name, number, f"{run.steps:,} {unit}", f"{run.config['dataset']}, {images:,}"]
     best = "-" if question.reports_best is None else f"{question.reports_best:.2f}"
     verdict = grade.verdict + (f": {'; '.join(grade.reasons)}" if grade.reasons else "")
@@ -188,7 +232,7 @@ def as_json(grades):
                 "title": grade.question.title,
                 "run": str(grade.run.folder) if grade.run else None,
                 "measured": grade.measured,
-                "metric": None if not grade.run else grade.row.get("score_name") if grade.run.half == "gan" else "recon_loss",
+                "metric": grade.metric if grade.run else None,
                 "done": grade.run.steps if grade.run else 0,
                 "dataset": grade.run.config["dataset"] if grade.run else None,
                 "images": grade.run.config["images"] if grade.run else None,

@@ -9,14 +9,14 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-from run_folder import read_score, save
+from run_folder import read_samplers, read_score, save
 
-TITLES = {"q1_3": "GAN", "q1_4": "LSGAN", "q1_5": "WGAN-GP"}
+TITLES = {"q1_3": "GAN", "q1_4": "LSGAN", "q1_5": "WGAN-GP", "mlp_gan": "MLP GAN"}
 # What makes two runs the same but for one setting.
 SAME = {
     "gan": ("loss", "batch_size", "lamb", "seed", "images", "dataset", "number_format", "variant"),
     "vae": ("loss_mode", "beta_mode", "latent_size", "target_beta_val", "batch_size", "lr", "grad_clip", "seed", "images",
-            "dataset", "number_format"),
+            "dataset", "number_format", "flows", "free_bits", "network", "anneal_steps", "cycles", "ratio"),
 }  # fmt: skip
 EPOCHS = (0, 4, 9, 14, 19)
 # Reconstruction and KL loss at epoch 19 in the three reports, in their order, or else in public answers
@@ -56,6 +56,7 @@ class Parts:
         self.run_for = {
             f"{grade_.question.number} {grade_.question.title}": grade_.run for grade_ in self.grades
         }
+        self.questions = [grade_ for grade_ in self.grades if grade_.question in grade.QUESTIONS]
 
     # --------------------------------------------------------------------------------------------
     # Curves and pictures: (caption, path) pairs
@@ -106,7 +107,7 @@ class Parts:
     def results(self):
         """One row a question; below, why numbers do not compare, once for all with the same reasons."""
         rows, why = [], {}
-        for grade_ in self.grades:
+        for grade_ in self.questions:
             question, _, measured, done, data, handout, best, _ = grade.describe(grade_)
             measured = re.sub(r" \(.*\)", "", measured)
             rows.append([question, measured, done, data, handout, best, grade_.verdict])
@@ -167,7 +168,7 @@ class Parts:
     def comparison(self):
         """The scores of the three questions' runs."""
         named = {
-            question.split()[1]: run for question, run in self.run_for.items() if run and run.half == "gan"
+            question.split()[1]: run for question, run in self.run_for.items() if run and run.kind == "gan"
         }
         named = {title: run for title, run in named.items() if run.column("score")[0]}
         if len(named) < 2:
@@ -181,7 +182,7 @@ class Parts:
         named = {
             TITLES[run.config["loss"]]: run
             for run in self.runs
-            if run.half == "gan"
+            if run.kind == "gan"
             and run.steps == 1000
             and run.config["seed"] == 0
             and "variant" not in run.config
@@ -246,7 +247,7 @@ class Parts:
         """Every VAE run beside its references, for the README."""
         limits = {grade_.run.folder: grade_.question.reference for grade_ in self.grades if grade_.run}
         rows = []
-        for run in sorted((run for run in self.runs if run.half == "vae"), key=self._order):
+        for run in sorted((run for run in self.runs if run.kind == "vae"), key=self._order):
             last = run.rows[-1]
             kl = f"{last['val_kl_loss']:.2f}" if run.config["loss_mode"] == "vae" else ""
             recons, kls = PUBLISHED.get(self._order(run)[:4], ("", ""))
@@ -274,12 +275,12 @@ class Parts:
     # --------------------------------------------------------------------------------------------
     # What else the runs teach
 
-    def _pairs(self, half, key):
+    def _pairs(self, kind, key):
         """Lists of runs with the same settings but for `key`."""
         groups = {}
         for run in self.runs:
-            if run.half == half:
-                same = json.dumps([run.config.get(name) for name in SAME[half] if name != key])
+            if run.kind == kind:
+                same = json.dumps([run.config.get(name) for name in SAME[kind] if name != key])
                 groups.setdefault(same, {}).setdefault(run.config.get(key), run)
         return [list(group.values()) for group in groups.values() if len(group) > 1]
 
@@ -332,10 +333,70 @@ class Parts:
         ]  # fmt: skip
         return paragraphs(*parts) or nothing
 
+    # --------------------------------------------------------------------------------------------
+    # Neighbours of the assignment
+
+    def mlp_gan(self):
+        if "more MLP GAN" not in self.run_for:
+            return "Not run yet: `python gan/mlp_gan.py`."
+        return self._gan("more MLP GAN", "python gan/mlp_gan.py")
+
+    def neighbours(self):
+        """The VAEs with 128 latents, and the small autoencoder, at their last epoch."""
+        titles = {grade_.run.folder: grade_.question.title for grade_ in self.grades if grade_.run}
+        chosen = [
+            run for run in self.runs
+            if run.kind == "vae" and (run.config["latent_size"] == 128 and run.config["loss_mode"] == "vae" or run.config.get("network"))
+        ]  # fmt: skip
+        if not any(grade_.question in grade.NEIGHBOURS for grade_ in self.grades):
+            return "Not run yet: `python vae/train.py ae_small vae_latent128_planar4` and the schedules."
+        rows, named = [], {}
+        for run in chosen:
+            last, title = run.rows[-1], titles.get(run.folder, "VAE")
+            kl = last.get("val_kl_loss")
+            active = {row["epoch"]: row["active_latents"] for row in run.rows if "active_latents" in row}
+            rows.append([title, f"`{run.name}`", run.steps, f"{last['val_recon_loss']:.2f}", "" if kl is None else f"{kl:.2f}",
+                         "" if kl is None else f"{-last['val_recon_loss'] - kl:.2f}",
+                         max(active.items())[1] if active else ""])  # fmt: skip
+            if kl is not None:
+                named[title] = run
+        header = ["model", "run", "epochs", "reconstruction", "KL", "ELBO", "active latents"]
+        pictures = list(self._last_pictures(named, "epoch_*_samples.png", "{title}: samples, epoch {number}"))
+        rows_of_pictures = [self._row(*pictures[at : at + 3]) for at in range(0, len(pictures), 3)]
+        return paragraphs(
+            table(header, rows), self._row(*self._loss_curves("neighbours", named)), *rows_of_pictures
+        )
+
+    def ddpm(self):
+        """Loss and samples of the diffusion model, and the scores of its samplers (samplers.csv)."""
+        if not (run := self.run_for.get("more DDPM")):
+            return "Not run yet: `python vae/ddpm.py train`."
+        curves = {part: run.column(f"{part}_loss") for part in ("train", "val")}
+        path = self._curves("ddpm_loss", curves, "epochs", "squared error of the noise per pixel")
+        pictures = self._last_pictures(
+            {"": run}, "epoch_*_samples.png", "49 samples (DDIM, 50 steps), epoch {number}"
+        )
+        scores = "Not measured yet: `python tests/vae/bench_samplers.py`."
+        if (run.folder / "samplers.csv").exists():
+            rows = read_samplers(run.folder / "samplers.csv")
+            name = rows[0]["score_name"]
+            header = [
+                "sampler",
+                "steps",
+                "eta",
+                "images",
+                "seconds",
+                f"{name} against CIFAR-10's training images",
+            ]
+            scores = table(header, [[row["sampler"], row["steps"], row["eta"], row["images"], f"{row['seconds']:.0f}",
+                                     f"{row['score']:.2f}"] for row in rows])  # fmt: skip
+        return paragraphs(scores, self._row(("Loss", path), *pictures))
+
 
 PARTS = {
     "results": Parts.results, "1.3": Parts.gan_1_3, "1.4": Parts.gan_1_4, "1.5": Parts.gan_1_5,
     "comparison": Parts.comparison, "short runs": Parts.short_runs, "2.1": Parts.vae_2_1, "2.2": Parts.vae_2_2,
     "2.3.1": Parts.vae_2_3_1, "2.3.2": Parts.vae_2_3_2, "all VAE runs": Parts.vae_all, "formats": Parts.formats,
     "statistics": Parts.statistics, "upsampling": Parts.upsampling, "seeds": Parts.seeds,
+    "mlp gan": Parts.mlp_gan, "neighbours": Parts.neighbours, "ddpm": Parts.ddpm,
 }  # fmt: skip

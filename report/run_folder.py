@@ -19,7 +19,7 @@ class Run:
     """One training run. `rows` are its log lines as dicts, without the cells that are empty."""
 
     folder: Path
-    half: str  # "gan" or "vae"
+    kind: str  # "gan", "vae" or "ddpm"
     config: dict
     rows: list
 
@@ -40,7 +40,7 @@ class Run:
 
     def column(self, name):
         """(steps, values) of the log lines that have a value there."""
-        step = "iteration" if self.half == "gan" else "epoch"
+        step = "iteration" if self.kind == "gan" else "epoch"
         rows = [row for row in self.log if name in row]
         return [row[step] for row in rows], [row[name] for row in rows]
 
@@ -53,13 +53,25 @@ GAN_COLUMNS = {
 }  # fmt: skip
 VAE_COLUMNS = {
     "epoch": int, "beta": float, "train_recon_loss": float, "train_kl_loss": "float?", "val_recon_loss": float,
-    "val_kl_loss": "float?", "seconds": float,
+    "val_kl_loss": "float?", "active_latents": "int?", "seconds": float,
 }  # fmt: skip
+OPTIONAL_COLUMNS = {"active_latents"}  # older runs lack them
+SAMPLER_COLUMNS = {"sampler": str, "steps": int, "eta": float, "images": int, "seconds": float, "score": float,
+                   "score_name": str}  # fmt: skip
+DDPM_COLUMNS = {"epoch": int, "train_loss": float, "val_loss": float, "seconds": float}
 GAN_KEYS = {"loss": str, "batch_size": int, "lamb": (int, float), "seed": int, "num_iterations": int, "images": int,
             "dataset": str, "number_format": str}  # fmt: skip
 VAE_KEYS = {"loss_mode": str, "beta_mode": str, "latent_size": int, "target_beta_val": (int, float), "batch_size": int,
             "lr": (int, float), "grad_clip": (int, float), "num_epochs": int, "images": list, "dataset": str,
             "number_format": str, "seed": int}  # fmt: skip
+DDPM_KEYS = {"model": str, "batch_size": int, "lr": (int, float), "num_epochs": int, "images": list, "dataset": str,
+             "number_format": str, "seed": int}  # fmt: skip
+# kind of run -> the key of config.json that tells it, and what is read
+KINDS = {
+    "gan": ("loss", GAN_KEYS, GAN_COLUMNS),
+    "vae": ("loss_mode", VAE_KEYS, VAE_COLUMNS),
+    "ddpm": ("model", DDPM_KEYS, DDPM_COLUMNS),
+}
 MAY_BE_NEGATIVE = {
     "discriminator_loss",
     "generator_loss",
@@ -93,16 +105,16 @@ def read_run(folder):
     """The run in `folder`. Raises RunError for a missing, damaged or tampered file."""
     folder = Path(folder)
     config = _read_config(folder / "config.json")
-    half = "gan" if "loss" in config else "vae"
-    keys, columns = (GAN_KEYS, GAN_COLUMNS) if half == "gan" else (VAE_KEYS, VAE_COLUMNS)
-    for key, kind in keys.items():
-        if not isinstance(config.get(key), kind) or isinstance(config[key], bool):
+    kind = next(kind for kind, (key, _, _) in KINDS.items() if key in config)
+    _, keys, columns = KINDS[kind]
+    for key, type_ in keys.items():
+        if not isinstance(config.get(key), type_) or isinstance(config[key], bool):
             raise RunError(
                 f"{folder / 'config.json'}: {key} is {config.get(key)!r}; restore the file that the run wrote"
             )
     rows = _read_rows(folder / "metrics.csv", columns)
-    _check_order(folder / "metrics.csv", rows, half, config)
-    return Run(folder, half, config, rows)
+    _check_order(folder / "metrics.csv", rows, kind, config)
+    return Run(folder, kind, config, rows)
 
 
 def _read_config(path):
@@ -114,9 +126,9 @@ def _read_config(path):
         raise RunError(
             f"{path}: not readable as JSON ({error}); restore the file that the run wrote"
         ) from None
-    if not isinstance(config, dict) or not {"loss", "loss_mode"} & config.keys():
+    if not isinstance(config, dict) or not {key for key, _, _ in KINDS.values()} & config.keys():
         raise RunError(
-            f"{path}: neither loss nor loss_mode in it; expected the config.json of a run of gan/ or vae/"
+            f"{path}: none of loss, loss_mode and model in it; expected the config.json of a run of gan/ or vae/"
         )
     return config
 
@@ -130,10 +142,10 @@ def _read_rows(path, columns):
         raise RunError(f"{path}: missing; restore the file that the run wrote") from None
     except (OSError, ValueError, csv.Error) as error:
         raise RunError(f"{path}: not readable ({error}); restore the file that the run wrote") from None
-    if missing := [name for name in columns if name not in header]:
+    if missing := [name for name in columns if name not in header and name not in OPTIONAL_COLUMNS]:
         raise RunError(f"{path}: no column {missing[0]}; restore the file that the run wrote")
     return [
-        {name: value for name, kind in columns.items() if (value := _cell(path, line, name, row[name], kind)) is not None}
+        {name: value for name, kind in columns.items() if (value := _cell(path, line, name, row.get(name), kind)) is not None}
         for line, row in enumerate(table, start=2)
     ]  # fmt: skip
 
@@ -159,10 +171,10 @@ def _cell(path, line, name, text, kind):
     return value
 
 
-def _check_order(path, rows, half, config):
+def _check_order(path, rows, run_kind, config):
     """Log lines rise; a GAN run's final score comes last; no run goes beyond its own length."""
     step, length = (
-        ("iteration", config["num_iterations"]) if half == "gan" else ("epoch", config["num_epochs"] - 1)
+        ("iteration", config["num_iterations"]) if run_kind == "gan" else ("epoch", config["num_epochs"] - 1)
     )
     previous = None
     for line, row in enumerate(rows, start=2):
@@ -176,9 +188,17 @@ def _check_order(path, rows, half, config):
             raise RunError(f"{path}, line {line}: {step} is {row[step]} after {previous and previous[step]} in a run of {length}; restore the file that the run wrote")  # fmt: skip
         if "score" in row and not {"score_name", "num_gen", "fid_mode", "features"} <= row.keys():
             raise RunError(f"{path}, line {line}: a score without score_name, num_gen, fid_mode or features; restore the file that the run wrote")  # fmt: skip
-        if half == "vae" and config["loss_mode"] == "vae" and "val_kl_loss" not in row:
+        if run_kind == "vae" and config["loss_mode"] == "vae" and "val_kl_loss" not in row:
             raise RunError(f"{path}, line {line}: val_kl_loss is '', expected a finite number; restore the file that the run wrote")  # fmt: skip
         previous = row
+
+
+def read_samplers(path):
+    """The rows that tests/vae/bench_samplers.py writes."""
+    rows = _read_rows(path, SAMPLER_COLUMNS)
+    if not rows:
+        raise RunError(f"{path}: no rows; restore the file that the benchmark wrote")
+    return rows
 
 
 def read_score(path):

@@ -172,7 +172,7 @@ def replace(old, new):
         ("metrics.csv", lambda text: None, "missing"),
         ("config.json", lambda text: None, "missing"),
         ("config.json", lambda text: text[:40], "not readable as JSON"),
-        ("config.json", lambda text: "[]", "neither loss nor loss_mode"),
+        ("config.json", lambda text: "[]", "none of loss, loss_mode and model"),
         ("config.json", replace('"batch_size": 256', '"batch_size": "big"'), "batch_size is 'big'"),
         ("config.json", replace('"images": 11780, ', ""), "images is None"),
     ],

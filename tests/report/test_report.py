@@ -5,12 +5,13 @@ import shutil
 from pathlib import Path
 
 import build_report
+import grade
 import pytest
 import typeset
 from build_report import HERE
 from parts import PARTS, Parts
 from PIL import Image
-from run_folder import RUNS, find_runs, read_run
+from run_folder import RUNS, RunError, find_runs, read_run
 
 
 def pictures(folder, *names):
@@ -83,6 +84,33 @@ def test_seeds_and_variants_are_set_side_by_side(tmp_path, make_gan):
     assert parts.seeds().splitlines()[0] == "| iterations | WGAN-GP, seed 0 | WGAN-GP, seed 1 |"
     assert parts.seeds().splitlines()[-1] == "| 30,000 | 8 | 6 |"
     assert parts.upsampling().splitlines()[-1] == "| 30,000 | 8 | 4 |"
+
+
+def test_neighbours_have_parts_and_rows(tmp_path, make_gan, make_vae, make_ddpm, capsys):
+    runs = tmp_path / "runs"
+    make_gan(runs / "mlp", loss="mlp_gan")
+    make_vae(runs / "plain", 120.0, 69.0, latent_size=128)
+    make_vae(runs / "planar", 121.0, 66.5, latent_size=128, flows=4)
+    make_vae(runs / "anneal", 118.0, 70.0, latent_size=128, beta_mode="anneal", batch_size=64)
+    make_vae(runs / "small", 30.0, loss_mode="ae", latent_size=2048, network="small")
+    folder = make_ddpm(runs / "ddpm")
+    assert grade.main([str(runs)]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("more")]
+    assert [line.rsplit("  ", 1)[1] for line in lines] == ["no reference"] * 5
+    assert "recon 118.00" in lines[3] and "noise error 0.0500" in lines[4]
+    parts = Parts([read_run(folder) for folder in find_runs([runs])], tmp_path)
+    assert "**44.25**" in parts.mlp_gan()
+    assert "| VAE, 4 planar flows | `planar` | 20 | 121.00 | 66.50 | -187.50 |" in parts.neighbours()
+    assert "| AE, small | `small` | 20 | 30.00 |" in parts.neighbours()
+    assert "| VAE | `plain` | 20 | 120.00 | 69.00 | -189.00 |" in parts.neighbours()
+    assert "Not measured yet" in parts.ddpm()
+    (folder / "samplers.csv").write_text(
+        "sampler,steps,eta,images,seconds,score,score_name,features\nddim,10,0.0,2000,61.5,321.04,FD (x.pt),x-12\n"
+    )
+    assert "| ddim | 10 | 0.0 | 2000 | 62 | 321.04 |" in parts.ddpm()
+    (folder / "samplers.csv").write_text("sampler,steps\nddim,10\n")
+    with pytest.raises(RunError, match=r"samplers.csv: no column eta"):
+        parts.ddpm()
 
 
 def test_a_damaged_run_changes_nothing(runs, tmp_path, capsys):

@@ -1,0 +1,64 @@
+"""How good and how slow each sampler of the diffusion model is: Frechet distance and seconds, one row each.
+
+    python tests/vae/bench_samplers.py --model vae/data/ddpm/model.pt --data_dir ../shared/datasets \
+        --features ../shared/features/efficientnet_lite0.pt --out report/runs/ddpm/samplers.csv
+
+DDIM (eta 0) with 10, 50 and 100 steps on 2,000 samples and DDPM's 1000 steps on 500, each a run of
+`vae/ddpm.py sample`, scored as `gan/fid.py` does against all 50,000 training images.
+"""
+
+import argparse
+import csv
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "gan"))
+from fid import Features, folder_batches, frechet_distance, moments  # noqa: E402
+from hardware import resolve_device  # noqa: E402
+
+SAMPLERS = (("ddim", 10, 2000), ("ddim", 50, 2000), ("ddim", 100, 2000), ("ddpm", 1000, 500))
+COLUMNS = ("sampler", "steps", "eta", "images", "seconds", "score", "score_name", "features")
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--data_dir", required=True)
+    parser.add_argument("--features", required=True)
+    parser.add_argument("--out", required=True, type=Path)
+    args = parser.parse_args()
+    features = Features(args.features, resolve_device())
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        ddpm("reference", "--data_dir", args.data_dir, "--out", f"{folder}/real")
+        real = moments(features(batch) for batch in folder_batches(f"{folder}/real"))
+        for sampler, steps, count in SAMPLERS:
+            out = f"{folder}/{sampler}{steps}"
+            options = ["--sampler", sampler, *(["--steps", str(steps)] if sampler == "ddim" else [])]
+            start = time.perf_counter()
+            ddpm("sample", "--model", args.model, "--num", str(count), "--out", out, *options)
+            seconds = time.perf_counter() - start
+            mean, cov, images = moments(features(batch) for batch in folder_batches(out))
+            score = frechet_distance(mean, cov, *real[:2])
+            eta = 1.0 if sampler == "ddpm" else 0.0
+            rows.append([sampler, steps, eta, images, round(seconds, 1), score, features.name, features.key])
+            print(dict(zip(COLUMNS, rows[-1])), flush=True)
+            unfinished = args.out.with_name(f".unfinished.{args.out.name}")  # after each: an hour's work
+            with open(unfinished, "w", newline="") as file:
+                csv.writer(file).writerows([COLUMNS, *rows])
+            os.replace(unfinished, args.out)
+
+
+def ddpm(*argv):
+    subprocess.run([sys.executable, str(ROOT / "vae" / "ddpm.py"), *argv], check=True)
+
+
+if __name__ == "__main__":
+    main()

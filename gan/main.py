@@ -95,7 +95,7 @@ def evaluate(args, generator):
     interpolate_latent_space(gen, folder / f"{path.stem}_interpolations.png")
     if args.fid != "off":
         row = {"generator": path.name} | scorer.score_row(gen, args.num_gen[1]) | {"images": len(images)}
-        with atomic(folder / f"{path.stem}_score.json") as unfinished:
+        with atomic(folder / f"{path.stem}_score_{args.fid_mode}.json") as unfinished:
             unfinished.write_text(json.dumps(row, indent=2) + "\n")
         print(describe_score(row))
     print(f"Pictures are in {folder}")

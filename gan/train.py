@@ -212,6 +212,7 @@ def train_model(
     same_run = {"loss": loss_name(disc_loss_fn), "batch_size": batch_size,
                 "lamb": lamb, "seed": seed, "data": data_key, "device": device.type,
                 "number_format": str(dtype or torch.float32).removeprefix("torch.")}  # fmt: skip
+    same_run |= unlike_the_assignment(gen, disc, generator_every, make_optimizers)
     state = None
     if resume:
         state = load_state(folder / "state.pt" if resume is True else resume, STATE_FORMAT, same_run)
@@ -232,9 +233,10 @@ def train_model(
             folder.mkdir(parents=True, exist_ok=True)
         scorer = Scorer(images, features, (*stats_folders, folder), data_key, fid_mode, seed)
 
-    config = same_run | {"num_iterations": num_iterations, "log_period": log_period, "images": len(images),
-                         "fid": str(fid), "features": scorer.features.key if scorer else None, "fid_mode": fid_mode,
-                         "num_gen": list(num_gen)} | (options or {})  # fmt: skip
+    config = {name: value for name, value in same_run.items() if value is not None}
+    config |= {"num_iterations": num_iterations, "log_period": log_period, "images": len(images),
+               "fid": str(fid), "features": scorer.features.key if scorer else None, "fid_mode": fid_mode,
+               "num_gen": list(num_gen)} | (options or {})  # fmt: skip
     if device.type == "cpu" and num_iterations - trainer.iteration >= 1000:
         announce_duration(trainer, num_iterations)
     run = RunLog(folder, COLUMNS, RESULTS, config, state)
@@ -259,6 +261,17 @@ def loss_name(loss_fn):
     """The script that a loss comes from, q1_5 for one: a run is resumed with the same loss only."""
     code = getattr(inspect.unwrap(loss_fn), "__code__", None)
     return Path(code.co_filename).stem if code else type(loss_fn).__name__
+
+
+def unlike_the_assignment(gen, disc, generator_every, make_optimizers):
+    """What a run has of its own; None where it is as in questions 1.3 to 1.5."""
+    names = [type(gen).__name__, type(disc).__name__]
+    same_rates = make_optimizers is get_optimizers_and_schedulers
+    return {
+        "generator_every": None if generator_every == GENERATOR_EVERY else generator_every,
+        "optimizers": None if same_rates else make_optimizers.__qualname__,
+        "networks": None if names == ["Generator", "Discriminator"] else names,
+    }
 
 
 def training_loop(trainer, logger, num_iterations, log_period, save_minutes, stop, bar):

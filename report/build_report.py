@@ -34,13 +34,19 @@ def refresh(source, parts):
 def build(run_paths, out):
     """Write figures/, report.md and report.pdf to `out`; in report/ itself also the README's tables."""
     runs = [read_run(folder) for folder in find_runs(run_paths)]
-    out.mkdir(parents=True, exist_ok=True)
     parts = Parts(runs, out)
     source = out / "report.md" if (out / "report.md").exists() else HERE / "report.md"
     texts = {out / "report.md": refresh(source, parts)}
     if out == HERE:
         texts[HERE.parent / "README.md"] = refresh(HERE.parent / "README.md", parts)
-    save(out / "report.pdf", lambda unfinished: typeset(texts[out / "report.md"], out, unfinished))
+    (out / "figures").mkdir(parents=True, exist_ok=True)
+    # The pages come first: they read every picture, and nothing is replaced before they are whole.
+    save(
+        out / "report.pdf",
+        lambda unfinished: typeset(texts[out / "report.md"], out, unfinished, parts.figures),
+    )
+    for path, content in parts.figures.items():
+        save(path, lambda unfinished, content=content: unfinished.write_bytes(content))
     for path, text in texts.items():
         save(path, lambda unfinished, text=text: unfinished.write_text(text))
     return runs

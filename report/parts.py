@@ -1,5 +1,6 @@
 """The parts of report.md and README.md that come from runs: tables, curves and pictures, as Markdown."""
 
+import io
 import json
 import os
 import re
@@ -9,7 +10,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-from run_folder import read_samplers, read_score, save
+from run_folder import read_samplers, read_score
 
 TITLES = {"q1_3": "GAN", "q1_4": "LSGAN", "q1_5": "WGAN-GP", "mlp_gan": "MLP GAN"}
 # What makes two runs the same but for one setting.
@@ -43,15 +44,21 @@ def paragraphs(*parts):
 
 
 def number_in(path):
-    """The N of samples_N.png, interpolations_N.png and epoch_N_recons.png."""
-    return int(re.search(r"_(\d+)", path.name)[1])
+    """The N of samples_N.png, interpolations_N.png and epoch_N_recons.png; -1 for another name."""
+    match = re.search(r"_(\d+)", path.name)
+    return int(match[1]) if match else -1
 
 
 class Parts:
-    """What the runs have to say; each public method is a part. Pictures and links are relative to `out`."""
+    """What the runs have to say; each public method is a part. Pictures and links are relative to `out`.
+
+    Curves are drawn into `figures`, path -> PNG bytes; whoever writes the text writes them too. Runs
+    without a log line are left out.
+    """
 
     def __init__(self, runs, out):
-        self.runs, self.out = runs, out
+        runs = [run for run in runs if run.log]
+        self.runs, self.out, self.figures = runs, out, {}
         self.grades = grade.grade_all(runs)
         self.run_for = {
             f"{grade_.question.number} {grade_.question.title}": grade_.run for grade_ in self.grades
@@ -80,10 +87,11 @@ class Parts:
         axes.grid(alpha=0.3)
         if len(curves) > 1 or limit is not None:
             axes.legend()
-        path = self.out / "figures" / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save(path, lambda unfinished: figure.savefig(unfinished, format="png", metadata={"Software": None}))
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png", metadata={"Software": None})
         plt.close(figure)
+        path = self.out / "figures" / f"{name}.png"
+        self.figures[path] = picture.getvalue()
         return path
 
     def _loss_curves(self, number, runs, limit=None):
@@ -98,7 +106,9 @@ class Parts:
     def _last_pictures(self, runs, pattern, caption):
         """The last picture of a kind that each of {title: run} left; `caption` takes title and number."""
         for title, run in runs.items():
-            if paths := sorted(run.folder.glob(pattern), key=number_in):
+            if paths := sorted(
+                (path for path in run.folder.glob(pattern) if number_in(path) >= 0), key=number_in
+            ):
                 yield caption.format(title=title, number=f"{number_in(paths[-1]):,}"), paths[-1]
 
     # --------------------------------------------------------------------------------------------
@@ -135,22 +145,22 @@ class Parts:
         if run is None:
             return f"Not run yet: `{command}`."
         number = question.split()[0]
-        scored = [row for row in run.rows if "score" in row]
+        curve, measure = run.score_curve()
         words, curves = [], []
-        if scored:
-            last, best = (
-                scored[-1],
-                min((row for row in scored if row["kind"] == "log"), key=lambda row: row["score"]),
-            )
+        if run.scored:
+            last = run.scored[-1]
             words = [
                 f"Run `{run.name}`: {run.steps:,} iterations of batch {run.config['batch_size']} on {run.config['images']:,} images.",
                 f"{last['score_name']} with {last['num_gen']:,} samples: **{last['score']:.2f}** after {last['iteration']:,}",
-                f"iterations; the best of the curve is {best['score']:.2f}, at iteration {best['iteration']:,}.",
+                "iterations" + ("." if not curve else
+                    f"; the best of the curve is {min(curve.values()):.2f}, at iteration {min(curve, key=curve.get):,}."),
             ]  # fmt: skip
-            label = f"{last['score_name']}, {best['num_gen']:,} samples"
-            path = self._curves(f"{number}_score", {run.name: run.column("score")}, "iterations", label)
+        if curve:
+            path = self._curves(
+                f"{number}_score", {run.name: (list(curve), list(curve.values()))}, "iterations", measure
+            )
             curves.append((f"{last['score_name']} against iterations", path))
-        if not any(row["score_name"] == "FID" for row in scored):
+        if not any(row["score_name"] == "FID" for row in run.scored):
             words.append(
                 f"FID: not measured here; `{command}` trains as the assignment says and measures it."
             )
@@ -168,30 +178,48 @@ class Parts:
     def comparison(self):
         """The scores of the three questions' runs."""
         named = {
-            question.split()[1]: run for question, run in self.run_for.items() if run and run.kind == "gan"
+            grade_.question.title: grade_.run
+            for grade_ in self.questions
+            if grade_.run and grade_.run.kind == "gan"
         }
-        named = {title: run for title, run in named.items() if run.column("score")[0]}
-        if len(named) < 2:
-            return "Not run yet."
-        curves = {title: run.column("score") for title, run in named.items()}
-        path = self._curves("gan_scores", curves, "iterations", "score")
-        return paragraphs(self._row(("Score against iterations", path)), self._score_table(named))
+        groups = [group for group in self._same_measure(named).values() if len(group) > 1]
+        parts = []
+        for number, group in enumerate(groups):
+            curves = {
+                title: (list(run.score_curve()[0]), list(run.score_curve()[0].values()))
+                for title, run in group.items()
+            }
+            measure = next(iter(group.values())).score_curve()[1]
+            path = self._curves(f"gan_scores{number or ''}", curves, "iterations", measure)
+            parts += [self._row((f"{measure}, against iterations", path)), self._score_table(group)]
+        return paragraphs(*parts) or "Not run yet."
 
     def short_runs(self):
         """The first 1,000 iterations, for the README."""
         named = {
-            TITLES[run.config["loss"]]: run
+            TITLES.get(run.config["loss"]): run
             for run in self.runs
             if run.kind == "gan"
             and run.steps == 1000
             and run.config["seed"] == 0
             and "variant" not in run.config
         }
-        return self._score_table(named) if named else "Not run yet."
+        return paragraphs(*map(self._score_table, self._same_measure(named).values())) or "Not run yet."
+
+    @staticmethod
+    def _same_measure(named):
+        """{what was measured: {title: run}}: scores in other features, or of other sample counts, do not compare."""
+        groups = {}
+        for title, run in named.items():
+            curve, measure = run.score_curve()
+            if curve:
+                row = run.scored[-1]
+                groups.setdefault((measure, row["features"], row["fid_mode"]), {})[title] = run
+        return groups
 
     def _score_table(self, named):
         """Scores of {title: run} at every iteration that one of them was scored at."""
-        scores = {title: dict(zip(*run.column("score"))) for title, run in named.items()}
+        scores = {title: run.score_curve()[0] for title, run in named.items()}
         steps = sorted({step for score in scores.values() for step in score})
         rows = [
             [f"{step:,}", *(f"{s[step]:.0f}" if step in s else "" for s in scores.values())] for step in steps
@@ -239,28 +267,28 @@ class Parts:
             )
         ]
         curves = list(self._loss_curves(questions[0].split()[0], runs, limit))
-        if len(curves) == 1:  # beside the first picture, and the others below
+        if len(curves) == 1 and pictures:  # beside the first picture, and the others below
             curves.append(pictures.pop(0))
         return paragraphs(table(header, rows), self._row(*curves), self._row(*pictures))
 
     def vae_all(self):
-        """Every VAE run beside its references, for the README."""
-        limits = {grade_.run.folder: grade_.question.reference for grade_ in self.grades if grade_.run}
+        """Every run of the assignment's VAEs, and beside it the references where the numbers compare."""
         rows = []
         for run in sorted((run for run in self.runs if run.kind == "vae"), key=self._order):
+            if any(run.config.get(key) for key in ("flows", "free_bits", "network")) or run.config[
+                "beta_mode"
+            ] not in ("constant", "linear"):
+                continue
             last = run.rows[-1]
             kl = f"{last['val_kl_loss']:.2f}" if run.config["loss_mode"] == "vae" else ""
-            recons, kls = PUBLISHED.get(self._order(run)[:4], ("", ""))
+            handout, recons, kls = "", "", ""
+            if not grade.grade_vae(grade.Question("", "", {}, setup=grade.VAE_SETUP), run).reasons:
+                recons, kls = PUBLISHED.get(self._order(run)[:4], ("", ""))
+                handout = next(
+                    (grade_.question.reference for grade_ in self.questions if grade_.run is run), ""
+                )
             rows.append(
-                [
-                    f"`{run.name}`",
-                    last["epoch"],
-                    f"{last['val_recon_loss']:.2f}",
-                    kl,
-                    limits.get(run.folder, ""),
-                    recons,
-                    kls,
-                ]
+                [f"`{run.name}`", last["epoch"], f"{last['val_recon_loss']:.2f}", kl, handout, recons, kls]
             )
         return table(
             ["run", "epoch", "recon", "KL", "handout (recon)", "elsewhere: recon", "elsewhere: KL"], rows
@@ -291,24 +319,31 @@ class Parts:
             named = {run.config["number_format"]: run for run in runs}
             rows = []
             for title, run in named.items():
-                for term, name in (("recon", "reconstruction"), ("kl", "KL")):
+                for term, name in (("recon", "reconstruction"), ("kl", "KL"))[
+                    : 1 + (run.config["loss_mode"] == "vae")
+                ]:
                     values = dict(zip(*run.column(f"val_{term}_loss")))
                     rows.append(
-                        [title, name, *(f"{values[epoch]:.2f}" for epoch in EPOCHS if epoch in values)]
+                        [
+                            title,
+                            name,
+                            *(f"{values[epoch]:.2f}" if epoch in values else "" for epoch in EPOCHS),
+                        ]
                     )
             header = [f"`{runs[0].name}`", "loss", *(f"epoch {epoch}" for epoch in EPOCHS)]
-            parts += [table(header, rows), self._row(*self._loss_curves("formats", named))]
+            parts += [table(header, rows), self._row(*self._loss_curves(f"formats_{runs[0].name}", named))]
         return paragraphs(*parts) or "Not run yet: a preset with and without `--disable_amp`."
 
     def statistics(self):
-        """Scores of one generator with batch and with running statistics (score_train.json, score_eval.json)."""
+        """Scores of one generator with batch and with running statistics, as `--evaluate` leaves them."""
         rows = []
         for run in self.runs:
-            paths = [run.folder / f"score_{mode}.json" for mode in ("train", "eval")]
+            paths = [run.folder / f"generator_score_{mode}.json" for mode in ("train", "eval")]
             if all(path.exists() for path in paths):
                 train, running = map(read_score, paths)
-                rows.append([f"`{run.name}`", f"{run.steps:,}", f"{train['score_name']}, {train['num_gen']:,} samples",
-                             f"{train['score']:.2f}", f"{running['score']:.2f}"])  # fmt: skip
+                if train["measure"] == running["measure"]:
+                    rows.append([f"`{run.name}`", f"{run.steps:,}", train["measure"], f"{train['score']:.2f}",
+                                 f"{running['score']:.2f}"])  # fmt: skip
         header = ["run", "iterations", "score", "batch statistics", "running statistics"]
         return (
             table(header, rows)
@@ -323,14 +358,19 @@ class Parts:
         return self._gan_pairs("seed", "Not run yet: a run with another `--seed`.")
 
     def _gan_pairs(self, key, nothing):
-        plain = {"variant": "as the assignment says"}
-        parts = [
-            self._score_table({
-                f"{TITLES[run.config['loss']]}, {plain[key] if key not in run.config else f'{key} {run.config[key]}'}": run
-                for run in runs
-            })
-            for runs in self._pairs("gan", key)
-        ]  # fmt: skip
+        """A table for each set of runs that differ in `key` alone."""
+        parts = []
+        for runs in self._pairs("gan", key):
+            labels = [
+                f"{key} {run.config[key]}" if key in run.config else "as the assignment says" for run in runs
+            ]
+            named = {
+                f"{TITLES.get(run.config['loss'], run.config['loss'])}, {label}": run
+                for run, label in zip(runs, labels)
+            }
+            parts += [
+                self._score_table(group) for group in self._same_measure(named).values() if len(group) > 1
+            ]
         return paragraphs(*parts) or nothing
 
     # --------------------------------------------------------------------------------------------
@@ -348,11 +388,17 @@ class Parts:
             run for run in self.runs
             if run.kind == "vae" and (run.config["latent_size"] == 128 and run.config["loss_mode"] == "vae" or run.config.get("network"))
         ]  # fmt: skip
-        if not any(grade_.question in grade.NEIGHBOURS for grade_ in self.grades):
+        if not any(run.folder in titles for run in chosen):
             return "Not run yet: `python vae/train.py ae_small vae_latent128_planar4` and the schedules."
         rows, named = [], {}
         for run in chosen:
-            last, title = run.rows[-1], titles.get(run.folder, "VAE")
+            plain = (
+                run.config["beta_mode"] == "constant"
+                and not run.config.get("flows")
+                and not run.config.get("free_bits")
+            )
+            last, title = run.rows[-1], titles.get(run.folder) or ("VAE" if plain else run.name)
+            title = run.name if title in named else title
             kl = last.get("val_kl_loss")
             active = {row["epoch"]: row["active_latents"] for row in run.rows if "active_latents" in row}
             rows.append([title, f"`{run.name}`", run.steps, f"{last['val_recon_loss']:.2f}", "" if kl is None else f"{kl:.2f}",

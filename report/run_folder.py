@@ -38,6 +38,23 @@ class Run:
         last = self.log[-1] if self.log else {}
         return last.get("iteration", last.get("epoch", -1) + 1)
 
+    @property
+    def scored(self):
+        """The rows of a GAN run whose scores compare with its last one, "final" ones included."""
+        rows = [row for row in self.rows if "score" in row]
+        return [
+            row
+            for row in rows
+            if all(row[key] == rows[-1][key] for key in ("score_name", "features", "fid_mode"))
+        ]
+
+    def score_curve(self):
+        """({iteration: score}, what was measured) of the log lines whose scores compare with the last one's."""
+        rows = [row for row in self.scored if row["kind"] == "log"]
+        rows = [row for row in rows if row["num_gen"] == rows[-1]["num_gen"]]
+        measure = f"{rows[-1]['score_name']}, {rows[-1]['num_gen']:,} samples" if rows else ""
+        return {row["iteration"]: row["score"] for row in rows}, measure
+
     def column(self, name):
         """(steps, values) of the log lines that have a value there."""
         step = "iteration" if self.kind == "gan" else "epoch"
@@ -83,17 +100,22 @@ MAY_BE_NEGATIVE = {
 
 
 def find_runs(paths):
-    """Run folders among `paths` and directly inside them, in order. Raises RunError for a path without any."""
+    """Run folders among `paths` and directly inside them, in order; what else lies there is left alone.
+
+    Raises RunError for a path that does not exist, and where no run is found at all.
+    """
     folders = []
     for path in map(Path, paths):
-        if not path.is_dir():
+        if not path.exists():
             raise RunError(f"{path}: no such folder; give run folders, or a folder of run folders")
+        if not path.is_dir():
+            continue
         found = [path] if _is_run(path) else sorted(filter(_is_run, path.iterdir()))
-        if not found:
-            raise RunError(
-                f"{path}: no run in it, expected config.json and metrics.csv there or one folder down"
-            )
         folders += [folder for folder in found if folder not in folders]
+    if not folders:
+        raise RunError(
+            f"{', '.join(map(str, paths))}: no run in it, expected config.json and metrics.csv there or one folder down"
+        )
     return folders
 
 
@@ -114,6 +136,13 @@ def read_run(folder):
             )
     rows = _read_rows(folder / "metrics.csv", columns)
     _check_order(folder / "metrics.csv", rows, kind, config)
+    counts = config["images"] if isinstance(config["images"], list) else [config["images"]]
+    if len(counts) != (1 if kind == "gan" else 2) or not all(
+        type(count) is int and count > 0 for count in counts
+    ):
+        raise RunError(
+            f"{folder / 'config.json'}: images is {config['images']!r}; restore the file that the run wrote"
+        )
     return Run(folder, kind, config, rows)
 
 
@@ -122,7 +151,7 @@ def _read_config(path):
         config = json.loads(path.read_text())
     except FileNotFoundError:
         raise RunError(f"{path}: missing; restore the file that the run wrote") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(
             f"{path}: not readable as JSON ({error}); restore the file that the run wrote"
         ) from None
@@ -130,7 +159,8 @@ def _read_config(path):
         raise RunError(
             f"{path}: none of loss, loss_mode and model in it; expected the config.json of a run of gan/ or vae/"
         )
-    return config
+    # A run that was started from a program, not from the command line, need not say what its data are.
+    return {"dataset": "unnamed"} | config
 
 
 def _read_rows(path, columns):
@@ -202,19 +232,15 @@ def read_samplers(path):
 
 
 def read_score(path):
-    """The JSON that `--evaluate` writes: score, score_name, num_gen."""
+    """The JSON that `--evaluate` writes: its score, and a string of what was measured."""
     try:
         row = json.loads(path.read_text())
-        score = {
-            "score": float(row["score"]),
-            "score_name": str(row["score_name"]),
-            "num_gen": int(row["num_gen"]),
-        }
-        if not math.isfinite(score["score"]):
-            raise ValueError(f"score is {score['score']}")
+        score, measure = float(row["score"]), f"{row['score_name']}, {int(row['num_gen']):,} samples"
+        if not math.isfinite(score):
+            raise ValueError(f"score is {score}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path}: not a score ({error}); restore the file that --evaluate wrote") from None
-    return score
+    return {"score": score, "measure": measure}
 
 
 def save(path, write):

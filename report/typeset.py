@@ -4,6 +4,8 @@ Known: `#`, `##` (a new page) and `###` headings, paragraphs, `- ` lists, tables
 pictures (`![caption](path)` in every cell of a row), fenced code. HTML comments are skipped.
 """
 
+import io
+import os
 import re
 from pathlib import Path
 
@@ -21,18 +23,25 @@ PICTURE = re.compile(r"!\[(.*?)\]\((.*?)\)")
 LINK = re.compile(r"\[(.*?)\]\((.*?)\)")
 
 
-def typeset(markdown, folder, pdf_path):
-    """Write `markdown`, whose picture paths are relative to `folder`, as a PDF. Returns its pages' headings."""
+def typeset(markdown, folder, pdf_path, figures=()):
+    """Write `markdown`, whose picture paths are relative to `folder`, as a PDF. Returns its pages' headings.
+
+    figures: path -> PNG bytes of pictures that are not on disk yet. Raises OSError for one that cannot be read.
+    """
+    figures = {Path(os.path.normpath(path)): content for path, content in dict(figures).items()}
     with PdfPages(pdf_path, metadata={"CreationDate": None, "Title": "Generative modelling: report"}) as pdf:
         pages = Pages(pdf)
         for kind, content in blocks(markdown):
             if kind == "heading":
                 pages.heading(*content)
-            elif kind == "table" and PICTURE.search(content[1][0]):
+            elif kind == "table" and len(content) > 1 and PICTURE.search(content[1][0]):
                 for row in content[1:]:
-                    pages.pictures(
-                        content[0], [Path(folder, PICTURE.search(cell)[2]) for cell in row if cell]
-                    )
+                    paths = [
+                        Path(os.path.normpath(Path(folder, PICTURE.search(cell)[2])))
+                        for cell in row
+                        if PICTURE.search(cell)
+                    ]
+                    pages.pictures(content[0], [read_picture(path, figures) for path in paths])
             elif kind == "table":
                 pages.table(content)
             else:
@@ -130,6 +139,7 @@ class Pages:
 
     def table(self, rows, size=7.2, gap=0.12):
         """Rows of cells, the first in bold; the widest column gives way and its cells are broken."""
+        rows = [(row + [""] * len(rows[0]))[: len(rows[0])] for row in rows]
         widths = [max(text_width(row[column], size, "bold" if row is rows[0] else "normal") for row in rows)
                   for column in range(len(rows[0]))]  # fmt: skip
         room = WIDTH - 2 * MARGIN - gap * (len(widths) - 1)
@@ -152,9 +162,8 @@ class Pages:
             self.y -= line_height * max(map(len, cells)) + 0.02
         self.y -= 0.1
 
-    def pictures(self, captions, paths, gap=0.15):
-        """One row of pictures of one height, side by side, as large as the page's width allows."""
-        images = [plt.imread(path) for path in paths]
+    def pictures(self, captions, images, gap=0.15):
+        """One row of pictures (arrays) of one height, side by side, as large as the page's width allows."""
         ratios = [image.shape[1] / image.shape[0] for image in images]
         room = WIDTH - 2 * MARGIN - gap * (len(images) - 1)
         height = min(TALLEST_PICTURE, room / sum(ratios))
@@ -171,6 +180,13 @@ class Pages:
             axes.set_axis_off()
             x += width + gap
         self.y = bottom - 0.12
+
+
+def read_picture(path, figures):
+    try:
+        return plt.imread(io.BytesIO(figures[path]) if path in figures else path)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise OSError(f"{path}: cannot be read as a picture ({error}); restore it") from None
 
 
 def text_width(text, size, weight="normal", family="sans-serif"):

@@ -12,6 +12,7 @@ Nichol & Dhariwal 2021 (arXiv 2102.09672). `python gan/fid.py samples cifar10` s
 import functools
 import math
 import os
+import re
 import shutil
 from collections import OrderedDict
 from pathlib import Path
@@ -258,15 +259,25 @@ def reference(args):
 
 
 def check_new_folder(folder, overwrite):
-    if folder.exists() and not (folder.is_dir() and (overwrite or not any(folder.iterdir()))):
+    """An --out that does not exist or is empty; with --overwrite also one that holds such pictures alone."""
+    if not folder.exists():
+        return
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else [folder.name]
+    if not folder.is_dir() or (names and not overwrite):
         raise InputError(f"--out: {folder} exists; give --overwrite or another folder")
+    if foreign := [name for name in names if not re.fullmatch(r"\d{5,}\.png", name)]:
+        raise InputError(
+            f"--out: {folder} holds other files than samples ({foreign[0]}); give another folder"
+        )
 
 
 def write_folder(batches, folder):
     """uint8 batches (B, 3, H, W) as 00000.png, ...: the whole folder, or none of it."""
-    folder = folder.absolute()
+    folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = folder.with_name(f".unfinished.{os.getpid()}.{folder.name}")
+    unfinished, old = (
+        folder.with_name(f".{what}.{os.getpid()}.{folder.name}") for what in ("unfinished", "old")
+    )
     unfinished.mkdir()
     try:
         count = 0
@@ -275,10 +286,11 @@ def write_folder(batches, folder):
                 to_pil_image(image).save(unfinished / f"{count:05d}.png")
                 count += 1
         if folder.exists():
-            shutil.rmtree(folder)
+            folder.rename(old)
         unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 # ------------------------------------------------------------------------------------------------

@@ -144,6 +144,11 @@ def main(
     )
     check_folder(DATA_DIR / log_dir, RESULTS, resume, overwrite)
     images = images or load_cifar10()
+    steps = math.ceil(len(images[0]) / batch_size) * num_epochs
+    if beta_mode == "cyclical" and 2 * same_run["cycles"] > steps:
+        raise InputError(
+            f"--cycles: got {same_run['cycles']}, expected at most half of the run's {steps} steps"
+        )
     torch.manual_seed(seed)
     model, loss, val_loss = build(same_run)
     trainer = Trainer(model, loss, val_loss, images, batch_size, grad_clip, lr, device,
@@ -197,8 +202,9 @@ def fit(
             print(f"{folder.name}: finished already; --overwrite repeats it")
             return state["rows"]
 
-    config = same_run | {"num_epochs": num_epochs, "eval_interval": eval_interval, "images": [len(part) for part in images],
-                         "parameters": sum(p.numel() for p in trainer.model.parameters())} | (options or {})  # fmt: skip
+    config = {name: value for name, value in same_run.items() if value is not None}
+    config |= {"num_epochs": num_epochs, "eval_interval": eval_interval, "images": [len(part) for part in images],
+               "parameters": sum(p.numel() for p in trainer.model.parameters())} | (options or {})  # fmt: skip
     if device.type == "cpu" and len(images[0]) * (num_epochs - trainer.epoch) >= 100_000:
         announce_duration(trainer, num_epochs)
     run = RunLog(folder, COLUMNS, RESULTS, config, state)
@@ -252,7 +258,7 @@ def identity(
 
 
 def more_identity(loss_mode, beta_mode, num_epochs, more):
-    """Those of MORE that this run uses; a run of the assignment uses none."""
+    """Those of MORE that this run uses, None for the others; a run of the assignment uses none."""
     if unknown := more.keys() - MORE.keys():
         raise InputError(f"settings: got {sorted(unknown)[0]}, expected one of {', '.join(MORE)}")
     more = MORE | more
@@ -264,13 +270,20 @@ def more_identity(loss_mode, beta_mode, num_epochs, more):
         )
     if more["network"] == "small" and loss_mode != "ae":
         raise InputError("network small is an autoencoder; expected --loss_mode ae")
-    used = {name: more[name] for name in ("network", "flows", "free_bits") if more[name] != MORE[name]}
-    if beta_mode == "anneal":
-        used["anneal_steps"] = more["anneal_steps"]
-    if beta_mode == "cyclical":
-        used |= {"cycles": more["cycles"], "ratio": more["ratio"]}
+    if more["network"] not in ("assignment", "small"):
+        raise InputError(f"network: got {more['network']!r}, expected assignment or small")
+    if not (more["flows"] >= 0 and 0 <= more["free_bits"] < float("inf") and more["anneal_steps"] >= 1):
+        raise InputError(
+            f"flows, free_bits, anneal_steps: got {more['flows']}, {more['free_bits']}, {more['anneal_steps']}; "
+            "expected >= 0, >= 0, >= 1"
+        )
+    if not (more["cycles"] >= 1 and 0 < more["ratio"] <= 1):
+        raise InputError(f"cycles, ratio: got {more['cycles']}, {more['ratio']}; expected >= 1, in (0, 1]")
+    used = {"network", "flows", "free_bits"} - {name for name in MORE if more[name] == MORE[name]}
+    used |= {"anneal": {"anneal_steps"}, "cyclical": {"cycles", "ratio"}}.get(beta_mode, set())
     # The length of a run sets these schedules' slopes: there it belongs to the identity too.
-    return used | ({"num_epochs": num_epochs} if beta_mode in ("linear", "cyclical") else {})
+    length = num_epochs if beta_mode in ("linear", "cyclical") else None
+    return {name: more[name] if name in used else None for name in MORE} | {"num_epochs": length}
 
 
 def machine_identity(images, device, dtype):
@@ -501,7 +514,7 @@ def get_args(argv=None):
     own.add_argument("--log_dir", metavar="NAME", help="its folder, under --out_dir")
     own.add_argument("--loss_mode", choices=("ae", "vae"), help="(vae)")
     own.add_argument("--beta_mode", choices=BETA_MODES, help="(constant)")
-    own.add_argument("--latent_size", type=count, metavar="N", help="(256)")
+    own.add_argument("--latent_size", type=number(int, 1, maximum=100_000), metavar="N", help="(256)")
     own.add_argument(
         "--target_beta_val",
         type=number(float, 0),
@@ -597,7 +610,7 @@ def run(args):
     """Train what the command line names, one after the other."""
     device = resolve_device(args.device)
     suffix = "_synthetic" if args.dataset == "synthetic" else ""
-    names = list(PRESETS) if "all" in args.presets else args.presets
+    names = [name for preset in args.presets for name in (PRESETS if preset == "all" else [preset])]
     wanted = {f"{name}{suffix}": (PRESETS | NEIGHBOURS)[name] for name in names}
     wanted = wanted or {f"{args.log_dir}{suffix}": args.own}
     defaults = {

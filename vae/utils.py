@@ -24,12 +24,15 @@ def measuring(model):
 def vis_recons(model, x, _file):
     """Save images x (B, 3, 32, 32) in [-1, 1] as a PNG, each with its reconstruction to the right.
 
-    A VAE reconstructs from the mean of q(z | x). Twelve pictures, six pairs, a row.
+    A VAE reconstructs from the mean of q(z | x), sent through its flows where it has some. Twelve
+    pictures, six pairs, a row.
     """
     with measuring(model) as device:
         x = x.to(device)
         code = model.encoder(x)
         mean = code[0] if isinstance(code, tuple) else code
+        if hasattr(model, "transform"):
+            mean, _ = model.transform(mean)
         pairs = torch.stack([x, model.decoder(mean)], dim=1).flatten(0, 1)  # (2B, 3, 32, 32)
     return save_grid(pairs, _file, nrow=12, zoom=ZOOM)
 

@@ -1,6 +1,7 @@
 """The fully connected GAN: networks, loss by hand, rates, and the shared loop with steps one to one."""
 
 import csv
+import json
 import math
 import os
 import signal
@@ -97,9 +98,16 @@ def test_train_and_evaluate(bird_folder, tiny_features, tmp_path, capsys):
     losses = mlp_gan.compute_discriminator_loss, mlp_gan.compute_generator_loss
     main.run("", "data_mlp_gan", *losses, options, networks, generator_every=1)
     main.run("", "data_mlp_gan", *losses, [*options, "--evaluate"], networks)
-    assert (tmp_path / "generator_samples.png").exists() and (tmp_path / "generator_score.json").exists()
+    assert (tmp_path / "generator_samples.png").exists() and (
+        tmp_path / "generator_score_train.json"
+    ).exists()
     assert (tmp_path / "fid_vs_iterations.png").exists()
-    assert '"loss": "mlp_gan"' in (tmp_path / "config.json").read_text()
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["loss"] == "mlp_gan" and config["networks"] == ["MLPGenerator", "MLPDiscriminator"]
+    assert config["generator_every"] == 1
+    with pytest.raises(SystemExit):  # a run goes on with the same steps
+        main.run("", "data_mlp_gan", *losses, [*options, "--resume", "--num_iterations", "3"], networks)
+    assert "--generator_every was 1" in capsys.readouterr().err
     with pytest.raises(SystemExit):  # the convolutional generator is another one
         main.run("", "data_gan", *losses, [*options, "--evaluate"])
     assert "does not hold the weights of a Generator" in capsys.readouterr().err

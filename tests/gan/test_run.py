@@ -389,7 +389,7 @@ def test_train_and_evaluate_with_inception(bird_folder, tiny_inception, tmp_path
         and "12 samples, statistics of batches of 256, inception" in out
     )
     command(q1_4, *options, "--evaluate", "--num_gen", "8", "12")
-    score = json.loads((tmp_path / "out" / "generator_score.json").read_text())
+    score = json.loads((tmp_path / "out" / "generator_score_train.json").read_text())
     assert score["score"] == pytest.approx(float(final["score"]), rel=1e-6)
     for kind in ("samples", "interpolations"):
         assert Image.open(tmp_path / "out" / f"generator_{kind}.png").size == (342, 342)

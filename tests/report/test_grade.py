@@ -116,6 +116,39 @@ def test_the_comparable_run_answers_then_the_longest(tmp_path, capsys, make_gan)
     assert (code, rows["1.5 WGAN-GP"]["run"][-1], rows["1.5 WGAN-GP"]["verdict"]) == (1, "c", "not met")
 
 
+def test_a_run_that_went_on_is_graded_where_the_assignment_ends(tmp_path, capsys, make_gan):
+    folder = make_gan(tmp_path / "a", num_iterations=31_000)
+    text = (folder / "metrics.csv").read_text()
+    last = text.splitlines()[2].replace("30000,log", "31000,log").replace("45.5", "99.0")
+    (folder / "metrics.csv").write_text(text + last + "\n")
+    row = graded(capsys, folder)[1]["1.5 WGAN-GP"]
+    assert (row["measured"], row["verdict"], row["done"]) == (44.25, "met", 31_000)
+
+
+@pytest.mark.parametrize(
+    "own", [{"generator_every": 1}, {"optimizers": "mine.make"}, {"networks": ["A", "B"]}]
+)
+def test_other_networks_rates_or_steps_answer_no_question(tmp_path, capsys, make_gan, own):
+    make_gan(tmp_path / "a", **own)
+    assert graded(capsys, tmp_path)[1]["1.5 WGAN-GP"]["verdict"] == "not run"
+
+
+def test_a_run_that_does_not_name_its_data(tmp_path, capsys, make_gan):
+    """One started from a program: train_model knows pixels, not names."""
+    folder = make_gan(tmp_path / "a")
+    config = json.loads((folder / "config.json").read_text())
+    del config["dataset"]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert graded(capsys, folder)[1]["1.5 WGAN-GP"]["reasons"] == ["unnamed data"]
+
+
+def test_other_folders_beside_the_runs_are_left_alone(tmp_path, capsys, make_gan):
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    (tmp_path / "cifar-10-python.tar.gz").write_text("")
+    make_gan(tmp_path / "run")
+    assert graded(capsys, *tmp_path.iterdir())[1]["1.5 WGAN-GP"]["verdict"] == "met"
+
+
 def test_a_variant_answers_no_question(tmp_path, capsys, make_gan):
     make_gan(tmp_path / "a", variant="scrambled upsampling")
     assert graded(capsys, tmp_path)[1]["1.5 WGAN-GP"]["verdict"] == "not run"
@@ -175,6 +208,8 @@ def replace(old, new):
         ("config.json", lambda text: "[]", "none of loss, loss_mode and model"),
         ("config.json", replace('"batch_size": 256', '"batch_size": "big"'), "batch_size is 'big'"),
         ("config.json", replace('"images": 11780, ', ""), "images is None"),
+        ("config.json", replace('"images": 11780', '"images": 0'), "images is 0"),
+        ("config.json", lambda text: "[" * 100_000, "not readable as JSON"),
     ],
 )  # fmt: skip
 def test_damage_is_one_line_and_the_rest_is_graded(
@@ -198,6 +233,13 @@ def test_a_vae_row_without_kl(tmp_path, capsys, make_vae):
     (folder / "metrics.csv").write_text("\n".join(text))
     assert grade.main([str(folder)]) == 2
     assert "line 4: val_kl_loss is ''" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("images", [[], ["a", 2], [1], 5])
+def test_image_counts_of_a_vae(tmp_path, capsys, make_vae, images):
+    assert grade.main([str(make_vae(tmp_path / "vae", images=images))]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "config.json: images is" in line
 
 
 def test_folders_without_runs(tmp_path, capsys):

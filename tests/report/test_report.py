@@ -1,5 +1,6 @@
 """report/build_report.py: from run folders to Markdown and pages; and the committed report against its runs."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -111,6 +112,100 @@ def test_neighbours_have_parts_and_rows(tmp_path, make_gan, make_vae, make_ddpm,
     (folder / "samplers.csv").write_text("sampler,steps\nddim,10\n")
     with pytest.raises(RunError, match=r"samplers.csv: no column eta"):
         parts.ddpm()
+
+
+def build_markdown(tmp_path, *names):
+    """report.md and the pages of the runs in tmp_path/runs, of some parts."""
+    out = tmp_path / "out"
+    out.mkdir(exist_ok=True)
+    (out / "report.md").write_text(
+        "# T\n\n" + "\n\n".join(f"<!-- {name} -->\n<!-- /{name} -->" for name in names or PARTS)
+    )
+    build_report.build([tmp_path / "runs"], out)
+    return (out / "report.md").read_text()
+
+
+def header_only(folder):
+    text = (folder / "metrics.csv").read_text().splitlines()[0]
+    (folder / "metrics.csv").write_text(text + "\n")
+
+
+def final_only(folder):
+    lines = [line.split(",") for line in (folder / "metrics.csv").read_text().splitlines()]
+    scores = [lines[0].index(name) for name in ("score", "score_name", "num_gen", "fid_mode", "features")]
+    for row in lines[1:-1]:
+        for column in scores:
+            row[column] = ""
+    (folder / "metrics.csv").write_text("\n".join(map(",".join, lines)))
+
+
+def test_unusual_runs_make_a_report(tmp_path, make_gan, make_vae, make_ddpm):
+    """Just begun, never scored, scored at the end alone, other kinds alone, without pictures or with odd ones."""
+    runs = tmp_path / "runs"
+    final_only(make_gan(runs / "a"))
+    assert "**44.25** after 30,000 iterations." in build_markdown(tmp_path)
+    header_only(make_vae(runs / "begun"))
+    make_ddpm(runs / "ddpm")
+    for latent in (16, 128, 1024):
+        make_vae(runs / f"ae{latent}", 30.0, loss_mode="ae", latent_size=latent)
+    make_vae(runs / "ae16_fp32", 30.0, loss_mode="ae", latent_size=16, number_format="float32")
+    (runs / "a" / "samples_final.png").write_text("")
+    text = build_markdown(tmp_path)
+    assert "| AE, 16 latents | 19 | 30.00 |" in text and "begun" not in text
+    for folder in runs.iterdir():
+        shutil.rmtree(folder)
+    header_only(make_gan(runs / "begun"))
+    assert "Not run yet" in build_markdown(tmp_path)
+
+
+def test_scores_of_different_kinds_are_never_in_one_table(tmp_path, make_gan):
+    other = {"row": {"score_name": "FD (x.pt)", "features": "x-12"}, "final": None}
+    make_gan(tmp_path / "runs/a", loss="q1_3")
+    make_gan(tmp_path / "runs/b", loss="q1_4", scores=(301.0, 46.0))
+    make_gan(tmp_path / "runs/c", loss="q1_5", **other)
+    make_gan(tmp_path / "runs/d", loss="mlp_gan")
+    text = build_markdown(tmp_path, "comparison")
+    assert "| iterations | GAN | LSGAN |\n" in text and "MLP" not in text
+    make_gan(tmp_path / "runs/e", loss="q1_3", seed=1, **other)
+    assert "Not run yet" in build_markdown(tmp_path, "seeds")
+
+
+def test_references_stand_beside_comparable_numbers_only(tmp_path, make_vae):
+    make_vae(tmp_path / "runs/a", 120.0, latent_size=128)
+    make_vae(tmp_path / "runs/b", 120.0, epochs=3)
+    make_vae(tmp_path / "runs/c", 120.0, latent_size=128, flows=4)
+    make_vae(tmp_path / "runs/d", 120.0)
+    text = build_markdown(tmp_path, "all VAE runs")
+    assert "| `a` | 19 | 120.00 | 61.00 |  | 120.4 | 68.9 |" in text
+    assert "| `b` | 2 | 120.00 | 61.00 |  |  |  |" in text and "`c`" not in text
+    assert "| `d` | 19 | 120.00 | 61.00 | < 145 | 137.28, 136.56, 135.35 | 60.58, 60.67 |" in text
+
+
+def test_batch_and_running_statistics(tmp_path, make_gan):
+    folder = make_gan(tmp_path / "runs/a")
+    for mode, score in (("train", 41.5), ("eval", 52.25)):
+        row = {"score": score, "score_name": "FD (x.pt)", "num_gen": 2000}
+        (folder / f"generator_score_{mode}.json").write_text(json.dumps(row))
+    assert "| `a` | 30,000 | FD (x.pt), 2,000 samples | 41.50 | 52.25 |" in build_markdown(
+        tmp_path, "statistics"
+    )
+    (folder / "generator_score_eval.json").write_text('{"score": "none"}')
+    with pytest.raises(RunError, match="not a score"):
+        build_markdown(tmp_path, "statistics")
+
+
+def test_a_picture_that_cannot_be_read_changes_nothing(runs, tmp_path, capsys):
+    out = tmp_path / "mine"
+    build_report.main(["--runs", str(runs), "--out", str(out)])
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    make_longer = (runs / "vae/metrics.csv").read_text().replace("336.0", "337.0")
+    (runs / "vae/metrics.csv").write_text(make_longer)
+    (runs / "vae/epoch_19_samples.png").write_text("")
+    capsys.readouterr()
+    assert build_report.main(["--runs", str(runs), "--out", str(out)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "epoch_19_samples.png: cannot be read as a picture" in line
+    assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
 def test_a_damaged_run_changes_nothing(runs, tmp_path, capsys):

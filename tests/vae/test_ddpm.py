@@ -295,6 +295,26 @@ def test_train_then_sample_then_reference(small, tmp_path, capsys):
     assert not list(tmp_path.glob(".unfinished*"))
 
 
+def test_overwrite_spares_what_is_not_a_sample(small, tmp_path, capsys):
+    out = tmp_path / "out"
+    argv = ["reference", "--dataset", "synthetic", "--out", out]
+    command(*argv)
+    with pytest.raises(SystemExit):
+        command(*argv)
+    command(*argv, "--seed", "1", "--overwrite")
+    again = sorted(path.name for path in tmp_path.iterdir())
+    assert again == ["out"] and len(list(out.iterdir())) == 30
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(SystemExit) as stop:
+        command(*argv, "--overwrite")
+    assert stop.value.code == 2 and "other files than samples (notes.txt)" in capsys.readouterr().err
+    assert (out / "notes.txt").read_text() == "mine"
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    command("reference", "--dataset", "synthetic", "--out", tmp_path / "link")
+    assert len(list((tmp_path / "empty").iterdir())) == 30
+
+
 @pytest.mark.parametrize("argv, message", [
     ([], "train|sample|reference"),
     (["train", "--num_epochs", "0"], "expected int >= 1"),

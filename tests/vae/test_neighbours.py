@@ -13,7 +13,7 @@ from helpers import command, interrupt_after, same, start
 from losses import free_bits_loss, kl_divergence, vae_loss
 from schedules import anneal_beta_scheduler, beta_schedule, cyclical_beta_scheduler
 from small_ae import SmallAE
-from utils import count_active_latents
+from utils import count_active_latents, vis_recons
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +164,24 @@ def test_free_bits_by_hand():
     torch.testing.assert_close(loss, kl_divergence(*model.code))
 
 
+def test_reconstructions_go_through_the_flows(tmp_path):
+    torch.manual_seed(0)
+    model = PlanarVAE(6, num_flows=2)
+    for flow in model.flows:
+        torch.nn.init.normal_(flow.u, std=2.0)
+    x = torch.rand(3, 3, 32, 32) * 2 - 1
+    grid = vis_recons(model, x, tmp_path / "recons.png")
+    shown = torch.stack(
+        [grid[:, 2:130, 2 + 130 * n : 130 * (n + 1)][:, ::4, ::4] for n in (1, 3, 5)]
+    )  # zoomed by 4
+    with torch.no_grad():
+        mu, _ = model.encoder(x)
+        expected = model.decoder(model.transform(mu)[0]).add(1).div(2).clamp(0, 1)
+        without = model.decoder(mu).add(1).div(2).clamp(0, 1)
+    torch.testing.assert_close(shown, expected)
+    assert not torch.allclose(expected, without, atol=1e-4)
+
+
 def test_active_latents():
     class Encoded(torch.nn.Linear):
         def encoder(self, x):
@@ -240,8 +258,19 @@ def test_settings_of_the_neighbours():
     assert train.NEIGHBOURS["vae_latent128_anneal"]["batch_size"] == 64
     assert 20 * math.ceil(50_000 / 64) == 15_640
     # What the assignment's runs are told by has not changed: their states can be resumed.
-    assert train.identity("vae", "constant", 20, 256, 16, 1, 1, 1e-3, 0).keys() == {
+    identity = train.identity("vae", "constant", 20, 256, 16, 1, 1, 1e-3, 0)
+    assert {name for name, value in identity.items() if value is not None} == {
         "loss_mode", "beta_mode", "latent_size", "batch_size", "target_beta_val", "lr", "grad_clip", "seed"}  # fmt: skip
+
+
+@pytest.mark.parametrize("begun, now, name", [
+    ({"free_bits": 0.5}, {}, "free_bits"), ({}, {"free_bits": 0.5}, "free_bits"), ({"flows": 2}, {"flows": 3}, "flows"),
+    ({"beta_mode": "anneal", "anneal_steps": 5}, {"beta_mode": "anneal"}, "anneal_steps"),
+])  # fmt: skip
+def test_a_run_goes_on_with_its_own_settings_only(begun, now, name, images, tmp_path):
+    start(tmp_path / "run", images, epochs=1, **begun)
+    with pytest.raises(InputError, match=f"--{name} was"):
+        start(tmp_path / "run", images, epochs=2, resume=True, **now)
 
 
 @pytest.mark.parametrize("options, message", [
@@ -250,6 +279,11 @@ def test_settings_of_the_neighbours():
     ({"network": "small"}, "small is an autoencoder"),
     ({"beta_mode": "sawtooth"}, "expected ae or vae, one of constant, linear, anneal, cyclical"),
     ({"speed": 3}, "got speed, expected one of"),
+    ({"network": "samll", "loss_mode": "ae"}, "got 'samll'"),
+    ({"free_bits": -1}, "expected >= 0"),
+    ({"flows": -2}, "expected >= 0"),
+    ({"beta_mode": "cyclical", "cycles": 0}, "expected >= 1"),
+    ({"beta_mode": "cyclical", "cycles": 5}, "at most half of the run's 8 steps"),
 ])  # fmt: skip
 def test_settings_that_do_not_go_together(options, message, images, tmp_path):
     with pytest.raises(InputError, match=message):
@@ -276,8 +310,9 @@ def test_wrong_options_are_one_line_and_exit_code_2(argv, message, tmp_path, cap
 def test_neighbours_by_name(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(train, "SYNTHETIC_IMAGES", (130, 10))
     names = ["vae_latent128_planar4", "vae_latent128_anneal"]
-    command(*names, "--dataset", "synthetic", "--num_epochs", "1", "--out_dir", str(tmp_path))
-    assert capsys.readouterr().out.count("validation at epoch 0") == 2
+    monkeypatch.setattr(train, "PRESETS", {"ae_latent16": train.PRESETS["ae_latent16"]})
+    command("all", *names, "--dataset", "synthetic", "--num_epochs", "1", "--out_dir", str(tmp_path))
+    assert capsys.readouterr().out.count("validation at epoch 0") == 3
     state = torch.load(tmp_path / "vae_latent128_anneal_synthetic" / "state.pt", weights_only=True)
     assert state["run"]["batch_size"] == 64 and state["run"]["anneal_steps"] == 10_000
     assert "flows.3.u" in torch.load(

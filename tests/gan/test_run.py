@@ -411,6 +411,8 @@ def script(name, *argv, **options):
         "cpu",
         *argv,
     ]
+    # Two of them run side by side: with two threads each they would wait for each other on two cores.
+    options = {"env": os.environ | {"OMP_NUM_THREADS": "1"}} | options
     return subprocess.Popen(argv, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
 
 

@@ -283,7 +283,11 @@ def script(*argv, **options):
         "--device",
         "cpu",
     ]
-    return subprocess.Popen(argv, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+    # Two of them run side by side: with two threads each they would wait for each other on two cores.
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        argv, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=one_thread, **options
+    )
 
 
 def test_killed_script_ends_bit_identical(tmp_path):

@@ -202,7 +202,7 @@ class Parts:
             if run.kind == "gan"
             and run.steps == 1000
             and run.config["seed"] == 0
-            and "variant" not in run.config
+            and not {"variant", "networks"} & run.config.keys()
         }
         return paragraphs(*map(self._score_table, self._same_measure(named).values())) or "Not run yet."
 

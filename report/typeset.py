@@ -4,6 +4,7 @@ Known: `#`, `##` (a new page) and `###` headings, paragraphs, `- ` lists, tables
 pictures (`![caption](path)` in every cell of a row), fenced code. HTML comments are skipped.
 """
 
+import hashlib
 import io
 import os
 import re
@@ -29,7 +30,10 @@ def typeset(markdown, folder, pdf_path, figures=()):
     figures: path -> PNG bytes of pictures that are not on disk yet. Raises OSError for one that cannot be read.
     """
     figures = {Path(os.path.normpath(path)): content for path, content in dict(figures).items()}
-    with PdfPages(pdf_path, metadata={"CreationDate": None, "Title": "Generative modelling: report"}) as pdf:
+    # No date, so that the same text gives the same file; a digest, which tells what text that was.
+    digest = hashlib.sha256(markdown.encode()).hexdigest()
+    metadata = {"CreationDate": None, "Title": "Generative modelling: report", "Keywords": f"sha256 {digest}"}
+    with PdfPages(pdf_path, metadata=metadata) as pdf:
         pages = Pages(pdf)
         for kind, content in blocks(markdown):
             if kind == "heading":

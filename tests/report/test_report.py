@@ -1,5 +1,6 @@
 """report/build_report.py: from run folders to Markdown and pages; and the committed report against its runs."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -270,6 +271,11 @@ def test_the_committed_tables_are_what_the_committed_runs_say(tmp_path):
         assert build_report.refresh(path, parts) == path.read_text(), (
             f"run python report/build_report.py ({path.name})"
         )
+
+
+def test_the_committed_pages_are_of_the_committed_text():
+    digest = hashlib.sha256((HERE / "report.md").read_bytes()).hexdigest()
+    assert f"sha256 {digest}".encode() in (HERE / "report.pdf").read_bytes(), "run python report/build_report.py"
 
 
 def test_the_committed_report_answers_every_question():

@@ -54,7 +54,8 @@ class Diffusion:
 
         In float64, as is what is made of it before a method rounds its result: 1 - alpha_bar is small near 0.
         """
-        return self.alpha_bar.to(x.device)[torch.as_tensor(t, device=x.device)].view(-1, 1, 1, 1)
+        self.alpha_bar = self.alpha_bar.to(x.device)  # once; afterwards it is there
+        return self.alpha_bar[torch.as_tensor(t, device=x.device)].view(-1, 1, 1, 1)
 
     def q_sample(self, x0, t, noise):
         """x_t ~ q(x_t | x_0), equation (4) of DDPM."""

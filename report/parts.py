@@ -83,6 +83,9 @@ class Parts:
         if limit is not None:
             axes.axhline(limit, color="grey", linestyle="--", label=f"handout: {limit}")
         axes.set(xlabel=xlabel, ylabel=ylabel)
+        drawn = [value for _, values in curves.values() for value in values]
+        if drawn and min(drawn) > 0 and max(drawn) > 20 * min(drawn):
+            axes.set_yscale("log")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         if len(curves) > 1 or limit is not None:

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "vae"))
@@ -94,6 +95,23 @@ def our_loop(images, steps):
             yield
 
 
+def arithmetic(data_dir, threads):
+    """(GFLOP of one training step, GFLOP/s of plain matrix products in the loop's number format)."""
+    torch.set_num_threads(threads)
+    images, _ = load_cifar10(data_dir, download=False)
+    loop = our_loop(images[:256], 1)
+    next(loop)
+    with FlopCounterMode(display=False) as counter:
+        next(loop)
+    a = torch.randn(2048, 2048, dtype=autocast_dtype(torch.device("cpu")) or torch.float32)
+    times = []
+    for _ in range(20):
+        start = time.perf_counter()
+        a @ a
+        times.append(time.perf_counter() - start)
+    return counter.get_total_flops() / 1e9, 2 * 2048**3 / statistics.median(times) / 1e9
+
+
 def worker(name, data_dir, steps, threads, connection):
     torch.set_num_threads(threads)
     torch.manual_seed(0)
@@ -137,6 +155,11 @@ def main():
     )
     print(
         f"seconds per training epoch: plain {median['plain']:.1f}, ours {median['ours']:.1f}, {median['plain'] / median['ours']:.1f}x"
+    )
+    step, peak = arithmetic(args.data_dir, args.threads)
+    print(
+        f"arithmetic: {step:.1f} GFLOP a step, ours {step * 196 / median['ours']:.0f} GFLOP/s over an epoch; "
+        f"plain matrix products reach {peak:.0f} GFLOP/s"
     )
     print(
         f"peak memory of the process (without DataLoader workers): plain {memory['plain']:.2f} GiB, ours {memory['ours']:.2f} GiB"

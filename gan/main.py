@@ -93,6 +93,8 @@ def evaluate(args, generator):
     with measuring(gen):
         save_grid(gen.forward_given_samples(z), folder / f"{path.stem}_samples.png")
     interpolate_latent_space(gen, folder / f"{path.stem}_interpolations.png")
+    # Zeros are a latent that N(0, I) never gives; the same grid around one that it does.
+    interpolate_latent_space(gen, folder / f"{path.stem}_interpolations_around_a_sample.png", rest=z[0])
     if args.fid != "off":
         row = {"generator": path.name} | scorer.score_row(gen, args.num_gen[1]) | {"images": len(images)}
         with atomic(folder / f"{path.stem}_score_{args.fid_mode}.json") as unfinished:

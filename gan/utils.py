@@ -13,23 +13,23 @@ from files import save_grid, save_plot  # noqa: F401 (save_plot is public here)
 from networks import LATENT_DIM
 
 
-def latent_grid(device="cpu"):
+def latent_grid(device="cpu", rest=None):
     """(100, 128): the first dimension goes from -1 to 1 down the 10 rows, the second along
-    the 10 columns, the rest are 0."""
+    the 10 columns, the others are those of `rest` (128,), by default 0."""
     steps = torch.linspace(-1, 1, 10, device=device)
-    z = torch.zeros(100, LATENT_DIM, device=device)
+    z = (torch.zeros(LATENT_DIM, device=device) if rest is None else rest).repeat(100, 1)
     z[:, :2] = torch.cartesian_prod(steps, steps)
     return z
 
 
-def interpolate_latent_space(gen, path):
+def interpolate_latent_space(gen, path, rest=None):
     """Save the 100 images of `latent_grid` as one PNG, 10 a row, in [0, 1].
 
     Running statistics normalise them: in train mode a grid of nearly equal latents would be
     stretched by its own batch, and show structure that is not there.
     """
     with measuring(gen):
-        save_grid(gen.forward_given_samples(latent_grid(next(gen.parameters()).device)), path)
+        save_grid(gen.forward_given_samples(latent_grid(next(gen.parameters()).device, rest)), path)
 
 
 @functools.lru_cache(maxsize=1)

@@ -391,7 +391,7 @@ def test_train_and_evaluate_with_inception(bird_folder, tiny_inception, tmp_path
     command(q1_4, *options, "--evaluate", "--num_gen", "8", "12")
     score = json.loads((tmp_path / "out" / "generator_score_train.json").read_text())
     assert score["score"] == pytest.approx(float(final["score"]), rel=1e-6)
-    for kind in ("samples", "interpolations"):
+    for kind in ("samples", "interpolations", "interpolations_around_a_sample"):
         assert Image.open(tmp_path / "out" / f"generator_{kind}.png").size == (342, 342)
     with pytest.raises(SystemExit) as stop:
         command(q1_4, *options, "--evaluate", str(tmp_path / "out" / "discriminator.pt"))

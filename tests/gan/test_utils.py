@@ -30,6 +30,13 @@ class Painter(nn.Module):
         return torch.cat([z[:, :2], blue], dim=1)[:, :, None, None].expand(-1, -1, 32, 32)
 
 
+def test_latent_grid_around_a_sample():
+    rest = torch.randn(128)
+    z = utils.latent_grid(rest=rest)
+    assert torch.equal(z[:, :2], utils.latent_grid()[:, :2])
+    assert torch.equal(z[:, 2:], rest[2:].expand(100, 126))
+
+
 def test_interpolation_picture(tmp_path):
     painter = Painter()
     utils.interpolate_latent_space(painter, tmp_path / "grid.png")

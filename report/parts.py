@@ -15,7 +15,7 @@ from run_folder import read_samplers, read_score
 TITLES = {"q1_3": "GAN", "q1_4": "LSGAN", "q1_5": "WGAN-GP", "mlp_gan": "MLP GAN"}
 # What makes two runs the same but for one setting.
 SAME = {
-    "gan": ("loss", "batch_size", "lamb", "seed", "images", "dataset", "number_format", "variant"),
+    "gan": ("loss", "batch_size", "lamb", "seed", "images", "dataset", "number_format", "variant", "num_iterations"),
     "vae": ("loss_mode", "beta_mode", "latent_size", "target_beta_val", "batch_size", "lr", "grad_clip", "seed", "images",
             "dataset", "number_format", "flows", "free_bits", "network", "anneal_steps", "cycles", "ratio"),
 }  # fmt: skip

@@ -41,13 +41,13 @@ def beta_schedule(
 ):
     """A function of (epoch, step), step counting over the whole run."""
     if beta_mode == "anneal":
-        by_step = anneal_beta_scheduler(anneal_steps, target_val)
-    elif beta_mode == "cyclical":
-        by_step = cyclical_beta_scheduler(num_epochs * steps_per_epoch, cycles, ratio, target_val)
-    elif beta_mode == "linear":
-        by_epoch = linear_beta_scheduler(num_epochs, target_val)
+        beta = anneal_beta_scheduler(anneal_steps, target_val)
+        return lambda epoch, step: beta(step)
+    if beta_mode == "cyclical":
+        beta = cyclical_beta_scheduler(num_epochs * steps_per_epoch, cycles, ratio, target_val)
+        return lambda epoch, step: beta(step)
+    if beta_mode == "linear":
+        beta = linear_beta_scheduler(num_epochs, target_val)
     else:
-        by_epoch = constant_beta_scheduler(target_val)
-    if beta_mode in ("anneal", "cyclical"):
-        return lambda epoch, step: by_step(step)
-    return lambda epoch, step: by_epoch(epoch)
+        beta = constant_beta_scheduler(target_val)
+    return lambda epoch, step: beta(epoch)

@@ -3,6 +3,7 @@
 import os
 import signal
 
+import pytest
 import torch
 import train
 
@@ -42,3 +43,12 @@ def interrupt_after(monkeypatch, steps, number=signal.SIGTERM):
 def command(*argv):
     with train.exit_codes():
         train.run(train.get_args([*argv, "--device", "cpu"]))
+
+
+def assert_refused(argv, message, folder, capsys):
+    """One line on stderr with `message` in it, exit code 2, and nothing written."""
+    with pytest.raises(SystemExit) as stop:
+        command(*argv, "--out_dir", str(folder / "out"))
+    error = capsys.readouterr().err.strip()
+    assert stop.value.code == 2 and message in error and len(error.splitlines()) == 1
+    assert not (folder / "out").exists()

@@ -181,35 +181,29 @@ class Parts:
         return paragraphs(" ".join(words), self._row(*curves), self._row(*pictures))
 
     def comparison(self):
-        """The scores of the three questions' runs."""
+        """The scores of the three questions' runs: curves and table."""
+        parts = []
+        for number, group in enumerate(self._compared()):
+            curves = {}
+            for title, run in group.items():
+                curve, measure = run.score_curve()
+                curves[title] = list(curve), list(curve.values())
+            path = self._curves(f"gan_scores{number or ''}", curves, "iterations", measure)
+            parts += [self._row((f"{measure}, against iterations", path)), self._score_table(group)]
+        return paragraphs(*parts) or "Not run yet."
+
+    def gan_scores(self):
+        """The table alone, for the README."""
+        return paragraphs(*map(self._score_table, self._compared())) or "Not run yet."
+
+    def _compared(self):
+        """The questions' GAN runs that were scored alike, as lists of {title: run}."""
         named = {
             grade_.question.title: grade_.run
             for grade_ in self.questions
             if grade_.run and grade_.run.kind == "gan"
         }
-        groups = [group for group in self._same_measure(named).values() if len(group) > 1]
-        parts = []
-        for number, group in enumerate(groups):
-            curves = {
-                title: (list(run.score_curve()[0]), list(run.score_curve()[0].values()))
-                for title, run in group.items()
-            }
-            measure = next(iter(group.values())).score_curve()[1]
-            path = self._curves(f"gan_scores{number or ''}", curves, "iterations", measure)
-            parts += [self._row((f"{measure}, against iterations", path)), self._score_table(group)]
-        return paragraphs(*parts) or "Not run yet."
-
-    def short_runs(self):
-        """The first 1,000 iterations, for the README."""
-        named = {
-            TITLES.get(run.config["loss"]): run
-            for run in self.runs
-            if run.kind == "gan"
-            and run.steps == 1000
-            and run.config["seed"] == 0
-            and not {"variant", "networks"} & run.config.keys()
-        }
-        return paragraphs(*map(self._score_table, self._same_measure(named).values())) or "Not run yet."
+        return [group for group in self._same_measure(named).values() if len(group) > 1]
 
     @staticmethod
     def _same_measure(named):
@@ -429,24 +423,25 @@ class Parts:
         )
         scores = "Not measured yet: `python tests/vae/bench_samplers.py`."
         if (run.folder / "samplers.csv").exists():
-            rows = read_samplers(run.folder / "samplers.csv")
-            name = rows[0]["score_name"]
+            rows = sorted(read_samplers(run.folder / "samplers.csv"), key=lambda row: -row["images"])
+            # Sorted by count: only equal ones compare.
             header = [
+                "images",
                 "sampler",
                 "steps",
                 "eta",
-                "images",
                 "seconds",
-                f"{name} against CIFAR-10's training images",
+                f"{rows[0]['score_name']} against CIFAR-10's training images",
             ]
-            scores = table(header, [[row["sampler"], row["steps"], row["eta"], row["images"], f"{row['seconds']:.0f}",
+            scores = table(header, [[f"{row['images']:,}", row["sampler"],
+                                     *((row["steps"], row["eta"], f"{row['seconds']:.0f}") if row["steps"] else ("", "", "")),
                                      f"{row['score']:.2f}"] for row in rows])  # fmt: skip
         return paragraphs(scores, self._row(("Loss", path), *pictures))
 
 
 PARTS = {
     "results": Parts.results, "1.3": Parts.gan_1_3, "1.4": Parts.gan_1_4, "1.5": Parts.gan_1_5,
-    "comparison": Parts.comparison, "short runs": Parts.short_runs, "2.1": Parts.vae_2_1, "2.2": Parts.vae_2_2,
+    "comparison": Parts.comparison, "gan scores": Parts.gan_scores, "2.1": Parts.vae_2_1, "2.2": Parts.vae_2_2,
     "2.3.1": Parts.vae_2_3_1, "2.3.2": Parts.vae_2_3_2, "all VAE runs": Parts.vae_all, "formats": Parts.formats,
     "statistics": Parts.statistics, "upsampling": Parts.upsampling, "seeds": Parts.seeds,
     "mlp gan": Parts.mlp_gan, "neighbours": Parts.neighbours, "ddpm": Parts.ddpm,

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from losses import reconstruction_error, reparameterise
+from losses import reconstruction_error
 from model import AEModel
 
 INVERSE_SOFTPLUS_OF_1 = math.log(math.e - 1)
@@ -30,12 +30,12 @@ class PlanarFlow(nn.Module):
     def forward(self, z):
         """f(z) and log|det df/dz|, (B, latent_size) and (B,). Elementwise, so float32 under autocast too."""
         wu = (self.w * self.u).sum()
-        # Appendix A.1: w^T u^ = softplus(w^T u) - 1 > -1 is what makes f invertible.
-        constrained = F.softplus(wu) - 1
-        u_hat = self.u + (constrained - wu) * self.w / self.w.square().sum()
+        # Appendix A.1: w^T u^ = softplus(w^T u) - 1 > -1 is what makes f invertible; float32 rounds to -1 without the clamp.
+        slope = F.softplus(wu).clamp(min=1e-6)
+        u_hat = self.u + (slope - 1 - wu) * self.w / self.w.square().sum()
         h = torch.tanh((z * self.w).sum(dim=1) + self.b)  # (B,)
         # det = 1 + u^^T psi, psi = (1 - h^2) w: equation (12), written as a sum of positive terms.
-        log_det = torch.log(h.square() + (1 - h.square()) * F.softplus(wu))
+        log_det = torch.log(h.square() + (1 - h.square()) * slope)
         return z + u_hat * h.unsqueeze(1), log_det
 
 
@@ -62,10 +62,9 @@ def planar_vae_loss(model, x, beta=1, generator=None):
     sample's estimate may be negative. Returns what `losses.vae_loss` does.
     """
     mu, log_std = (output.float() for output in model.encoder(x))
-    z0 = reparameterise(mu, log_std, generator)
-    z, log_det = model.transform(z0)
+    noise = torch.randn(mu.shape, device=mu.device, generator=generator)
+    z, log_det = model.transform(mu + log_std.exp() * noise)
     recon_loss = reconstruction_error(model.decoder(z), x)
-    noise = (z0 - mu) * (-log_std).exp()
     # The constants of the two Gaussians, latent_size / 2 * log(2 pi) each, cancel.
     log_q0 = (-log_std - 0.5 * noise.square()).sum(dim=1)
     log_p = (-0.5 * z.square()).sum(dim=1)

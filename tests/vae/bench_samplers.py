@@ -4,7 +4,8 @@
         --features ../shared/features/efficientnet_lite0.pt --out report/runs/ddpm/samplers.csv
 
 DDIM (eta 0) with 10, 50 and 100 steps on 2,000 samples and DDPM's 1000 steps on 500, each a run of
-`vae/ddpm.py sample`, scored as `gan/fid.py` does against all 50,000 training images.
+`vae/ddpm.py sample`, scored as `gan/fid.py` does against all 50,000 training images. A distance rises as the
+images get fewer, so the first 500 of each DDIM folder are scored too, and as many of the training images.
 """
 
 import argparse
@@ -16,12 +17,15 @@ import tempfile
 import time
 from pathlib import Path
 
+import torch
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "gan"))
 from fid import Features, folder_batches, frechet_distance, moments  # noqa: E402
 from hardware import resolve_device  # noqa: E402
 
 SAMPLERS = (("ddim", 10, 2000), ("ddim", 50, 2000), ("ddim", 100, 2000), ("ddpm", 1000, 500))
+FEWER = 500
 COLUMNS = ("sampler", "steps", "eta", "images", "seconds", "score", "score_name", "features")
 
 
@@ -39,21 +43,30 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         ddpm("reference", "--data_dir", args.data_dir, "--out", f"{folder}/real")
         real = moments(features(batch) for batch in folder_batches(f"{folder}/real"))
+
+        def add_rows(sampler, steps, eta, seconds, out, counts):
+            """Score the first images of a folder, and write all rows so far: they are an hour's work."""
+            images = torch.cat([*folder_batches(out)][: -(-max(counts) // 64)])
+            for count in counts:
+                mean, cov, _ = moments(features(batch) for batch in images[:count].split(64))
+                score = frechet_distance(mean, cov, *real[:2])
+                share = round(seconds * count / max(counts), 1)
+                rows.append([sampler, steps, eta, count, share, score, features.name, features.key])
+                print(dict(zip(COLUMNS, rows[-1])), flush=True)
+            unfinished = args.out.with_name(f".unfinished.{args.out.name}")
+            with open(unfinished, "w", newline="") as file:
+                csv.writer(file).writerows([COLUMNS, *rows])
+            os.replace(unfinished, args.out)
+
+        add_rows("training images", 0, 0.0, 0.0, f"{folder}/real", (2000, FEWER))
         for sampler, steps, count in SAMPLERS:
             out = f"{folder}/{sampler}{steps}"
             options = ["--sampler", sampler, *(["--steps", str(steps)] if sampler == "ddim" else [])]
             start = time.perf_counter()
             ddpm("sample", "--model", args.model, "--num", str(count), "--out", out, *options)
             seconds = time.perf_counter() - start
-            mean, cov, images = moments(features(batch) for batch in folder_batches(out))
-            score = frechet_distance(mean, cov, *real[:2])
             eta = 1.0 if sampler == "ddpm" else 0.0
-            rows.append([sampler, steps, eta, images, round(seconds, 1), score, features.name, features.key])
-            print(dict(zip(COLUMNS, rows[-1])), flush=True)
-            unfinished = args.out.with_name(f".unfinished.{args.out.name}")  # after each: an hour's work
-            with open(unfinished, "w", newline="") as file:
-                csv.writer(file).writerows([COLUMNS, *rows])
-            os.replace(unfinished, args.out)
+            add_rows(sampler, steps, eta, seconds, out, sorted({count, FEWER}, reverse=True))
 
 
 def ddpm(*argv):

@@ -65,6 +65,31 @@ def test_a_flow_is_invertible_whatever_u_is(size):
     assert (along.diff() >= -1e-12).all() and torch.isfinite(log_det).all()
 
 
+def test_a_flow_that_is_nearly_flat_stays_finite_in_float32():
+    flow = bent_flow(3).float()
+    with torch.no_grad():
+        flow.b.zero_()
+        flow.u.copy_(-150 * flow.w / flow.w.square().sum())
+    moved, log_det = flow(torch.zeros(1, 3))  # h = 0: the slope alone
+    (moved.sum() + log_det.sum()).backward()
+    assert torch.isfinite(log_det).all()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in flow.parameters())
+
+
+def test_the_kl_term_is_exact_for_narrow_posteriors():
+    """log q(z_0) comes from the noise: from z_0 - mu it would be lost to rounding."""
+    torch.manual_seed(0)
+    model = PlanarVAE(64, num_flows=1)
+    torch.nn.init.zeros_(model.encoder.fc.weight)
+    with torch.no_grad():
+        model.encoder.fc.bias.copy_(torch.cat([torch.full((64,), 2.0), torch.full((64,), -18.0)]))
+    x = torch.rand(8, 3, 32, 32) * 2 - 1
+    _, terms = planar_vae_loss(model, x, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(8, 64, generator=torch.Generator().manual_seed(0))
+    expected = (18 - 0.5 * noise.square() + 0.5 * 4).sum(dim=1).mean()
+    assert float(terms["kl_loss"]) == pytest.approx(float(expected), rel=1e-5)
+
+
 def test_identity_flows_leave_the_elbo_in_expectation():
     torch.manual_seed(0)
     model = PlanarVAE(6, num_flows=3)

@@ -1,11 +1,11 @@
 """From run folders to the report: curves, tables, report.md and report.pdf.
 
     python report/build_report.py                              the runs in report/runs
-    python report/build_report.py --runs vae/data --out mine   your own, into another folder
+    python report/build_report.py --runs gan vae --out mine    your own, into another folder
 
 The words are written by hand in report.md; what lies there between `<!-- NAME -->` and `<!-- /NAME -->`
-comes from the runs and is written anew. report.pdf is report.md, set in pages. Exit code 2 where a
-folder cannot be read.
+comes from the runs and is written anew. A new folder gets a report.md with this project's headings and no
+words. report.pdf is report.md, set in pages. Exit code 2 where a folder cannot be read.
 """
 
 import argparse
@@ -18,32 +18,43 @@ from run_folder import RUNS, RunError, find_runs, read_run, save
 from typeset import typeset
 
 HERE = Path(__file__).resolve().parent
+PART = r"<!-- ([^/\n]*?) -->\n.*?<!-- /\1 -->"
 
 
-def refresh(source, parts):
-    """The text of `source` with what lies between its marks made anew."""
+def skeleton(text):
+    """The headings and parts of a report: words about other runs would be false beside these."""
+    kept = re.finditer(rf"^#+ [^\n]*$|{PART}", text, flags=re.DOTALL | re.MULTILINE)
+    title, *rest = (match[0] for match in kept)
+    return (
+        "\n\n".join([title, "Write between the parts: these are made anew, your words stay.", *rest]) + "\n"
+    )
+
+
+def refresh(source, text, parts):
+    """`text`, which came from `source`, with what lies between its marks made anew."""
 
     def part(match):
         if match[1] not in PARTS:
             raise RunError(f"{source}: no part is called {match[1]!r}; expected one of {', '.join(PARTS)}")
         return f"<!-- {match[1]} -->\n{PARTS[match[1]](parts)}\n<!-- /{match[1]} -->"
 
-    return re.sub(r"<!-- ([^/\n]*?) -->\n.*?<!-- /\1 -->", part, source.read_text(), flags=re.DOTALL)
+    return re.sub(PART, part, text, flags=re.DOTALL)
 
 
 def build(run_paths, out):
     """Write figures/, report.md and report.pdf to `out`; in report/ itself also the README's tables."""
     runs = [read_run(folder) for folder in find_runs(run_paths)]
     parts = Parts(runs, out)
-    source = out / "report.md" if (out / "report.md").exists() else HERE / "report.md"
-    texts = {out / "report.md": refresh(source, parts)}
+    own, readme = out / "report.md", HERE.parent / "README.md"
+    text = own.read_text() if own.exists() else skeleton((HERE / "report.md").read_text())
+    texts = {own: refresh(own, text, parts)}
     if out == HERE:
-        texts[HERE.parent / "README.md"] = refresh(HERE.parent / "README.md", parts)
+        texts[readme] = refresh(readme, readme.read_text(), parts)
     (out / "figures").mkdir(parents=True, exist_ok=True)
     # The pages come first: they read every picture, and nothing is replaced before they are whole.
     save(
         out / "report.pdf",
-        lambda unfinished: typeset(texts[out / "report.md"], out, unfinished, parts.figures),
+        lambda unfinished: typeset(texts[own], out, unfinished, parts.figures),
     )
     for path, content in parts.figures.items():
         save(path, lambda unfinished, content=content: unfinished.write_bytes(content))
@@ -65,7 +76,7 @@ def main(argv=None):
     )
     parser.add_argument(
         "--out", type=Path, default=HERE, metavar="FOLDER",
-        help="where the report goes (report); its report.md is used, or the project's where it has none",
+        help="where the report goes (report); your words in its report.md stay",
     )  # fmt: skip
     args = parser.parse_args(argv)
     try:

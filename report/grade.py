@@ -1,11 +1,12 @@
 """Where every question of the assignment stands: what was measured, beside the reference numbers.
 
     python report/grade.py                                  the runs in report/runs
-    python report/grade.py gan/data_* vae/data/*            your own
+    python report/grade.py gan vae                          your own
 
 A number is only called met or not met where it compares with the reference: the same data, features,
-sample count, hyper-parameters and length of training. Exit codes: 0; 1 where a comparable number
-misses its reference; 2 where a folder cannot be read.
+sample count, hyper-parameters and length of training. Every run that compares has a row. Data are known
+by name and number of images; which pixels they were, `data` in a run's config.json says. Exit codes: 0; 1
+where a comparable number misses its reference; 2 where a folder cannot be read.
 """
 
 import argparse
@@ -25,7 +26,7 @@ class Question:
     settings: dict
     reference: str = ""  # the handout's, as people read it
     limit: float = None  # and as a number: FID <= limit, reconstruction loss < limit
-    reports_best: float = None  # the best of the reports 000, 001 and 002 in the specification
+    reports_best: float = None  # the best of three public reports on this assignment
     band: tuple = None  # what public answers report where the handout has no reference
     setup: dict = None  # the other settings that a number depends on
 
@@ -87,7 +88,7 @@ INCEPTION = "inception-2015-12-05-f58cb9b6"
 
 @dataclass
 class Grade:
-    """One row: a question, the run that answers it best, its number, and why that compares or not."""
+    """One row: a question, a run that answers it, its number, and why that compares or not."""
 
     question: Question
     run: object = None
@@ -119,26 +120,19 @@ class Grade:
 
 
 def grade_gan(question, run):
-    """The last score, and what keeps it from comparing with an FID of the reports."""
-    scored, reasons = run.scored, []
+    """A score, and what keeps it from comparing with an FID of the reports.
+
+    Of the scores at 30,000 iterations, where the assignment ends, the one that compares best; else the last one.
+    """
+    rows = [row for row in run.rows if "score" in row]
+    at_end = [row for row in rows if row["iteration"] == 30_000]
+    row = min(reversed(at_end or rows[-1:]), key=lambda row: len(_not_the_reports_fid(row)), default={})
+    reasons = []
     if run.config["dataset"] != "cub":
         reasons.append(f"{run.config['dataset']} data")
     elif run.config["images"] != 11_780:
         reasons.append(f"{run.config['images']:,} images instead of the 11,780 of CUB")
-    # A run that went on is graded where the assignment ends.
-    at_end = [row for row in scored if row["kind"] == "final" and row["iteration"] == 30_000]
-    row = (at_end or scored or [{}])[-1]
-    if not scored:
-        reasons.append("no score measured")
-    else:
-        if row["score_name"] != "FID":
-            reasons.append(f"{row['score_name']} is not FID")
-        elif row["features"] != INCEPTION:
-            reasons.append(f"other Inception weights ({row['features']})")
-        if row["num_gen"] != 50_000:
-            reasons.append(f"{row['num_gen']:,} samples instead of 50,000")
-        if row["fid_mode"] != "train":
-            reasons.append("running instead of batch statistics")
+    reasons += _not_the_reports_fid(row)
     done = row.get("iteration", run.steps)
     if done != 30_000:
         reasons.append(f"{done:,} iterations instead of 30,000")
@@ -146,12 +140,30 @@ def grade_gan(question, run):
     return Grade(question, run, row.get("score"), row, reasons)
 
 
+def _not_the_reports_fid(row):
+    """What makes a score another measure than theirs."""
+    if not row:
+        return ["no score measured"]
+    reasons = []
+    if row["score_name"] != "FID":
+        reasons.append(f"{row['score_name']} is not FID")
+    elif row["features"] != INCEPTION:
+        reasons.append(f"other Inception weights ({row['features']})")
+    if row["num_gen"] != 50_000:
+        reasons.append(f"{row['num_gen']:,} samples instead of 50,000")
+    if row["fid_mode"] != "train":
+        reasons.append("running instead of batch statistics")
+    return reasons
+
+
 def grade_vae(question, run):
     """The validation reconstruction loss at epoch 19, and what keeps it from comparing."""
     reasons = []
     if run.config["dataset"] != "cifar10" or run.config["images"] != [50_000, 10_000]:
+        training, validation = run.config["images"]
         reasons.append(
-            f"{run.config['dataset']} data, {run.config['images'][0]:,} images instead of CIFAR-10's 50,000"
+            f"{run.config['dataset']} data, {training:,} training and {validation:,} validation images "
+            "instead of 50,000 and 10,000"
         )
     row = next((row for row in run.rows if row["epoch"] == 19), run.rows[-1] if run.rows else {})
     if row.get("epoch") != 19:
@@ -180,20 +192,19 @@ def _other_setup(run, setup):
     ]
 
 
+def asks_for(question, run):
+    return all(run.config.get(key) == value for key, value in question.settings.items())
+
+
 def grade_all(runs):
-    """One Grade a question: of the runs that answer it a comparable one, else the longest, else the first."""
+    """The Grades of each question: of all runs that compare, the best first; else of the longest run, else of none."""
     grades = []
     for question in QUESTIONS + NEIGHBOURS:
-        answers = [
-            GRADERS[run.kind](question, run)
-            for run in runs
-            if all(run.config.get(key) == value for key, value in question.settings.items())
-        ]
+        answers = [GRADERS[run.kind](question, run) for run in runs if asks_for(question, run)]
+        comparable = [grade for grade in answers if not grade.reasons]
+        longest = max(answers, key=lambda grade: grade.run.steps, default=Grade(question))
         if answers or question in QUESTIONS:
-            best = min(
-                answers, key=lambda grade: (bool(grade.reasons), -grade.run.steps), default=Grade(question)
-            )
-            grades.append(best)
+            grades += sorted(comparable, key=lambda grade: grade.measured) or [longest]
     return grades
 
 
@@ -213,19 +224,20 @@ def describe(grade):
         )
         shown += [run.name, number, f"{run.steps:,} {unit}", f"{run.config['dataset']}, {images:,}"]
     best = "-" if question.reports_best is None else f"{question.reports_best:.2f}"
-    verdict = grade.verdict + (f": {'; '.join(grade.reasons)}" if grade.reasons else "")
-    return [*shown, question.reference or "-", best, verdict]
+    return [*shown, question.reference or "-", best, grade.verdict]
 
 
 HEADER = ["question", "run", "measured", "done", "data, images", "handout", "reports", "verdict"]
 
 
 def as_table(grades):
+    """A line a grade, and below it what keeps the number from comparing."""
     rows = [HEADER, *map(describe, grades)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER) - 1)]
-    return "\n".join(
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[-1]]) for row in rows
-    )
+    lines = ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[-1]]) for row in rows]
+    for at, grade in reversed([*enumerate(grades, start=2)]):
+        lines[at:at] = [f"    {reason}" for reason in grade.reasons]
+    return "\n".join(lines)
 
 
 def as_json(grades):
@@ -275,6 +287,11 @@ def main(argv=None):
             damaged += 1
     grades = grade_all(runs)
     print(as_json(grades) if args.json else as_table(grades))
+    others = [run for run in runs if not any(asks_for(question, run) for question in QUESTIONS + NEIGHBOURS)]
+    if others:
+        print(
+            f"read, but no question asks for them: {', '.join(run.name for run in others)}", file=sys.stderr
+        )
     if damaged:
         return 2
     return int(any(grade.verdict == "not met" for grade in grades))

@@ -60,8 +60,9 @@ class Parts:
         runs = [run for run in runs if run.log]
         self.runs, self.out, self.figures = runs, out, {}
         self.grades = grade.grade_all(runs)
-        self.run_for = {
-            f"{grade_.question.number} {grade_.question.title}": grade_.run for grade_ in self.grades
+        self.run_for = {  # the first of several: the best
+            f"{grade_.question.number} {grade_.question.title}": grade_.run
+            for grade_ in reversed(self.grades)
         }
         self.questions = [grade_ for grade_ in self.grades if grade_.question in grade.QUESTIONS]
 
@@ -198,11 +199,12 @@ class Parts:
 
     def _compared(self):
         """The questions' GAN runs that were scored alike, as lists of {title: run}."""
-        named = {
-            grade_.question.title: grade_.run
+        titles = {
+            grade_.question.title: f"{grade_.question.number} {grade_.question.title}"
             for grade_ in self.questions
-            if grade_.run and grade_.run.kind == "gan"
         }
+        runs = {title: self.run_for[question] for title, question in titles.items()}
+        named = {title: run for title, run in runs.items() if run and run.kind == "gan"}
         return [group for group in self._same_measure(named).values() if len(group) > 1]
 
     @staticmethod
@@ -278,10 +280,11 @@ class Parts:
                 "beta_mode"
             ] not in ("constant", "linear"):
                 continue
-            last = run.rows[-1]
+            graded = grade.grade_vae(grade.Question("", "", {}, setup=grade.VAE_SETUP), run)
+            last = graded.row  # epoch 19, where there is one
             kl = f"{last['val_kl_loss']:.2f}" if run.config["loss_mode"] == "vae" else ""
             handout, recons, kls = "", "", ""
-            if not grade.grade_vae(grade.Question("", "", {}, setup=grade.VAE_SETUP), run).reasons:
+            if not graded.reasons:
                 recons, kls = PUBLISHED.get(self._order(run)[:4], ("", ""))
                 handout = next(
                     (grade_.question.reference for grade_ in self.questions if grade_.run is run), ""
@@ -381,7 +384,11 @@ class Parts:
         return self._gan("more MLP GAN", "python gan/mlp_gan.py")
 
     def neighbours(self):
-        """The VAEs with 128 latents, and the small autoencoder, at their last epoch."""
+        """The VAEs with 128 latents, and the small autoencoder, at their last epoch.
+
+        -(reconstruction + KL) is the ELBO for p(x | z) = N(decoder(z), I / 2) without its constant,
+        -3072 / 2 * log(pi) = -1758.3 nats.
+        """
         titles = {grade_.run.folder: grade_.question.title for grade_ in self.grades if grade_.run}
         chosen = [
             run for run in self.runs
@@ -405,7 +412,7 @@ class Parts:
                          max(active.items())[1] if active else ""])  # fmt: skip
             if kl is not None:
                 named[title] = run
-        header = ["model", "run", "epochs", "reconstruction", "KL", "ELBO", "active latents"]
+        header = ["model", "run", "epochs", "reconstruction", "KL", "ELBO + constant", "active latents"]
         pictures = list(self._last_pictures(named, "epoch_*_samples.png", "{title}: samples, epoch {number}"))
         rows_of_pictures = [self._row(*pictures[at : at + 3]) for at in range(0, len(pictures), 3)]
         return paragraphs(

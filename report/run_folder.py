@@ -100,7 +100,7 @@ MAY_BE_NEGATIVE = {
 
 
 def find_runs(paths):
-    """Run folders among `paths` and directly inside them, in order; what else lies there is left alone.
+    """Run folders among `paths` and up to two folders down, in order; what else lies there is left alone.
 
     Raises RunError for a path that does not exist, and where no run is found at all.
     """
@@ -110,11 +110,11 @@ def find_runs(paths):
             raise RunError(f"{path}: no such folder; give run folders, or a folder of run folders")
         if not path.is_dir():
             continue
-        found = [path] if _is_run(path) else sorted(filter(_is_run, path.iterdir()))
+        found = [path] if _is_run(path) else sorted(filter(_is_run, [*path.glob("*"), *path.glob("*/*")]))
         folders += [folder for folder in found if folder not in folders]
     if not folders:
         raise RunError(
-            f"{', '.join(map(str, paths))}: no run in it, expected config.json and metrics.csv there or one folder down"
+            f"{', '.join(map(str, paths))}: no run in it, expected config.json and metrics.csv there or up to two folders down"
         )
     return folders
 

@@ -86,11 +86,12 @@ def test_what_keeps_a_gan_from_comparing(tmp_path, capsys, make_gan, change, rea
 @pytest.mark.parametrize(
     "change, reason",
     [
-        ({"dataset": "synthetic", "images": [5_000, 1_000]}, "synthetic data, 5,000 images instead of CIFAR-10's 50,000"),
+        ({"dataset": "synthetic", "images": [5_000, 1_000]}, "synthetic data, 5,000 training and 1,000 validation images instead of 50,000 and 10,000"),
         ({"epochs": 12}, "12 epochs instead of 20"),
         ({"batch_size": 128}, "batch_size 128 instead of 256"),
         ({"lr": 0.01}, "lr 0.01 instead of 0.001"),
         ({"grad_clip": 5.0}, "grad_clip 5.0 instead of 1"),
+        ({"images": [50_000, 100]}, "cifar10 data, 50,000 training and 100 validation images instead of 50,000 and 10,000"),
     ],
 )  # fmt: skip
 def test_what_keeps_a_vae_from_comparing(tmp_path, capsys, make_vae, change, reason):
@@ -131,6 +132,61 @@ def test_a_run_that_went_on_is_graded_where_the_assignment_ends(tmp_path, capsys
 def test_other_networks_rates_or_steps_answer_no_question(tmp_path, capsys, make_gan, own):
     make_gan(tmp_path / "a", **own)
     assert graded(capsys, tmp_path)[1]["1.5 WGAN-GP"]["verdict"] == "not run"
+
+
+@pytest.mark.parametrize(
+    "own", [{"flows": 4}, {"free_bits": 0.5}, {"network": "small"}, {"latent_size": 512}]
+)
+def test_other_models_answer_no_question(tmp_path, capsys, make_vae, own):
+    make_vae(tmp_path / "mine", 1.0, **own)
+    assert grade.main(["--json", str(tmp_path)]) == 0
+    printed = capsys.readouterr()
+    assert all(row["verdict"] == "not run" for row in json.loads(printed.out)[:10])
+    assert printed.err == "read, but no question asks for them: mine\n"
+
+
+def test_no_comparable_run_hides_behind_another(tmp_path, capsys, make_gan, make_vae):
+    """Whatever the folders are called, and however long the others are."""
+    for better, worse in ("ab", "ba"):
+        make_gan(tmp_path / better, final=40.0)
+        make_gan(tmp_path / worse, final=60.0)
+        assert grade.main(["--json", str(tmp_path)]) == 1
+        rows = [row for row in json.loads(capsys.readouterr().out) if row["question"] == "1.5"]
+        assert [(row["measured"], row["verdict"]) for row in rows] == [(40.0, "met"), (60.0, "not met")]
+    make_vae(tmp_path / "vae/short", 150.0)
+    make_vae(tmp_path / "vae/long", 80.0, epochs=25, num_epochs=25)
+    assert grade.main(["--json", str(tmp_path / "vae")]) == 1
+    rows = [row for row in json.loads(capsys.readouterr().out) if row["question"] == "2.2"]
+    assert [row["measured"] for row in rows] == [130.0, 150.0]
+
+
+@pytest.mark.parametrize("other", [{"score_name": "FD (x.pt)", "features": "x-1"}, {"fid_mode": "eval"}])
+def test_a_fid_is_found_among_scores_of_another_kind(tmp_path, capsys, make_gan, other):
+    """A run that went on beyond 30,000 iterations and was scored otherwise there."""
+    folder = make_gan(tmp_path / "a", num_iterations=31_000)
+    header, *lines = (folder / "metrics.csv").read_text().splitlines()
+    row = dict(zip(header.split(","), lines[1].split(","))) | {"iteration": "31000", "score": "500.0"} | other
+    (folder / "metrics.csv").write_text("\n".join([header, *lines, ",".join(row.values())]) + "\n")
+    row = graded(capsys, folder)[1]["1.5 WGAN-GP"]
+    assert (row["measured"], row["verdict"], row["done"]) == (44.25, "met", 31_000)
+
+
+def test_a_log_line_of_50_000_samples_counts(tmp_path, capsys, make_gan):
+    folder = make_gan(tmp_path / "a")
+    text = (folder / "metrics.csv").read_text()
+    header, early, log, final = text.splitlines()
+    log, final = log.replace(",10000,", ",50000,"), final.replace(",50000,", ",10000,")
+    (folder / "metrics.csv").write_text("\n".join([header, early, log, final]) + "\n")
+    row = graded(capsys, folder)[1]["1.5 WGAN-GP"]
+    assert (row["measured"], row["verdict"]) == (45.5, "met")
+
+
+def test_runs_are_found_where_the_scripts_leave_them(tmp_path, capsys, make_gan, make_vae):
+    make_gan(tmp_path / "gan/data_wgan_gp")
+    make_vae(tmp_path / "vae/data/vae_latent1024")
+    (tmp_path / "gan/datasets/CUB_200_2011").mkdir(parents=True)
+    rows = graded(capsys, tmp_path / "gan", tmp_path / "vae")[1]
+    assert rows["1.5 WGAN-GP"]["verdict"] == rows["2.2 VAE"]["verdict"] == "met"
 
 
 def test_a_run_that_does_not_name_its_data(tmp_path, capsys, make_gan):
@@ -181,6 +237,15 @@ def test_the_table_has_a_line_a_question(tmp_path, capsys, make_gan, make_vae):
     wgan, vae = (next(line for line in lines if line.startswith(number)) for number in ("1.5", "2.2"))
     assert "FID 44.25" in wgan and "<= 50" in wgan and "32.41" in wgan and wgan.endswith(" met")
     assert "recon 150.00" in vae and "< 145" in vae and vae.endswith("not met")
+
+
+def test_reasons_stand_below_their_line(tmp_path, capsys, make_gan):
+    make_gan(tmp_path / "a", batch_size=64, lamb=1)
+    grade.main([str(tmp_path)])
+    lines = capsys.readouterr().out.splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("1.5"))
+    assert lines[at].endswith("not comparable") and lines[at + 3].startswith("2.1")
+    assert lines[at + 1 : at + 3] == ["    batch_size 64 instead of 256", "    lamb 1 instead of 10"]
 
 
 def replace(old, new):

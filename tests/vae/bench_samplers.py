@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -46,7 +47,7 @@ def main():
 
         def add_rows(sampler, steps, eta, seconds, out, counts):
             """Score the first images of a folder, and write all rows so far: they are an hour's work."""
-            images = torch.cat([*folder_batches(out)][: -(-max(counts) // 64)])
+            images = torch.cat([*islice(folder_batches(out), -(-max(counts) // 64))])
             for count in counts:
                 mean, cov, _ = moments(features(batch) for batch in images[:count].split(64))
                 score = frechet_distance(mean, cov, *real[:2])

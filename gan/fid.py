@@ -11,7 +11,6 @@ FID; the rest are "FD (FILE)". Every score names its sample count: it falls as t
 import contextlib
 import hashlib
 import http.client
-import os
 import warnings
 import zipfile
 from pathlib import Path
@@ -28,7 +27,7 @@ from tqdm import tqdm
 from command_line import OneLineParser, exit_codes
 from errors import InputError, NonFiniteError
 from fetch import from_url, one_at_a_time
-from files import atomic
+from files import atomic, first_sentence, is_writable
 from hardware import resolve_device
 from networks import LATENT_DIM
 
@@ -64,7 +63,7 @@ class Features:
         else:
             path, self.name = Path(source), f"FD ({Path(source).name})"
             if not path.is_file():
-                raise InputError(f"features: got {source!r}, expected inception, off or a TorchScript file")
+                raise InputError(f"features: no file {source}; expected a TorchScript file, or inception")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # torch.jit.load: the format is what it is
@@ -75,7 +74,8 @@ class Features:
                     network = torch.jit.load(path, map_location=self.device)
         except (RuntimeError, AttributeError) as error:
             raise InputError(
-                f"features: cannot load {path} ({str(error).splitlines()[0]}); delete it or give another"
+                f"features: {path} is not a TorchScript file ({first_sentence(error)}); "
+                + ("delete it, and it is fetched again" if self.is_inception else "give another")
             ) from None
         self.network = network.to(self.device).eval()
         self.key = f"{path.stem}-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
@@ -105,10 +105,12 @@ class Features:
 
 def inception_weights(folder=None):
     """Path of clean-fid's Inception file in `folder`; downloaded whole or not at all."""
-    folder = Path(folder or WEIGHTS_FOLDER)
+    named, folder = folder, Path(folder or WEIGHTS_FOLDER)
     path = folder / INCEPTION_FILE
     if path.is_file():
         return path
+    if named and not folder.is_dir():
+        raise InputError(f"--inception_weights: no folder {folder}; make it, or leave the option out")
     unfinished = path.with_name(f".unfinished.{path.name}")
     try:
         with one_at_a_time(folder):
@@ -185,7 +187,7 @@ class Scorer:
         batches = tqdm(images.split(64), desc=f"{self.name}: statistics of {len(images)} images", leave=False)
         mean, cov, _ = moments(self.features(batch) for batch in batches)
         mean, cov = mean.cpu().numpy(), cov.cpu().numpy()
-        for folder in filter(_writable, folders):
+        for folder in filter(is_writable, folders):
             with contextlib.suppress(OSError), atomic(Path(folder) / file_name) as unfinished:
                 np.savez(unfinished, mean=mean, cov=cov)
                 break
@@ -234,12 +236,6 @@ def measuring(module, train=False):
         module.train(was_training)
         for buffer, before in zip(module.buffers(), buffers):
             buffer.copy_(before)
-
-
-def _writable(folder):
-    """By permission bits too, so that root leaves a folder marked read-only alone."""
-    folder = Path(folder)
-    return folder.is_dir() and os.access(folder, os.W_OK) and bool(folder.stat().st_mode & 0o222)
 
 
 def image_files(folder):

@@ -17,7 +17,7 @@ STATE_FORMAT = "gan-state-1"
 RESULTS = (
     "config.json", "metrics.csv", "state.pt", "generator.pt", "generator_best.pt", "discriminator.pt",
     "fid_vs_iterations.png", "losses_vs_iterations.png", "samples_*.png", "interpolations_*.png",
-    "events.out.tfevents.*",
+    "generator_*.png", "generator_*.json", "events.out.tfevents.*",
 )  # fmt: skip
 TERMS = ("discriminator_loss", "gradient_penalty", "real_score", "fake_score", "generator_loss")
 COLUMNS = (
@@ -57,7 +57,7 @@ class Logger:
             if kind == "log" and row["score"] < min(
                 (old["score"] for old in self.rows_like(row)), default=math.inf
             ):
-                save_weights(trainer.gen, run.folder / "generator_best.pt")
+                self.replace_generator("generator_best")
         row["seconds"] = round(time.monotonic() - self.started, 1)
         run.add_row(row)
         if kind == "log":
@@ -78,8 +78,15 @@ class Logger:
         grid = save_grid(samples, run.folder / f"samples_{trainer.iteration}.png")
         run.events.add_image("samples", grid, trainer.iteration)
         interpolate_latent_space(trainer.gen, run.folder / f"interpolations_{trainer.iteration}.png")
-        save_weights(trainer.gen, run.folder / "generator.pt")
+        self.replace_generator("generator")
         save_weights(trainer.disc, run.folder / "discriminator.pt")
+
+    def replace_generator(self, name):
+        """Save the weights; what `--evaluate` wrote of those before goes."""
+        for pattern in ("_score_*.json", "_samples.png", "_interpolations*.png"):
+            for path in self.run.folder.glob(name + pattern):
+                path.unlink()
+        save_weights(self.trainer.gen, self.run.folder / f"{name}.pt")
 
     def save_plots(self):
         rows = [row for row in self.run.rows if row["kind"] == "log"]

@@ -1,6 +1,6 @@
 """The residual generator and discriminator of the assignment (question 1.1).
 
-They are the CIFAR-10 ResNets of WGAN-GP (Gulrajani et al. 2017, arXiv 1704.00028, appendix C).
+They are after the CIFAR-10 ResNets of WGAN-GP (Gulrajani et al. 2017, arXiv 1704.00028).
 All three losses train the same pair; images are (B, 3, 32, 32) in [-1, 1].
 """
 
@@ -140,8 +140,8 @@ class Discriminator(nn.Module):
     """Images (B, 3, 32, 32) in [-1, 1] to raw scores (B, 1), no sigmoid; 1,053,825 parameters.
 
     There is no batch normalisation: an image's score depends on that image alone, as the
-    per-image penalty of WGAN-GP requires. Keep its non-linearities `nn.ReLU` modules, or let q1_5.py
-    differentiate twice: `penalty.penalty_backward` finds them by their type.
+    per-image penalty of WGAN-GP requires. With `nn.ReLU` modules as the only non-linearities q1_5.py trains
+    faster, see penalty.py.
     """
 
     def __init__(self):

@@ -26,9 +26,9 @@ def compute_discriminator_loss(discrim_real, discrim_fake, discrim_interp, inter
 
 
 # What the training loop passes for discrim_interp and interp: "unused" is None (q1_3, q1_4), "scores"
-# (also without this line) is both. "gradient penalty" is None too: for the assignment's Discriminator
-# the loop adds the penalty's gradient with `penalty.penalty_backward`, which is equal to that of the
-# penalty above and faster. If you change the penalty, write "scores" here.
+# (also without this line) is both. "gradient penalty" is None too, and the loop adds the penalty's gradient
+# with `penalty.penalty_backward`, which is faster, where that equals the gradient of the penalty above: it
+# tries once, at the start. With a penalty or a Discriminator of your own it passes "scores".
 compute_discriminator_loss.interpolates = "gradient penalty"
 
 

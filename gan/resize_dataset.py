@@ -61,6 +61,10 @@ def resize_folder(input_folder, output_folder, res=32, quality=PILLOW_QUALITY):
         if name in GREYSCALE_NAMES:
             outcome["left out (greyscale, by name)"].append(name)
         elif target.exists():
+            if image_size(target) != (res, res):
+                raise InputError(
+                    f"--output_folder: {target} is not {res}x{res}; delete it or give another folder"
+                )
             outcome["there already"].append(name)
         else:
             try:
@@ -83,6 +87,15 @@ def resize_folder(input_folder, output_folder, res=32, quality=PILLOW_QUALITY):
         elif names:
             print(f"{what}: {len(names)}: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}")
     return outcome
+
+
+def image_size(path):
+    """(width, height), None where it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except OSError:
+        return None
 
 
 def main(argv=None):

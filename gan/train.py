@@ -16,13 +16,13 @@ import torch
 from torchvision import transforms
 from tqdm import tqdm
 
+import penalty
 from dataset import DATA_DIR, Batches, Dataset, fingerprint, load_images  # noqa: F401 (Dataset is public here)
 from errors import InputError, Interrupted, NonFiniteError
 from fid import Features, Scorer
 from hardware import autocast, autocast_dtype, keep_freed_memory
 from logger import COLUMNS, RESULTS, STATE_FORMAT, TERMS, Logger
-from networks import LATENT_DIM, Discriminator
-from penalty import is_piecewise_linear, penalty_backward
+from networks import LATENT_DIM
 from run_log import RunLog, StopSignal, check_folder, load_state, rng_state, set_rng_state
 from running_means import RunningMeans, check_weights
 
@@ -52,13 +52,15 @@ def get_optimizers_and_schedulers(gen, disc):
 
 
 def discriminator_step(
-    gen, disc, real, z, eps, loss_fn, lamb, precision, penalty_precision=None, scale=lambda loss: loss
+    gen, disc, real, z, eps, loss_fn, lamb, precision, penalty_precision=None, scale=lambda loss: loss,
+    fast_penalty=False,
 ):  # fmt: skip
     """Backward pass of one discriminator update; returns its terms as detached scalars.
 
     real: (B, 3, 32, 32) in [-1, 1]; z: (B, 128) ~ N(0, I); eps: (B, 1, 1, 1) ~ U(0, 1), one per
     image, the share of the fake in x^ = eps * fake + (1 - eps) * real. `precision()` is the
-    autocast context; losses are computed in float32. `scale` is a gradient scaler's.
+    autocast context; losses are computed in float32. `scale` is a gradient scaler's. fast_penalty:
+    let penalty.py stand in for a loss's "gradient penalty".
     """
     with torch.no_grad(), precision():
         fake = gen.forward_given_samples(z).float()  # (B, 3, 32, 32) in [-1, 1]
@@ -70,7 +72,7 @@ def discriminator_step(
 
     # The loss says what it needs; one that says nothing gets the interpolates and their scores.
     needs = getattr(loss_fn, "interpolates", "scores")
-    if needs == "gradient penalty" and not (type(disc) is Discriminator and is_piecewise_linear(disc)):
+    if needs == "gradient penalty" and not fast_penalty:
         needs = "scores"
     discrim_interp = interp = None
     if needs != "unused":
@@ -82,8 +84,8 @@ def discriminator_step(
     scale(loss).backward()
     terms["discriminator_loss"] = loss.detach()
     if needs == "gradient penalty":
-        penalty = penalty_backward(disc, interp, lamb, penalty_precision or precision, scale)
-        terms |= {"discriminator_loss": loss.detach() + lamb * penalty, "gradient_penalty": penalty}
+        value = penalty.penalty_backward(disc, interp, lamb, penalty_precision or precision, scale)
+        terms |= {"discriminator_loss": loss.detach() + lamb * value, "gradient_penalty": value}
     return terms
 
 
@@ -119,8 +121,19 @@ class Trainer:
         self.penalty_precision = functools.partial(
             autocast, self.device, None if dtype == torch.float16 else dtype
         )
+        self.fast_penalty = (
+            getattr(disc_loss_fn, "interpolates", None) == "gradient penalty" and self._try_penalty()
+        )
         self.iteration = 0
         self.losses = RunningMeans(TERMS, self.device)  # since the last log line
+
+    def _try_penalty(self):
+        holds = penalty.replaces(self.disc, self.disc_loss_fn, self.lamb)
+        if not holds:
+            print(
+                "The penalty is differentiated twice: penalty.py does not hold for this loss or discriminator."
+            )
+        return holds
 
     def iterate(self):
         """One discriminator step and, every fifth time, one generator step on fresh fakes.
@@ -131,7 +144,7 @@ class Trainer:
         eps = torch.rand(self.batch_size, 1, 1, 1, generator=self.rng, device=self.device)
         terms = discriminator_step(
             self.gen, self.disc, self.batches.next(), self.latents(), eps, self.disc_loss_fn, self.lamb,
-            self.precision, self.penalty_precision, self.scaler.scale,
+            self.precision, self.penalty_precision, self.scaler.scale, self.fast_penalty,
         )  # fmt: skip
         self.scaler.step(self.optim_disc)
         self.sched_disc.step()

@@ -129,6 +129,8 @@ def get_args(description=None, out_dir="data_gan", argv=None):
     if args.dataset == "synthetic" and args.data_dir:
         parser.error("--data_dir goes with --dataset cub")
     args.fid = args.fid or ("inception" if args.dataset == "cub" else "off")
+    if args.fid not in ("inception", "off") and not Path(args.fid).is_file():
+        parser.error(f"--fid: no file {args.fid}; expected inception, off or a TorchScript file")
     folder = out_dir + ("_synthetic" if args.dataset == "synthetic" else "")
     args.out_dir = Path(args.out_dir).absolute() if args.out_dir else Path(__file__).resolve().parent / folder
     return args

@@ -315,7 +315,10 @@ def get_args(argv=None):
         "--eval_interval", type=count, default=5, metavar="N", help="epochs between pictures (5)"
     )
     training.add_argument(
-        "--out_dir", type=Path, metavar="FOLDER", help="run folder (vae/data/ddpm, _synthetic added)"
+        "--out_dir",
+        type=Path,
+        metavar="FOLDER",
+        help="run folder (default: vae/data/ddpm, _synthetic added for those images)",
     )
     training.add_argument(
         "--save_minutes", type=positive, default=5.0, metavar="M", help="minutes between saved states (5)"

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import warnings
 from pathlib import Path
 
 import matplotlib
@@ -29,6 +30,12 @@ def atomic(path):
         unfinished.unlink(missing_ok=True)
 
 
+def is_writable(folder):
+    """By permission bits too, so that root leaves a folder marked read-only alone."""
+    folder = Path(folder)
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK) and bool(folder.stat().st_mode & 0o222)
+
+
 def save_tensors(value, path):
     """A tree of tensors and builtins."""
     with atomic(path) as unfinished, open(unfinished, "wb") as file:
@@ -44,12 +51,19 @@ def load_tensors(path, option):
     if not path.is_file():
         raise InputError(f"{option}: no file {path}")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about TorchScript files, which are refused below
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for truncated, foreign and pickled files
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise InputError(
-            f"{option}: cannot read {path} ({reason}); it is damaged or not from this program"
+            f"{option}: cannot read {path} ({first_sentence(error)}); it is damaged or not from this program: "
+            "give another, or start again with --overwrite"
         ) from None
+
+
+def first_sentence(error):
+    """Of the many that an exception of torch's may have."""
+    return (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0][:200]
 
 
 def save_grid(images, path, nrow=10, zoom=1):

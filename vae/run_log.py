@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import json
-import os
 import platform
 import signal
 from pathlib import Path
@@ -13,12 +12,19 @@ import torchvision
 from torch.utils.tensorboard import SummaryWriter
 
 from errors import InputError, Interrupted
-from files import atomic, load_tensors, save_tensors
+from files import atomic, is_writable, load_tensors, save_tensors
 
 # The option to name when a setting differs from that of the run to be resumed.
 OPTION_OF = {
     "data": "--data_dir or --dataset (the pixels)",
-    "number_format": "--disable_amp (the number format)",
+    "number_format": "the number format (--disable_amp, or another machine)",
+    "loss": "the script",
+    "model": "the model",
+    "network": "the network",
+    "networks": "the networks",
+    "optimizers": "make_optimizers",
+    "generator_every": "generator_every",
+    "lamb": "lamb",
     "num_epochs": "--num_epochs (the slope of a linear schedule)",
 }
 
@@ -31,17 +37,25 @@ def check_folder(folder, results, resume, overwrite):
     folder = Path(folder)
     try:
         existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-        writable = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+        usable = is_writable(existing)
     except PermissionError:
-        writable = False
-    if not writable:
+        usable = False
+    if not usable:
         raise InputError(f"output folder: {folder} cannot be written; give another one")
+    own_state = folder / "state.pt"
+    state = own_state if resume is True else Path(resume or own_state)
+    if resume and not state.is_file():
+        raise InputError(f"--resume: no file {state}; start without --resume, or name another state")
     found = [path.name for pattern in results for path in folder.glob(pattern)]
     # A start that was killed before its first state left these three, and nothing to lose.
     harmless = (
         ("config.json", "events.out") if count_rows(folder) else ("config.json", "events.out", "metrics.csv")
     )
     found = [name for name in found if not name.startswith(harmless)]
+    if found and resume and state.resolve() != own_state.resolve():
+        raise InputError(
+            f"output folder: {folder} holds a run of its own, which --resume {state} would replace; give another folder"
+        )
     if found and not (resume or overwrite):
         raise InputError(
             f"output folder: {folder} holds a run ({found[0]}, ...); give --resume, --overwrite or another folder"

@@ -4,6 +4,8 @@ import torch
 
 from errors import NonFiniteError
 
+ANOTHER_RUN = "resumed, it would again; start anew with --disable_amp or another --seed"
+
 
 class RunningMeans:
     """Weighted means of the scalar terms called `names`; not every step has every term.
@@ -39,9 +41,7 @@ class RunningMeans:
         step, *values = self.first_bad.tolist()
         if step:  # a term that the step did not have stands there as 0
             terms = ", ".join(f"{n.replace('_', ' ')} {v:.4g}" for n, v in zip(self.names, values) if v != 0)
-            raise NonFiniteError(
-                f"a loss became non-finite at step {int(step)} ({terms}); try --disable_amp or another --seed"
-            )
+            raise NonFiniteError(f"a loss became non-finite at step {int(step)} ({terms}); {ANOTHER_RUN}")
 
     def state_dict(self):
         return {"sums": self.sums.cpu(), "weights": dict(self.weights)}
@@ -55,4 +55,4 @@ def check_weights(*modules):
     """Raise NonFiniteError if any weight or buffer is NaN or infinite."""
     tensors = [tensor for module in modules for tensor in module.state_dict().values()]
     if not torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all():
-        raise NonFiniteError("a weight became non-finite; try --disable_amp or another --seed")
+        raise NonFiniteError(f"a weight became non-finite; {ANOTHER_RUN}")

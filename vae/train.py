@@ -327,7 +327,7 @@ def training_loop(trainer, logger, num_epochs, beta_at, eval_interval, patience,
 
 
 def stopped_improving(rows, patience):
-    """Whether the best validation loss is more than `patience` epochs old; never, where that is None."""
+    """Whether `patience` epochs have brought no better validation loss; never, where that is None."""
     if patience is None or not rows:
         return False
     losses = [row["val_loss"] for row in rows]
@@ -542,7 +542,7 @@ def get_args(argv=None):
         "--patience",
         type=count,
         metavar="N",
-        help="stop after N epochs without a better validation loss (never)",
+        help="stop after N epochs without a better validation loss, with the weights of the last (never)",
     )
     every.add_argument("--seed", type=number(int, 0), default=0, help="fixes weights, order and noise (0)")
     every.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is one)")
@@ -558,7 +558,11 @@ def get_args(argv=None):
         "--download", action="store_true", help="fetch CIFAR-10 to --data_dir where it is missing"
     )
     data.add_argument(
-        "--out_dir", metavar="FOLDER", default=DATA_DIR, type=Path, help="where run folders go (vae/data)"
+        "--out_dir",
+        metavar="FOLDER",
+        default=DATA_DIR,
+        type=Path,
+        help="folder of the run folders (vae/data)",
     )
     data.add_argument(
         "--save_minutes", type=positive, default=5.0, metavar="M", help="minutes between saved states (5)"

@@ -116,6 +116,8 @@ class Counter(nn.Module):
         start = sum(self.batches)
         self.batches.append(len(z))
         assert z.shape[1:] == (128,) and z.dtype == torch.float32
+        moments = torch.stack([z.mean(), z.std(), (z.abs() < 1).float().mean()])
+        torch.testing.assert_close(moments, torch.tensor([0.0, 1.0, 0.6827]), atol=0.02, rtol=0)  # normal
         return (torch.arange(start, start + len(z)) / 200 - 1).view(-1, 1, 1, 1).expand(-1, 3, 32, 32)
 
 
@@ -207,15 +209,15 @@ def test_no_network_for_inception_is_one_clear_line(tmp_path, monkeypatch):
 
 
 def test_unusable_features_are_refused(tmp_path, tiny_features):
-    with pytest.raises(InputError, match="expected inception, off or a TorchScript file"):
+    with pytest.raises(InputError, match="expected a TorchScript file, or inception"):
         fid.Features("no/such/file.pt")
     damaged = tmp_path / "damaged.pt"
     damaged.write_bytes(tiny_features.read_bytes()[:200])
-    with pytest.raises(InputError, match="cannot load"):
+    with pytest.raises(InputError, match="is not a TorchScript file .*; give another"):
         fid.Features(str(damaged))
     weights = tmp_path / "weights.pt"
     torch.save({"a": torch.zeros(2)}, weights)
-    with pytest.raises(InputError, match="cannot load"):
+    with pytest.raises(InputError, match="is not a TorchScript file .*; give another"):
         fid.Features(str(weights))
 
 

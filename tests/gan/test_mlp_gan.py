@@ -107,7 +107,7 @@ def test_train_and_evaluate(bird_folder, tiny_features, tmp_path, capsys):
     assert config["generator_every"] == 1
     with pytest.raises(SystemExit):  # a run goes on with the same steps
         main.run("", "data_mlp_gan", *losses, [*options, "--resume", "--num_iterations", "3"], networks)
-    assert "--generator_every was 1" in capsys.readouterr().err
+    assert "generator_every was 1" in capsys.readouterr().err
     with pytest.raises(SystemExit):  # the convolutional generator is another one
         main.run("", "data_gan", *losses, [*options, "--evaluate"])
     assert "does not hold the weights of a Generator" in capsys.readouterr().err

@@ -61,6 +61,23 @@ def test_residual_paths_add_up():
     assert torch.equal(x, before)  # nothing is done in place
     down = ResBlockDown(4, n_filters=4)
     torch.testing.assert_close(down(x), down.layers(x) + down.downsample_residual(x))
+    up = ResBlockUp(4, n_filters=4).eval()
+    torch.testing.assert_close(up(x), up.layers(x) + up.upsample_residual(x))
+
+
+@pytest.mark.parametrize(
+    "block, layers",
+    [
+        (ResBlockUp, "BatchNorm2d ReLU Conv2d BatchNorm2d ReLU UpSampleConv2D"),
+        (ResBlockDown, "ReLU Conv2d ReLU DownSampleConv2D"),
+        (ResBlock, "ReLU Conv2d ReLU Conv2d"),
+        (Generator, "ResBlockUp ResBlockUp ResBlockUp BatchNorm2d ReLU Conv2d Tanh"),
+        (Discriminator, "ResBlockDown ResBlockDown ResBlock ResBlock ReLU"),
+    ],
+)
+def test_layers_in_the_handouts_order(block, layers):
+    module = block() if block in (Generator, Discriminator) else block(4)
+    assert [type(layer).__name__ for layer in module.layers] == layers.split()
 
 
 def test_generator_output():
@@ -75,13 +92,16 @@ def test_generator_output():
     assert Generator(starting_image_size=2)(2).shape == (2, 3, 16, 16)
 
 
-def test_generator_latents_are_float32_under_autocast():
+def test_generator_latents_are_normal_and_float32_under_autocast():
     seen = []
     gen = Generator()
     gen.dense.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     with torch.autocast("cpu", torch.bfloat16):
         gen(4)
     assert seen[0].dtype == torch.float32 and seen[0].shape == (4, 128)
+    gen(400)
+    moments = torch.stack([seen[1].mean(), seen[1].std(), (seen[1].abs() < 1).float().mean()])
+    torch.testing.assert_close(moments, torch.tensor([0.0, 1.0, 0.6827]), atol=0.02, rtol=0)  # normal
 
 
 def test_a_score_depends_on_its_own_image_alone():

@@ -20,6 +20,8 @@ import train
 from errors import InputError, Interrupted, NonFiniteError
 from networks import Discriminator, Generator
 from PIL import Image
+from torchvision.transforms.functional import pil_to_tensor
+from torchvision.utils import make_grid
 
 GAN = Path(main.__file__).parent
 QUESTIONS = [q1_3, q1_4, q1_5]
@@ -162,6 +164,53 @@ def test_outputs(birds, tmp_path, tiny_features):
     assert not list(folder.glob(".unfinished*"))
 
 
+def test_pictures_are_of_the_same_normal_latents(birds, tmp_path):
+    """With running statistics, in [0, 255], 100 to a picture."""
+    start(tmp_path / "run", birds, iterations=2, log_period=2, seed=5)
+    gen = Generator().eval()
+    gen.load_state_dict(torch.load(tmp_path / "run/generator.pt", weights_only=True))
+    with torch.no_grad():
+        images = gen.forward_given_samples(
+            torch.randn(100, 128, generator=torch.Generator().manual_seed(5 + 2))
+        )
+    with Image.open(tmp_path / "run/samples_2.png") as picture:
+        drawn = pil_to_tensor(picture.convert("RGB"))
+    expected = make_grid(images.add(1).mul(127.5), nrow=10).round()
+    torch.testing.assert_close(drawn.float(), expected, atol=1, rtol=0)
+
+
+def test_log_lines_hold_the_means_since_the_last(birds, tmp_path, monkeypatch):
+    seen, step = [], train.discriminator_step
+
+    def discriminator_step(*args, **options):
+        seen.append(step(*args, **options))
+        return seen[-1]
+
+    monkeypatch.setattr(train, "discriminator_step", discriminator_step)
+    start(tmp_path / "run", birds, iterations=4, log_period=2)
+    for row, steps in zip(rows(tmp_path / "run"), (seen[:2], seen[2:])):
+        for name in ("discriminator_loss", "gradient_penalty", "real_score", "fake_score"):
+            mean = sum(float(terms[name]) for terms in steps) / 2
+            assert float(row[name]) == pytest.approx(mean, rel=1e-5), name
+
+
+def test_evaluations_do_not_outlive_their_weights(birds, tmp_path):
+    folder = tmp_path / "run"
+    start(folder, birds, iterations=2, log_period=2)
+    of_now = [
+        folder / f"generator_{name}" for name in ("score_train.json", "samples.png", "interpolations.png")
+    ]
+    of_the_best = folder / "generator_best_score_train.json"
+    for path in (*of_now, of_the_best):
+        path.write_text("")
+    start(folder, birds, iterations=2, log_period=2, resume=True)
+    assert all(path.exists() for path in of_now)  # nothing was trained
+    start(folder, birds, iterations=3, log_period=2, resume=True)
+    assert not any(path.exists() for path in of_now) and of_the_best.exists()
+    start(folder, birds, iterations=2, log_period=2, overwrite=True)
+    assert not of_the_best.exists()
+
+
 def test_tensorboard_events_hold_losses_score_and_grids(birds, tmp_path, tiny_features):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -223,7 +272,7 @@ def finished(birds, tmp_path):
     ({}, "--resume, --overwrite or another folder"),
     ({"resume": True, "batch_size": 5}, "--batch_size was 4 .*, now 5"),
     ({"resume": True, "seed": 3}, "--seed was 0 .*, now 3"),
-    ({"resume": True, "question": q1_4}, "loss was 'q1_5' .*, now 'q1_4'"),
+    ({"resume": True, "question": q1_4}, "the script was 'q1_5' .*, now 'q1_4'"),
     ({"resume": True, "lamb": 5}, "lamb was 10 .*, now 5"),
     ({"resume": True, "iterations": 1}, "--num_iterations: got 1, the run is at 2"),
     ({"resume": "missing.pt"}, "no file missing.pt"),
@@ -233,6 +282,23 @@ def test_refused_runs_touch_nothing(finished, birds, options, message):
     with pytest.raises(InputError, match=message):
         start(finished, birds, **options)
     assert listing(finished) == before
+
+
+def test_another_runs_state_does_not_replace_this_one(finished, birds, tmp_path):
+    state = tmp_path / "earlier.pt"
+    state.write_bytes((finished / "state.pt").read_bytes())
+    before = listing(finished)
+    with pytest.raises(InputError, match="holds a run of its own"):
+        start(finished, birds, resume=state)
+    assert listing(finished) == before
+
+
+def test_a_missing_state_is_found_before_the_data(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main.run(
+            "", "data_x", None, None, ["--resume", "--out_dir", str(tmp_path), "--data_dir", "no/such/folder"]
+        )
+    assert stop.value.code == 2 and "--resume: no file" in capsys.readouterr().err
 
 
 def test_other_data_is_refused_on_resume(finished, birds):

@@ -62,10 +62,19 @@ def test_resize_is_bicubic_with_pillows_own_quality(originals, tmp_path):
 def test_resize_goes_on_and_leaves_finished_files_alone(originals, tmp_path):
     output = tmp_path / "small"
     resize_dataset.resize_folder(originals, output)
-    (output / "Finch_0001.jpg").write_bytes(b"kept")
+    Image.new("RGB", (32, 32), "red").save(output / "Finch_0001.jpg")
+    kept = (output / "Finch_0001.jpg").read_bytes()
     (output / "Finch_0002.jpg").unlink()
     outcome = resize_dataset.resize_folder(originals, output)
-    assert outcome["resized"] == ["Finch_0002.jpg"] and (output / "Finch_0001.jpg").read_bytes() == b"kept"
+    assert outcome["resized"] == ["Finch_0002.jpg"] and (output / "Finch_0001.jpg").read_bytes() == kept
+
+
+def test_resize_refuses_a_folder_of_another_size(originals, tmp_path):
+    resize_dataset.resize_folder(originals, tmp_path / "out", res=16)
+    for spoil in (lambda path: None, lambda path: path.write_bytes(b"half")):
+        spoil(tmp_path / "out/Finch_0001.jpg")
+        with pytest.raises(InputError, match="Finch_0001.jpg is not 32x32"):
+            resize_dataset.resize_folder(originals, tmp_path / "out")
 
 
 def test_resize_of_the_real_birds(shared, tmp_path):

@@ -202,7 +202,13 @@ def test_reconstructions_stand_beside_their_images(tmp_path):
 def test_samples_are_a_seven_by_seven_grid_in_range(tmp_path):
     torch.manual_seed(0)
     model = AEModel(True, 4)
+    seen = []
+    model.decoder.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     grid = utils.vis_samples(model, tmp_path / "samples.png")
+    assert seen[0].shape == (49, 4)
+    moments = torch.stack([seen[0].mean(), seen[0].std(), (seen[0].abs() < 1).float().mean()])
+    torch.testing.assert_close(moments, torch.tensor([0.0, 1.0, 0.6827]), atol=0.2, rtol=0)  # of N(0, I)
+    assert seen[0].abs().max() > 2
     assert 0 <= grid.min() and grid.max() <= 1 and model.training
     cell = 32 * utils.ZOOM + 2
     assert Image.open(tmp_path / "samples.png").size == (7 * cell + 2, 7 * cell + 2)

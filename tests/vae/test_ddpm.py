@@ -169,6 +169,38 @@ def test_the_loss_is_the_mean_squared_error_of_the_noise():
     assert losses[0].item() == pytest.approx(1 + 2**2, rel=0.01)  # E(n - 2)^2
 
 
+def test_times_are_uniform():
+    seen = []
+
+    def model(x, t):
+        seen.append(t)
+        return x
+
+    x = torch.zeros(4000, 3, 1, 1)
+    ddpm_loss(model, x, generator=torch.Generator().manual_seed(0), diffusion=DIFFUSION)
+    counts = torch.histc(seen[0].float(), bins=10, min=0.5, max=1000.5)
+    assert counts.sum() == 4000 and counts.min() > 340 and counts.max() < 460  # 400 +- 3 standard deviations
+    assert seen[0].min() >= 1 and seen[0].max() <= 1000
+
+
+def test_each_level_adds_what_comes_from_below():
+    torch.manual_seed(0)
+    model, seen = UNet(), {}
+    for name in ("down8", "down16"):
+        getattr(model, name).register_forward_hook(
+            lambda m, inputs, output, name=name: seen.update({name: output})
+        )
+    for name in ("up8", "up16"):
+        getattr(model, name).register_forward_pre_hook(
+            lambda m, inputs, name=name: seen.update({name: inputs[0]})
+        )
+    for layer in (model.from4, model.from8):
+        torch.nn.init.zeros_(layer.weight), torch.nn.init.ones_(layer.bias)
+    model(torch.randn(2, 3, 32, 32), torch.tensor([1, 500]))
+    torch.testing.assert_close(seen["up8"], seen["down8"] + 1)
+    torch.testing.assert_close(seen["up16"], seen["down16"] + 1)
+
+
 def test_the_network():
     torch.manual_seed(0)
     model = UNet()
@@ -258,6 +290,33 @@ def test_a_stopped_run_ends_bit_identical(small, tmp_path, monkeypatch, capsys):
     assert not torch.equal(states[0]["model"]["head.weight"], states[0]["average"]["weights"]["head.weight"])
     for name in ("epoch_1_samples.png", "loss_vs_epochs.png", "metrics.csv", "config.json", "model.pt"):
         assert (tmp_path / "whole" / name).exists(), name
+
+
+def test_the_average_of_a_run(small, tmp_path, monkeypatch, capsys):
+    """Taken after every step, it validates and is what model.pt holds."""
+    heads, update = [], WeightAverage.update
+
+    def record(self):
+        heads.append(self.source.head.weight.detach().clone())
+        update(self)
+
+    validated = []
+    get_val_metrics = train.get_val_metrics
+    monkeypatch.setattr(WeightAverage, "update", record)
+    monkeypatch.setattr(train, "get_val_metrics", lambda model, *rest, **options: validated.append(
+        model.head.weight.detach().clone()) or get_val_metrics(model, *rest, **options))  # fmt: skip
+    command(*TRAIN, "--decay", "0.15", "--out_dir", tmp_path / "run")
+    assert len(heads) == 6  # two epochs of three batches
+    expected = torch.zeros_like(heads[0])  # where the head begins
+    for step, head in enumerate(heads):
+        decay = min(0.15, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * head
+    average = torch.load(tmp_path / "run/state.pt", weights_only=True)["average"]
+    assert average["count"] == 6
+    torch.testing.assert_close(average["weights"]["head.weight"], expected)
+    assert torch.equal(validated[-1], average["weights"]["head.weight"])
+    model = torch.load(tmp_path / "run/model.pt", weights_only=True)
+    assert all(torch.equal(value, average["weights"][name]) for name, value in model.items())
 
 
 def test_train_then_sample_then_reference(small, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """Reductions, the KL divergence, the reparameterisation and the schedules, by hand-computed numbers."""
 
+import inspect
 import math
 
 import pytest
@@ -102,6 +103,10 @@ def test_an_epoch_weighs_images_equally_and_clips():
     means = train.run_train_epoch(model, "ae", batches, optimizer, grad_clip=0.5)
     assert means["recon_loss"] == 12 * (3 * 1 + 1 * 4) / 4
     assert float(model.weight.grad.norm()) == pytest.approx(0.5, rel=1e-4)
+    optimizer.param_groups[0]["lr"] = 1.0  # the clipped gradient is the one that the step takes
+    train.run_train_epoch(model, "ae", batches[:1], optimizer, grad_clip=0.5)
+    assert float(model.weight.detach()) == pytest.approx(0.5, rel=1e-4)
+    model.weight.data.zero_()
     means = train.get_val_metrics(model, "ae", batches)
     assert means["recon_loss"] == 12 * (3 * 1 + 1 * 4) / 4 == means["loss"]
 
@@ -117,6 +122,20 @@ def test_validation_draws_the_same_noise_and_leaves_no_trace():
     assert train.get_val_metrics(model, "vae", batches) == first
     assert torch.equal(torch.get_rng_state(), state) and model.training
     assert first["loss"] == pytest.approx(first["recon_loss"] + first["kl_loss"], rel=1e-6)  # beta 1
+
+
+def test_defaults_are_the_assignments(monkeypatch, tmp_path):
+    args = train.get_args(["vae_latent16"])
+    assert (args.num_epochs, args.lr, args.grad_clip, args.eval_interval, args.seed) == (20, 1e-3, 1.0, 5, 0)
+    assert args.batch_size is None  # that of the preset
+    defaults = {name: p.default for name, p in inspect.signature(train.main).parameters.items()}
+    expected = {"loss_mode": "vae", "beta_mode": "constant", "num_epochs": 20, "batch_size": 256, "latent_size": 256,
+                "target_beta_val": 1, "grad_clip": 1, "lr": 1e-3, "eval_interval": 5}  # fmt: skip
+    assert {name: defaults[name] for name in expected} == expected
+    given = {}
+    monkeypatch.setattr(train, "main", lambda folder, **settings: given.update(settings) or [{"epoch": 0}])
+    train.run(train.get_args(["vae_latent1024", "--dataset", "synthetic", "--out_dir", str(tmp_path)]))
+    assert {name: given[name] for name in expected} == expected | {"latent_size": 1024}
 
 
 def test_presets_are_the_reports():

@@ -42,6 +42,16 @@ def test_shapes():
     assert sizes[1::2] == [(128, 8, 8), (64, 16, 16), (32, 32, 32), (3, 32, 32)]
 
 
+def test_a_relu_stands_between_the_layers_and_before_the_decoders_first():
+    """Without the decoder's first one the losses end below the published ones."""
+    encoder = "Conv2d ReLU Conv2d ReLU Conv2d ReLU Conv2d"
+    decoder = "ReLU ConvTranspose2d ReLU ConvTranspose2d ReLU ConvTranspose2d ReLU Conv2d"
+    model = AEModel(True, 16)
+    assert [type(layer).__name__ for layer in model.encoder.convs] == encoder.split()
+    assert [type(layer).__name__ for layer in model.decoder.deconvs] == decoder.split()
+    assert isinstance(model.decoder.deconvs[1], nn.ConvTranspose2d)
+
+
 def test_the_first_half_of_the_head_is_the_mean():
     encoder = VAEEncoder((3, 32, 32), 4)
     torch.nn.init.zeros_(encoder.fc.weight)

@@ -10,8 +10,9 @@ Nichol & Dhariwal 2021 (arXiv 2102.09672). `python gan/fid.py samples cifar10` s
 """
 
 import functools
+import hashlib
+import itertools
 import math
-import os
 import re
 import shutil
 from collections import OrderedDict
@@ -22,11 +23,11 @@ from torchvision.transforms.functional import to_pil_image
 from tqdm import tqdm
 
 from command_line import OneLineParser, exit_codes, number
-from dataset import DATA_DIR, draw_shapes, load_cifar10
-from errors import InputError
+from dataset import DATA_DIR, draw_shapes, fingerprint, load_cifar10
+from errors import InputError, Interrupted
 from files import load_tensors, save_grid
 from hardware import autocast, keep_freed_memory, resolve_device
-from run_log import check_folder, save_weights
+from run_log import StopSignal, check_folder, save_weights
 from train import RESULTS, SYNTHETIC_IMAGES, Trainer, fit, number_format
 from unet import UNet
 from utils import ZOOM, measuring
@@ -223,39 +224,64 @@ def sample(args):
     """Write `--num` samples of a trained model as PNGs."""
     device = resolve_device(args.device)
     check_new_folder(args.out, args.overwrite)
-    model = UNet().to(device, memory_format=torch.channels_last)
-    weights = load_tensors(args.model, "--model")
-    try:
-        model.load_state_dict(weights)
-    except (RuntimeError, TypeError, AttributeError):
-        raise InputError(f"--model: {args.model} does not hold the weights of this U-Net") from None
+    model = load_model(args.model, device)
     if device.type == "cpu":
         keep_freed_memory()
-    diffusion, generator = Diffusion(), torch.Generator(device).manual_seed(args.seed)
+    diffusion, dtype = Diffusion(), number_format(device, not args.disable_amp)
     steps = TIMESTEPS if args.sampler == "ddpm" else args.steps
-    batches = [min(args.batch_size, args.num - start) for start in range(0, args.num, args.batch_size)]
+    counts = [min(args.batch_size, args.num - start) for start in range(0, args.num, args.batch_size)]
+    # A seed for each batch: whatever was drawn before, here or in an interrupted process, it is the same.
+    seeds = torch.randint(2**62, (len(counts),), generator=torch.Generator().manual_seed(args.seed)).tolist()
+    settings = [steps, args.sampler, args.eta, args.num, args.batch_size, args.seed, device.type, str(dtype)]
+    key = hashlib.sha256(args.model.read_bytes() + repr(settings).encode()).hexdigest()[:8]
+    try:
+        with (
+            NewFolder(args.out, counts, key) as folder,
+            StopSignal() as stop,
+            tqdm(
+                total=len(counts) * steps, initial=folder.batch * steps, unit="step", dynamic_ncols=True
+            ) as bar,
+            measuring(model),
+            autocast(device, dtype),
+        ):
 
-    def images():
-        with tqdm(total=len(batches) * steps, unit="step", dynamic_ncols=True) as bar:
-            for count in batches:
-                with measuring(model), autocast(device, number_format(device, not args.disable_amp)):
-                    x = draw(model, diffusion, count, steps, args.eta, args.sampler, generator, bar.update)
+            def after_step():
+                bar.update()
+                stop.check()
+
+            for count, seed in list(zip(counts, seeds))[folder.batch :]:
+                generator = torch.Generator(device).manual_seed(seed)
+                x = draw(model, diffusion, count, steps, args.eta, args.sampler, generator, after_step)
                 if not torch.isfinite(x).all():
                     raise InputError(
                         f"--model: {args.model} gives non-finite images; give another, or --disable_amp"
                     )
-                yield x.add(1).mul(127.5).round().to(torch.uint8).cpu()
-
-    write_folder(images(), args.out)
+                folder.add(x.add(1).mul(127.5).round().to(torch.uint8).cpu())
+    except Interrupted as error:
+        raise Interrupted(stop.arrived, f"{error}; the same command goes on") from None
     how = "DDPM, 1000 steps" if args.sampler == "ddpm" else f"DDIM, {steps} steps, eta {args.eta:g}"
     print(f"{args.num} samples ({how}) are in {args.out}")
+
+
+def load_model(path, device):
+    """The U-Net with the weights of a model.pt, or InputError."""
+    model = UNet().to(device, memory_format=torch.channels_last)
+    weights = load_tensors(path, "--model")
+    try:
+        model.load_state_dict(weights)
+    except (RuntimeError, TypeError, AttributeError):
+        raise InputError(f"--model: {path} does not hold the weights of this U-Net") from None
+    return model
 
 
 def reference(args):
     """Write the training images as PNGs."""
     check_new_folder(args.out, args.overwrite)
     images, _ = open_data(args)
-    write_folder(tqdm(images.split(500), unit_scale=500, unit="image", dynamic_ncols=True), args.out)
+    batches = images.split(500)
+    with NewFolder(args.out, [len(batch) for batch in batches], fingerprint(images)) as folder:
+        for batch in tqdm(batches[folder.batch :], unit_scale=500, unit="image", dynamic_ncols=True):
+            folder.add(batch)
     print(f"{len(images)} images are in {args.out}")
 
 
@@ -272,26 +298,40 @@ def check_new_folder(folder, overwrite):
         )
 
 
-def write_folder(batches, folder):
-    """uint8 batches (B, 3, H, W) as 00000.png, ...: the whole folder, or none of it."""
-    folder = folder.resolve()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished, old = (
-        folder.with_name(f".{what}.{os.getpid()}.{folder.name}") for what in ("unfinished", "old")
-    )
-    unfinished.mkdir()
-    try:
-        count = 0
-        for batch in batches:
-            for image in batch:
-                to_pil_image(image).save(unfinished / f"{count:05d}.png")
-                count += 1
-        if folder.exists():
-            folder.rename(old)
-        unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+class NewFolder:
+    """A folder of 00000.png, ... that is there whole or not at all, made batch by batch.
+
+    counts: images in each batch. What an interrupted process with the same `key` had finished is
+    kept; `batch` is the next one to `add`.
+    """
+
+    def __init__(self, folder, counts, key):
+        self.folder, self.counts = folder.resolve(), counts
+        self.unfinished = self.folder.with_name(f".unfinished.{key}.{self.folder.name}")
+
+    def __enter__(self):
+        for other in self.folder.parent.glob(f".unfinished.*.{self.folder.name}"):
+            if other != self.unfinished:
+                shutil.rmtree(other)
+        self.unfinished.mkdir(parents=True, exist_ok=True)
+        whole = len(list(self.unfinished.iterdir())) - 1  # the last one may have been cut
+        self.batch = sum(end <= whole for end in itertools.accumulate(self.counts))
+        return self
+
+    def add(self, images):
+        """uint8 (B, 3, H, W)."""
+        first = sum(self.counts[: self.batch])
+        for index, image in enumerate(images, start=first):
+            to_pil_image(image).save(self.unfinished / f"{index:05d}.png")
+        self.batch += 1
+
+    def __exit__(self, error, *rest):
+        if error is None:
+            old = self.folder.with_name(f".unfinished.old.{self.folder.name}")
+            if self.folder.exists():
+                self.folder.rename(old)
+            self.unfinished.rename(self.folder)
+            shutil.rmtree(old, ignore_errors=True)
 
 
 # ------------------------------------------------------------------------------------------------

@@ -354,6 +354,38 @@ def test_train_then_sample_then_reference(small, tmp_path, capsys):
     assert not list(tmp_path.glob(".unfinished*"))
 
 
+def test_interrupted_sampling_goes_on(small, tmp_path, monkeypatch, capsys):
+    torch.manual_seed(0)
+    model = UNet()
+    torch.nn.init.normal_(model.head.weight, std=0.1)
+    torch.save(model.state_dict(), tmp_path / "model.pt")
+    argv = ["sample", "--model", tmp_path / "model.pt", "--num", "10", "--batch_size", "4", "--steps", "2"]
+    command(*argv, "--out", tmp_path / "whole")
+    draw, count = ddpm.draw, iter(range(1, 100))
+
+    def draw_and_signal(*args):
+        if next(count) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return draw(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ddpm, "draw", draw_and_signal)
+        with pytest.raises(SystemExit) as stop:
+            command(*argv, "--out", tmp_path / "parts")
+    assert stop.value.code == 130 and "the same command goes on" in capsys.readouterr().err
+    (unfinished,) = tmp_path.glob(".unfinished.*.parts")
+    assert len(list(unfinished.iterdir())) == 8 and not (tmp_path / "parts").exists()
+    (unfinished / "00007.png").write_bytes(b"cut")  # as a kill would leave it
+    drawn = []
+    monkeypatch.setattr(ddpm, "draw", lambda *args: drawn.append(args[2]) or draw(*args))
+    command(*argv, "--out", tmp_path / "parts")
+    assert drawn == [4, 2]  # the second batch again, for its last image, and the third
+    files = sorted((tmp_path / "whole").iterdir())
+    assert len(files) == 10
+    assert all(path.read_bytes() == (tmp_path / "parts" / path.name).read_bytes() for path in files)
+    assert not list(tmp_path.glob(".unfinished*"))
+
+
 def test_overwrite_spares_what_is_not_a_sample(small, tmp_path, capsys):
     out = tmp_path / "out"
     argv = ["reference", "--dataset", "synthetic", "--out", out]

@@ -27,8 +27,9 @@ from dataset import DATA_DIR, draw_shapes, fingerprint, load_cifar10
 from errors import InputError, Interrupted
 from files import load_tensors, save_grid
 from hardware import autocast, keep_freed_memory, resolve_device
+from logger import RESULTS
 from run_log import StopSignal, check_folder, save_weights
-from train import RESULTS, SYNTHETIC_IMAGES, Trainer, fit, number_format
+from train import SYNTHETIC_IMAGES, Trainer, fit, number_format
 from unet import UNet
 from utils import ZOOM, measuring
 

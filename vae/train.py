@@ -15,55 +15,27 @@ import math
 import sys
 import time
 from collections import OrderedDict
-from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from command_line import OneLineParser, exit_codes, number
+from command_line import exit_codes
 from dataset import DATA_DIR, Batches, draw_shapes, fingerprint, load_cifar10, to_signed
 from errors import InputError, Interrupted, NonFiniteError
 from flows import PlanarVAE, planar_vae_loss
 from hardware import autocast, autocast_dtype, keep_freed_memory, resolve_device
+from logger import COLUMNS, RESULTS, STATE_FORMAT, TERMS, Logger
 from losses import ae_loss, free_bits_loss, kl_divergence, reparameterise, vae_loss  # noqa: F401 (public here)
 from model import AEModel
+from options import get_args
 from run_log import RunLog, StopSignal, check_folder, load_state, rng_state, save_weights, set_rng_state
 from running_means import RunningMeans, check_weights
 from schedules import beta_schedule, constant_beta_scheduler, linear_beta_scheduler  # noqa: F401 (public here)
+from settings import NEIGHBOUR_SETTINGS, NEIGHBOURS, PRESETS, identity
 from small_ae import SmallAE
-from utils import count_active_latents, save_plot, vis_recons, vis_samples
+from utils import count_active_latents, vis_recons, vis_samples
 
-PRESETS = {
-    "ae_latent16": {"loss_mode": "ae", "latent_size": 16},
-    "ae_latent128": {"loss_mode": "ae", "latent_size": 128},
-    "ae_latent1024": {"loss_mode": "ae", "latent_size": 1024},
-    "vae_latent16": {"loss_mode": "vae", "latent_size": 16},
-    "vae_latent128": {"loss_mode": "vae", "latent_size": 128},
-    "vae_latent1024": {"loss_mode": "vae", "latent_size": 1024},
-    "vae_latent1024_beta_constant0.8": {"loss_mode": "vae", "latent_size": 1024, "target_beta_val": 0.8},
-    "vae_latent1024_beta_constant1.2": {"loss_mode": "vae", "latent_size": 1024, "target_beta_val": 1.2},
-    "vae_latent1024_beta_linear1": {"loss_mode": "vae", "latent_size": 1024, "beta_mode": "linear"},
-}
-# Runs that the assignment does not ask for. `all` leaves them out.
-NEIGHBOURS = {
-    "ae_small": {"loss_mode": "ae", "network": "small", "latent_size": 2048},
-    "vae_latent128_planar4": {"loss_mode": "vae", "latent_size": 128, "flows": 4},
-    "vae_latent128_anneal": {"loss_mode": "vae", "latent_size": 128, "beta_mode": "anneal", "batch_size": 64},
-    "vae_latent128_cyclical": {"loss_mode": "vae", "latent_size": 128, "beta_mode": "cyclical"},
-    "vae_latent128_free_bits0.5": {"loss_mode": "vae", "latent_size": 128, "free_bits": 0.5},
-}
-BETA_MODES = ("constant", "linear", "anneal", "cyclical")
 SYNTHETIC_IMAGES = (5_000, 1_000)  # training, validation
-STATE_FORMAT = "vae-state-1"
-# What a run leaves behind; --overwrite removes these and nothing else.
-RESULTS = (
-    "config.json", "metrics.csv", "state.pt", "model.pt", "epoch_*_recons.png", "epoch_*_samples.png",
-    "*_vs_epochs.png", "events.out.tfevents.*",
-)  # fmt: skip
-TERMS = ("loss", "recon_loss", "kl_loss")
-COLUMNS = (
-    "epoch", "beta", *(f"{part}_{term}" for part in ("train", "val") for term in TERMS), "active_latents", "seconds",
-)  # fmt: skip
 LOSSES = {"ae": lambda model, x, beta, generator: ae_loss(model, x), "vae": vae_loss}
 
 
@@ -126,7 +98,7 @@ def main(
 
     log_dir: the run's folder (relative: under vae/data). images: uint8 (training, validation);
     default CIFAR-10. resume: True for the folder's own state, or a path. patience: stop after so many
-    epochs without a better validation loss. more: settings of MORE. options: more for config.json.
+    epochs without a better validation loss. more: settings of NEIGHBOUR_SETTINGS. options: more for config.json.
     Returns the rows of metrics.csv. Raises InputError before any work, NonFiniteError, Interrupted.
     """
     device = resolve_device(device)
@@ -153,7 +125,7 @@ def main(
     model, loss, val_loss = build(same_run)
     trainer = Trainer(model, loss, val_loss, images, batch_size, grad_clip, lr, device,
                       number_format(device, amp_enabled), seed)  # fmt: skip
-    more = MORE | more
+    more = NEIGHBOUR_SETTINGS | more
     beta_at = beta_schedule(beta_mode, target_beta_val, num_epochs, len(trainer.train_loader), more["anneal_steps"],
                             more["cycles"], more["ratio"])  # fmt: skip
     return fit(DATA_DIR / log_dir, trainer, same_run, num_epochs, beta_at, eval_interval, resume=resume,
@@ -224,66 +196,6 @@ def fit(
         finally:
             run.close()
     return run.rows
-
-
-# Settings that the assignment's runs do not have, and their values there.
-MORE = {
-    "network": "assignment",
-    "flows": 0,
-    "free_bits": 0,
-    "anneal_steps": 10_000,
-    "cycles": 4,
-    "ratio": 0.5,
-}
-
-
-def identity(
-    loss_mode, beta_mode, num_epochs, batch_size, latent_size, target_beta_val, grad_clip, lr, seed, **more
-):
-    """The settings that make a run what it is, checked; a run is resumed only with the same ones."""
-    if loss_mode not in ("ae", "vae") or beta_mode not in BETA_MODES:
-        raise InputError(
-            f"loss_mode, beta_mode: got {loss_mode!r}, {beta_mode!r}; expected ae or vae, one of {', '.join(BETA_MODES)}"
-        )
-    for name, value in (("num_epochs", num_epochs), ("batch_size", batch_size), ("latent_size", latent_size)):
-        if value != int(value) or value < 1:
-            raise InputError(f"--{name}: got {value}, expected a whole number >= 1")
-    if not (0 <= target_beta_val < float("inf") and grad_clip > 0 and lr > 0):
-        raise InputError(
-            f"target_beta_val, grad_clip, lr: got {target_beta_val}, {grad_clip}, {lr}; expected >= 0, > 0, > 0"
-        )
-    settings = {"loss_mode": loss_mode, "beta_mode": beta_mode, "latent_size": latent_size, "batch_size": batch_size,
-                "target_beta_val": target_beta_val, "lr": lr, "grad_clip": grad_clip, "seed": seed}  # fmt: skip
-    return settings | more_identity(loss_mode, beta_mode, num_epochs, more)
-
-
-def more_identity(loss_mode, beta_mode, num_epochs, more):
-    """Those of MORE that this run uses, None for the others; a run of the assignment uses none."""
-    if unknown := more.keys() - MORE.keys():
-        raise InputError(f"settings: got {sorted(unknown)[0]}, expected one of {', '.join(MORE)}")
-    more = MORE | more
-    if loss_mode == "ae" and (more["flows"] or more["free_bits"]):
-        raise InputError("--flows and --free_bits belong to a VAE; leave them out for --loss_mode ae")
-    if more["flows"] and more["free_bits"]:
-        raise InputError(
-            "--flows and --free_bits exclude each other: the flows' KL is one estimate for all latents"
-        )
-    if more["network"] == "small" and loss_mode != "ae":
-        raise InputError("network small is an autoencoder; expected --loss_mode ae")
-    if more["network"] not in ("assignment", "small"):
-        raise InputError(f"network: got {more['network']!r}, expected assignment or small")
-    if not (more["flows"] >= 0 and 0 <= more["free_bits"] < float("inf") and more["anneal_steps"] >= 1):
-        raise InputError(
-            f"flows, free_bits, anneal_steps: got {more['flows']}, {more['free_bits']}, {more['anneal_steps']}; "
-            "expected >= 0, >= 0, >= 1"
-        )
-    if not (more["cycles"] >= 1 and 0 < more["ratio"] <= 1):
-        raise InputError(f"cycles, ratio: got {more['cycles']}, {more['ratio']}; expected >= 1, in (0, 1]")
-    used = {"network", "flows", "free_bits"} - {name for name in MORE if more[name] == MORE[name]}
-    used |= {"anneal": {"anneal_steps"}, "cyclical": {"cycles", "ratio"}}.get(beta_mode, set())
-    # The length of a run sets these schedules' slopes: there it belongs to the identity too.
-    length = num_epochs if beta_mode in ("linear", "cyclical") else None
-    return {name: more[name] if name in used else None for name in MORE} | {"num_epochs": length}
 
 
 def machine_identity(images, device, dtype):
@@ -419,59 +331,6 @@ class Trainer:
         set_rng_state(state["rng"], self.device)
 
 
-class Logger:
-    """What happens at the end of an epoch. It measures and writes; it changes nothing in training."""
-
-    def __init__(self, run, trainer, same_run, save_minutes, seconds):
-        self.run, self.trainer, self.same_run, self.save_minutes = run, trainer, same_run, save_minutes
-        self.name = run.folder.name
-        self.started = time.monotonic() - seconds
-        self.saved = time.monotonic()
-
-    def log(self, beta, train_means, val_means, count_latents):
-        self.trainer.check_finite()
-        if not all(map(math.isfinite, val_means.values())):
-            raise NonFiniteError(f"a validation loss is not finite: {dict(val_means)}")
-        row = {"epoch": self.trainer.epoch} | ({} if beta is None else {"beta": float(beta)})
-        row |= {f"train_{name}": value for name, value in train_means.items()}
-        row |= {f"val_{name}": value for name, value in val_means.items()}
-        row |= self.trainer.active_latents() if count_latents else {}
-        self.run.add_row(row | {"seconds": round(time.monotonic() - self.started, 1)})
-        epochs = [row["epoch"] for row in self.run.rows]
-        for term in train_means:
-            betas = (" (its beta)", " (beta 1)") if term == "loss" and "kl_loss" in train_means else ("", "")
-            curves = {label + beta_of: [row[f"{part}_{term}"] for row in self.run.rows]
-                      for part, label, beta_of in zip(("train", "val"), ("training", "validation"), betas)}  # fmt: skip
-            title = {"loss": "Total loss", "recon_loss": "Reconstruction loss", "kl_loss": "KL loss"}[term]
-            unit = {
-                "loss": self.trainer.loss_unit,
-                "recon_loss": "squared error per image",
-                "kl_loss": "nats per image",
-            }[term]
-            save_plot(
-                epochs,
-                curves,
-                "epochs",
-                unit,
-                f"{title}, {self.name}",
-                self.run.folder / f"{term}_vs_epochs.png",
-            )
-
-    def save_pictures(self):
-        for tag, grid in self.trainer.save_pictures(self.run.folder).items():
-            self.run.events.add_image(tag, grid, self.trainer.epoch)
-
-    def save_if_due(self):
-        if time.monotonic() - self.saved > 60 * self.save_minutes:
-            self.save()
-
-    def save(self):
-        self.trainer.check_finite()  # a bad state never replaces a good one
-        state = self.trainer.state_dict() | {"run": self.same_run, "seconds": time.monotonic() - self.started}
-        self.run.save_state(state, STATE_FORMAT)
-        self.saved = time.monotonic()
-
-
 class _EnoughSteps(Exception):
     pass
 
@@ -498,116 +357,6 @@ def announce_duration(trainer, num_epochs, steps=4):
 
 # ------------------------------------------------------------------------------------------------
 # Command line
-
-
-def get_args(argv=None):
-    parser = OneLineParser(__doc__.format(presets=", ".join(PRESETS), neighbours=", ".join(NEIGHBOURS)))
-    positive, count, share = (
-        number(float, 0, above=True),
-        number(int, 1),
-        number(float, 0, above=True, maximum=1),
-    )
-    parser.add_argument(
-        "presets", nargs="*", metavar="PRESET", help="runs by name, or all (the assignment's)"
-    )
-    own = parser.add_argument_group("a run of your own (instead of a preset)")
-    own.add_argument("--log_dir", metavar="NAME", help="its folder, under --out_dir")
-    own.add_argument("--loss_mode", choices=("ae", "vae"), help="(vae)")
-    own.add_argument("--beta_mode", choices=BETA_MODES, help="(constant)")
-    own.add_argument("--latent_size", type=number(int, 1, maximum=100_000), metavar="N", help="(256)")
-    own.add_argument(
-        "--target_beta_val",
-        type=number(float, 0),
-        metavar="BETA",
-        help="weight of the KL term; a linear schedule would reach it at epoch num_epochs (1)",
-    )
-    own.add_argument(
-        "--anneal_steps", type=count, metavar="N", help="steps from beta 0 to its target, for anneal (10000)"
-    )
-    own.add_argument("--cycles", type=count, metavar="M", help="cycles of a cyclical schedule (4)")
-    own.add_argument("--ratio", type=share, metavar="R", help="share of a cycle in which beta rises (0.5)")
-    own.add_argument(
-        "--free_bits", type=number(float, 0), metavar="NATS", help="KL that each latent has for free (0)"
-    )
-    own.add_argument("--flows", type=number(int, 0), metavar="K", help="planar flows behind the encoder (0)")
-    every = parser.add_argument_group("every run")
-    every.add_argument("--num_epochs", type=count, default=20, metavar="N", help="(20)")
-    every.add_argument("--batch_size", type=count, metavar="B", help="(256; 64 for vae_latent128_anneal)")
-    every.add_argument("--lr", type=positive, default=1e-3, help="learning rate of Adam (0.001)")
-    every.add_argument("--grad_clip", type=positive, default=1.0, help="largest norm of the gradient (1)")
-    every.add_argument(
-        "--eval_interval", type=count, default=5, metavar="N", help="epochs between pictures (5)"
-    )
-    every.add_argument(
-        "--patience",
-        type=count,
-        metavar="N",
-        help="stop after N epochs without a better validation loss, with the weights of the last (never)",
-    )
-    every.add_argument("--seed", type=number(int, 0), default=0, help="fixes weights, order and noise (0)")
-    every.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is one)")
-    every.add_argument("--disable_amp", action="store_true", help="float32 throughout, no bfloat16 autocast")
-    data = parser.add_argument_group("data and output")
-    data.add_argument(
-        "--dataset", choices=("cifar10", "synthetic"), default="cifar10", help="synthetic: 6,000 drawn images"
-    )
-    data.add_argument(
-        "--data_dir", metavar="FOLDER", help="CIFAR-10: folder or archive (default: vae/data, fetched once)"
-    )
-    data.add_argument(
-        "--download", action="store_true", help="fetch CIFAR-10 to --data_dir where it is missing"
-    )
-    data.add_argument(
-        "--out_dir",
-        metavar="FOLDER",
-        default=DATA_DIR,
-        type=Path,
-        help="folder of the run folders (vae/data)",
-    )
-    data.add_argument(
-        "--save_minutes", type=positive, default=5.0, metavar="M", help="minutes between saved states (5)"
-    )
-    data.add_argument("--resume", nargs="?", const=True, metavar="STATE",
-                      help="go on from the run folder's state, or a path (all goes on by itself)")  # fmt: skip
-    data.add_argument("--overwrite", action="store_true", help="replace the results in the run folder")
-    args = parser.parse_args(argv)
-
-    if args.resume in (
-        *PRESETS,
-        *NEIGHBOURS,
-        "all",
-    ):  # `--resume PRESET`: the option took the name for a path
-        args.presets, args.resume = [args.resume, *args.presets], True
-    args.own = {
-        name: value
-        for name in ("loss_mode", "beta_mode", "latent_size", "target_beta_val", "anneal_steps", "cycles", "ratio", "free_bits", "flows")
-        if (value := getattr(args, name)) is not None
-    }  # fmt: skip
-    if args.presets and (args.log_dir or args.own):
-        parser.error(
-            f"a preset fixes --log_dir, --{', --'.join(args.own) or 'loss_mode'} and the like; leave them out"
-        )
-    if not args.presets and not args.log_dir:
-        parser.error(f"give presets or --log_dir NAME; the presets: {', '.join(PRESETS)}, all")
-    unknown = [name for name in args.presets if name not in PRESETS | NEIGHBOURS and name != "all"]
-    if unknown:
-        parser.error(
-            f"unknown preset {unknown[0]!r}; expected one of {', '.join([*PRESETS, 'all', *NEIGHBOURS])}"
-        )
-    if args.loss_mode == "ae" and args.own.keys() - {"loss_mode", "latent_size"}:
-        parser.error(
-            "--beta_mode, --target_beta_val and the like belong to a VAE; leave them out for --loss_mode ae"
-        )
-    for name, mode in (("anneal_steps", "anneal"), ("cycles", "cyclical"), ("ratio", "cyclical")):
-        if getattr(args, name) is not None and args.beta_mode != mode:
-            parser.error(f"--{name} goes with --beta_mode {mode}")
-    if args.resume not in (None, True) and len(args.presets) > 1:
-        parser.error("--resume STATE goes with a single run")
-    if args.resume and args.overwrite:
-        parser.error("--resume and --overwrite exclude each other")
-    if args.dataset == "synthetic" and args.data_dir:
-        parser.error("--data_dir goes with --dataset cifar10")
-    return args
 
 
 def run(args):
@@ -668,6 +417,6 @@ def run(args):
 
 
 if __name__ == "__main__":
-    arguments = get_args()
+    arguments = get_args(__doc__)
     with exit_codes():
         run(arguments)

@@ -42,7 +42,7 @@ def interrupt_after(monkeypatch, steps, number=signal.SIGTERM):
 
 def command(*argv):
     with train.exit_codes():
-        train.run(train.get_args([*argv, "--device", "cpu"]))
+        train.run(train.get_args(argv=[*argv, "--device", "cpu"]))
 
 
 def assert_refused(argv, message, folder, capsys):

@@ -11,7 +11,6 @@ import torch
 import train
 from dataset import draw_shapes
 from ddpm import Diffusion, WeightAverage, ddpm_loss, draw
-from errors import Interrupted
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 from unet import UNet, time_embedding

@@ -125,7 +125,7 @@ def test_validation_draws_the_same_noise_and_leaves_no_trace():
 
 
 def test_defaults_are_the_assignments(monkeypatch, tmp_path):
-    args = train.get_args(["vae_latent16"])
+    args = train.get_args(argv=["vae_latent16"])
     assert (args.num_epochs, args.lr, args.grad_clip, args.eval_interval, args.seed) == (20, 1e-3, 1.0, 5, 0)
     assert args.batch_size is None  # that of the preset
     defaults = {name: p.default for name, p in inspect.signature(train.main).parameters.items()}
@@ -134,7 +134,7 @@ def test_defaults_are_the_assignments(monkeypatch, tmp_path):
     assert {name: defaults[name] for name in expected} == expected
     given = {}
     monkeypatch.setattr(train, "main", lambda folder, **settings: given.update(settings) or [{"epoch": 0}])
-    train.run(train.get_args(["vae_latent1024", "--dataset", "synthetic", "--out_dir", str(tmp_path)]))
+    train.run(train.get_args("", ["vae_latent1024", "--dataset", "synthetic", "--out_dir", str(tmp_path)]))
     assert {name: given[name] for name in expected} == expected | {"latent_size": 1024}
 
 

@@ -12,6 +12,7 @@ from flows import PlanarFlow, PlanarVAE, planar_vae_loss
 from helpers import assert_refused, command, interrupt_after, same, start
 from losses import free_bits_loss, kl_divergence, vae_loss
 from schedules import anneal_beta_scheduler, beta_schedule, cyclical_beta_scheduler
+from settings import BETA_MODES
 from small_ae import SmallAE
 from utils import count_active_latents, vis_recons
 
@@ -87,7 +88,7 @@ def test_the_kl_term_is_exact_for_narrow_posteriors():
     _, terms = planar_vae_loss(model, x, generator=torch.Generator().manual_seed(0))
     noise = torch.randn(8, 64, generator=torch.Generator().manual_seed(0))
     expected = (18 - 0.5 * noise.square() + 0.5 * 4).sum(dim=1).mean()
-    assert float(terms["kl_loss"]) == pytest.approx(float(expected), rel=1e-5)
+    assert terms["kl_loss"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_identity_flows_leave_the_elbo_in_expectation():
@@ -145,7 +146,7 @@ def test_cycles_at_known_steps():
 
 
 def test_schedules_by_epoch_ignore_the_step_and_the_others_the_epoch():
-    by = {mode: beta_schedule(mode, 1, 10, 20, anneal_steps=100, cycles=2) for mode in train.BETA_MODES}
+    by = {mode: beta_schedule(mode, 1, 10, 20, anneal_steps=100, cycles=2) for mode in BETA_MODES}
     assert [by["constant"](epoch, 7) for epoch in (0, 9)] == [1, 1]
     assert [by["linear"](5, step) for step in (0, 199)] == [0.5, 0.5]
     assert [by["anneal"](epoch, 50) for epoch in (0, 9)] == [0.5, 0.5]

@@ -45,7 +45,7 @@ def save_tensors(value, path):
             raise OSError(f"cannot write {path} ({str(error).splitlines()[0]})") from None
 
 
-def load_tensors(path, option):
+def load_tensors(path, option, mend="give another"):
     """What `save_tensors` wrote, on the CPU; InputError where it is missing, cut or foreign."""
     path = Path(path)
     if not path.is_file():
@@ -56,8 +56,7 @@ def load_tensors(path, option):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for truncated, foreign and pickled files
         raise InputError(
-            f"{option}: cannot read {path} ({first_sentence(error)}); it is damaged or not from this program: "
-            "give another, or start again with --overwrite"
+            f"{option}: cannot read {path} ({first_sentence(error)}); it is damaged or not from this program; {mend}"
         ) from None
 
 

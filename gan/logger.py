@@ -13,11 +13,13 @@ from run_log import save_weights
 from utils import interpolate_latent_space
 
 STATE_FORMAT = "gan-state-1"
+# What --evaluate writes beside a run's generator, after its name.
+EVALUATIONS = ("_score_*.json", "_samples.png", "_interpolations*.png")
 # What a run leaves behind; --overwrite removes these and nothing else.
 RESULTS = (
     "config.json", "metrics.csv", "state.pt", "generator.pt", "generator_best.pt", "discriminator.pt",
     "fid_vs_iterations.png", "losses_vs_iterations.png", "samples_*.png", "interpolations_*.png",
-    "generator_*.png", "generator_*.json", "events.out.tfevents.*",
+    "events.out.tfevents.*", *(name + kind for name in ("generator", "generator_best") for kind in EVALUATIONS),
 )  # fmt: skip
 TERMS = ("discriminator_loss", "gradient_penalty", "real_score", "fake_score", "generator_loss")
 COLUMNS = (
@@ -83,9 +85,8 @@ class Logger:
 
     def replace_generator(self, name):
         """Save the weights; what `--evaluate` wrote of those before goes."""
-        for pattern in ("_score_*.json", "_samples.png", "_interpolations*.png"):
-            for path in self.run.folder.glob(name + pattern):
-                path.unlink()
+        for path in [path for kind in EVALUATIONS for path in self.run.folder.glob(name + kind)]:
+            path.unlink()
         save_weights(self.trainer.gen, self.run.folder / f"{name}.pt")
 
     def save_plots(self):

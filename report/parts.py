@@ -122,7 +122,9 @@ class Parts:
         """One row a question; below, why numbers do not compare, once for all with the same reasons."""
         rows, why = [], {}
         for grade_ in self.questions:
-            question, _, measured, done, data, handout, best, _ = grade.describe(grade_)
+            question, name, measured, done, data, handout, best, _ = grade.describe(grade_)
+            if [other.question for other in self.questions].count(grade_.question) > 1:
+                question += f" (`{name}`)"
             measured = re.sub(r" \(.*\)", "", measured)
             rows.append([question, measured, done, data, handout, best, grade_.verdict])
             if grade_.reasons:
@@ -252,7 +254,7 @@ class Parts:
             return f"Not run yet: `python vae/train.py {presets}`."
         header, rows = ["run", "epoch", "reconstruction"], []
         for title, run in runs.items():
-            last = run.rows[-1]
+            last = self._graded(run).row
             rows.append([title, last["epoch"], f"{last['val_recon_loss']:.2f}"])
             if run.config["loss_mode"] == "vae":
                 header[3:] = ["KL", "sum"]
@@ -280,8 +282,8 @@ class Parts:
                 "beta_mode"
             ] not in ("constant", "linear"):
                 continue
-            graded = grade.grade_vae(grade.Question("", "", {}, setup=grade.VAE_SETUP), run)
-            last = graded.row  # epoch 19, where there is one
+            graded = self._graded(run)
+            last = graded.row
             kl = f"{last['val_kl_loss']:.2f}" if run.config["loss_mode"] == "vae" else ""
             handout, recons, kls = "", "", ""
             if not graded.reasons:
@@ -295,6 +297,11 @@ class Parts:
         return table(
             ["run", "epoch", "recon", "KL", "handout (recon)", "elsewhere: recon", "elsewhere: KL"], rows
         )
+
+    @staticmethod
+    def _graded(run):
+        """As an assignment's VAE: `row` is that of epoch 19, where there is one, else the last."""
+        return grade.grade_vae(grade.Question("", "", {}, setup=grade.VAE_SETUP), run)
 
     @staticmethod
     def _order(run):

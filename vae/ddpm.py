@@ -237,7 +237,7 @@ def sample(args):
     key = hashlib.sha256(args.model.read_bytes() + repr(settings).encode()).hexdigest()[:8]
     try:
         with (
-            NewFolder(args.out, counts, key) as folder,
+            NewFolder(args.out, counts, key, args.overwrite) as folder,
             StopSignal() as stop,
             tqdm(
                 total=len(counts) * steps, initial=folder.batch * steps, unit="step", dynamic_ncols=True
@@ -280,7 +280,9 @@ def reference(args):
     check_new_folder(args.out, args.overwrite)
     images, _ = open_data(args)
     batches = images.split(500)
-    with NewFolder(args.out, [len(batch) for batch in batches], fingerprint(images)) as folder:
+    with NewFolder(
+        args.out, [len(batch) for batch in batches], fingerprint(images), args.overwrite
+    ) as folder:
         for batch in tqdm(batches[folder.batch :], unit_scale=500, unit="image", dynamic_ncols=True):
             folder.add(batch)
     print(f"{len(images)} images are in {args.out}")
@@ -303,18 +305,28 @@ class NewFolder:
     """A folder of 00000.png, ... that is there whole or not at all, made batch by batch.
 
     counts: images in each batch. What an interrupted process with the same `key` had finished is
-    kept; `batch` is the next one to `add`.
+    kept beside the folder; `batch` is the next one to `add`. overwrite: drop what others had begun.
     """
 
-    def __init__(self, folder, counts, key):
-        self.folder, self.counts = folder.resolve(), counts
-        self.unfinished = self.folder.with_name(f".unfinished.{key}.{self.folder.name}")
+    def __init__(self, folder, counts, key, overwrite):
+        self.folder, self.counts, self.overwrite = folder.resolve(), counts, overwrite
+        self.unfinished = self._beside(key)
+
+    def _beside(self, word):
+        return self.folder.with_name(f".unfinished-{word}.{self.folder.name}")
 
     def __enter__(self):
-        for other in self.folder.parent.glob(f".unfinished.*.{self.folder.name}"):
-            if other != self.unfinished:
-                shutil.rmtree(other)
-        self.unfinished.mkdir(parents=True, exist_ok=True)
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        begun = re.compile(r"\.unfinished-\w+\." + re.escape(self.folder.name))
+        for other in [path for path in self.folder.parent.iterdir() if begun.fullmatch(path.name)]:
+            if other == self.unfinished:
+                continue
+            if not self.overwrite:
+                raise InputError(
+                    f"--out: {other} holds unfinished images of other settings; delete it or give --overwrite"
+                )
+            shutil.rmtree(other)
+        self.unfinished.mkdir(exist_ok=True)
         whole = len(list(self.unfinished.iterdir())) - 1  # the last one may have been cut
         self.batch = sum(end <= whole for end in itertools.accumulate(self.counts))
         return self
@@ -328,11 +340,13 @@ class NewFolder:
 
     def __exit__(self, error, *rest):
         if error is None:
-            old = self.folder.with_name(f".unfinished.old.{self.folder.name}")
+            old = self._beside("old")
             if self.folder.exists():
                 self.folder.rename(old)
             self.unfinished.rename(self.folder)
             shutil.rmtree(old, ignore_errors=True)
+        elif issubclass(error, InputError):  # these settings will not get further
+            shutil.rmtree(self.unfinished)
 
 
 # ------------------------------------------------------------------------------------------------

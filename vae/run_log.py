@@ -52,7 +52,7 @@ def check_folder(folder, results, resume, overwrite):
         ("config.json", "events.out") if count_rows(folder) else ("config.json", "events.out", "metrics.csv")
     )
     found = [name for name in found if not name.startswith(harmless)]
-    if found and resume and state.resolve() != own_state.resolve():
+    if resume and own_state.is_file() and state.resolve() != own_state.resolve():
         raise InputError(
             f"output folder: {folder} holds a run of its own, which --resume {state} would replace; give another folder"
         )
@@ -70,7 +70,7 @@ def count_rows(folder):
 
 def load_state(path, state_format, same_run):
     """The state of a run with the same settings, or InputError that names what differs."""
-    state = load_tensors(path, "--resume")
+    state = load_tensors(path, "--resume", "give another, or start again with --overwrite")
     if not isinstance(state, dict) or state.get("format") != state_format:
         raise InputError(
             f"--resume: {path} is not a state of this program (expected a {state_format!r} file)"

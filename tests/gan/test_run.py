@@ -207,8 +207,23 @@ def test_evaluations_do_not_outlive_their_weights(birds, tmp_path):
     assert all(path.exists() for path in of_now)  # nothing was trained
     start(folder, birds, iterations=3, log_period=2, resume=True)
     assert not any(path.exists() for path in of_now) and of_the_best.exists()
+    mine = folder / "generator_mine_score_train.json"
+    mine.write_text("")
     start(folder, birds, iterations=2, log_period=2, overwrite=True)
-    assert not of_the_best.exists()
+    assert not of_the_best.exists() and mine.exists()
+
+
+def test_an_evaluation_of_the_best_goes_with_it(birds, tmp_path, tiny_features, monkeypatch):
+    import fid
+
+    scores = iter([7.0, 7.0, 3.0, 9.0, 9.0])  # at 2, at the end; at 4, at 5, at the end
+    monkeypatch.setattr(fid.Scorer, "score", lambda *args: next(scores))
+    options = {"log_period": 2, "fid": str(tiny_features), "num_gen": (8, 8)}
+    evaluation = tmp_path / "run/generator_best_score_train.json"
+    start(tmp_path / "run", birds, iterations=2, **options)
+    evaluation.write_text("")
+    start(tmp_path / "run", birds, iterations=5, resume=True, **options)
+    assert not evaluation.exists()
 
 
 def test_tensorboard_events_hold_losses_score_and_grids(birds, tmp_path, tiny_features):

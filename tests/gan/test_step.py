@@ -173,6 +173,22 @@ def one_sided_loss(discrim_real, discrim_fake, discrim_interp, interp, lamb):
 one_sided_loss.interpolates = "gradient penalty"
 
 
+def usual_one_sided_loss(discrim_real, discrim_fake, discrim_interp, interp, lamb):
+    """Above norm 1 its gradient is that of the two-sided penalty."""
+    (gradient,) = torch.autograd.grad(discrim_interp.sum(), interp, create_graph=True)
+    return discrim_fake.mean() + lamb * (gradient.flatten(1).norm(dim=1) - 1).clamp(min=0).square().mean()
+
+
+usual_one_sided_loss.interpolates = "gradient penalty"
+
+
+def steep():
+    disc = Discriminator()
+    with torch.no_grad():
+        disc.dense.weight.mul_(20)
+    return disc
+
+
 def leaky():
     disc = Discriminator()
     disc.layers[4] = nn.LeakyReLU(0.2)
@@ -192,6 +208,9 @@ def flat(activation):
         (leaky, q1_5.compute_discriminator_loss, False),
         (Silu, q1_5.compute_discriminator_loss, False),
         (Discriminator, one_sided_loss, False),
+        (Discriminator, usual_one_sided_loss, False),
+        (steep, usual_one_sided_loss, False),
+        (steep, q1_5.compute_discriminator_loss, True),
         (Discriminator, q1_3.compute_discriminator_loss, False),
     ],
 )

@@ -181,6 +181,16 @@ def test_a_log_line_of_50_000_samples_counts(tmp_path, capsys, make_gan):
     assert (row["measured"], row["verdict"]) == (45.5, "met")
 
 
+def test_a_diffusion_run_without_an_epoch(tmp_path, capsys, make_ddpm):
+    for name in "ab":
+        folder = make_ddpm(tmp_path / name)
+    (folder / "metrics.csv").write_text((folder / "metrics.csv").read_text().splitlines()[0] + "\n")
+    assert grade.main([str(tmp_path)]) == 0
+    assert "noise error 0.0500" in capsys.readouterr().out
+    assert grade.main([str(folder)]) == 0
+    assert "    no epoch done" in capsys.readouterr().out
+
+
 def test_runs_are_found_where_the_scripts_leave_them(tmp_path, capsys, make_gan, make_vae):
     make_gan(tmp_path / "gan/data_wgan_gp")
     make_vae(tmp_path / "vae/data/vae_latent1024")

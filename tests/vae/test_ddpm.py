@@ -372,8 +372,13 @@ def test_interrupted_sampling_goes_on(small, tmp_path, monkeypatch, capsys):
         with pytest.raises(SystemExit) as stop:
             command(*argv, "--out", tmp_path / "parts")
     assert stop.value.code == 130 and "the same command goes on" in capsys.readouterr().err
-    (unfinished,) = tmp_path.glob(".unfinished.*.parts")
+    (unfinished,) = tmp_path.glob(".unfinished-*.parts")
     assert len(list(unfinished.iterdir())) == 8 and not (tmp_path / "parts").exists()
+    with pytest.raises(SystemExit) as stop:  # hours of work are not dropped without a word
+        command(*argv, "--seed", "1", "--out", tmp_path / "parts")
+    assert stop.value.code == 2 and "unfinished images of other settings" in capsys.readouterr().err
+    command(*argv, "--out", tmp_path / "more.parts")
+    assert len(list(unfinished.iterdir())) == 8
     (unfinished / "00007.png").write_bytes(b"cut")  # as a kill would leave it
     drawn = []
     monkeypatch.setattr(ddpm, "draw", lambda *args: drawn.append(args[2]) or draw(*args))
@@ -383,6 +388,14 @@ def test_interrupted_sampling_goes_on(small, tmp_path, monkeypatch, capsys):
     assert len(files) == 10
     assert all(path.read_bytes() == (tmp_path / "parts" / path.name).read_bytes() for path in files)
     assert not list(tmp_path.glob(".unfinished*"))
+
+
+def test_images_begun_in_a_run_folder_are_no_obstacle(small, tmp_path, capsys):
+    run = tmp_path / "run"
+    command(*TRAIN[:-4], "--num_epochs", "1", "--out_dir", run)
+    (run / ".unfinished-0123abcd.samples").mkdir()
+    command(*TRAIN[:-4], "--num_epochs", "2", "--out_dir", run, "--resume")
+    assert (run / ".unfinished-0123abcd.samples").is_dir()
 
 
 def test_overwrite_spares_what_is_not_a_sample(small, tmp_path, capsys):

@@ -23,13 +23,14 @@ from torchvision.transforms.functional import to_pil_image
 from tqdm import tqdm
 
 from command_line import OneLineParser, exit_codes, number
-from dataset import DATA_DIR, draw_shapes, fingerprint, load_cifar10
+from dataset import DATA_DIR, fingerprint
 from errors import InputError, Interrupted
 from files import load_tensors, save_grid
 from hardware import autocast, keep_freed_memory, resolve_device
 from logger import RESULTS
+from options import add_data_options
 from run_log import StopSignal, check_folder, save_weights
-from train import SYNTHETIC_IMAGES, Trainer, fit, number_format
+from train import Trainer, fit, number_format, open_data
 from unet import UNet
 from utils import ZOOM, measuring
 
@@ -206,15 +207,6 @@ def train(args):
     print(
         f"validation loss at epoch {rows[-1]['epoch']}: {rows[-1]['val_loss']:.5f}; results in {args.out_dir}"
     )
-
-
-def open_data(args):
-    """uint8 images (training, validation)."""
-    if args.dataset == "synthetic":
-        return draw_shapes(sum(SYNTHETIC_IMAGES), torch.Generator().manual_seed(args.seed)).split(
-            SYNTHETIC_IMAGES
-        )
-    return load_cifar10(args.data_dir or DATA_DIR, download=args.download or args.data_dir is None)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -417,15 +409,7 @@ def get_args(argv=None):
         command.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is one)")
         command.add_argument("--disable_amp", action="store_true", help="float32 throughout")
     for command in (training, images):
-        command.add_argument(
-            "--dataset", choices=("cifar10", "synthetic"), default="cifar10", help="synthetic: drawn images"
-        )
-        command.add_argument(
-            "--data_dir", metavar="FOLDER", help="CIFAR-10: folder or archive (vae/data, fetched once)"
-        )
-        command.add_argument(
-            "--download", action="store_true", help="fetch CIFAR-10 to --data_dir where it is missing"
-        )
+        add_data_options(command)
     for command in (training, sampling, images):
         command.add_argument("--seed", type=number(int, 0), default=0, help="(0)")
     args = parser.parse_args(argv)

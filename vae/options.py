@@ -56,15 +56,7 @@ def get_args(description="", argv=None):
     every.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is one)")
     every.add_argument("--disable_amp", action="store_true", help="float32 throughout, no bfloat16 autocast")
     data = parser.add_argument_group("data and output")
-    data.add_argument(
-        "--dataset", choices=("cifar10", "synthetic"), default="cifar10", help="synthetic: 6,000 drawn images"
-    )
-    data.add_argument(
-        "--data_dir", metavar="FOLDER", help="CIFAR-10: folder or archive (default: vae/data, fetched once)"
-    )
-    data.add_argument(
-        "--download", action="store_true", help="fetch CIFAR-10 to --data_dir where it is missing"
-    )
+    add_data_options(data)
     data.add_argument(
         "--out_dir",
         metavar="FOLDER",
@@ -116,3 +108,16 @@ def get_args(description="", argv=None):
     if args.dataset == "synthetic" and args.data_dir:
         parser.error("--data_dir goes with --dataset cifar10")
     return args
+
+
+def add_data_options(parser):
+    """What train.open_data reads."""
+    parser.add_argument(
+        "--dataset", choices=("cifar10", "synthetic"), default="cifar10", help="synthetic: 6,000 drawn images"
+    )
+    parser.add_argument(
+        "--data_dir", metavar="FOLDER", help="CIFAR-10: folder or archive (default: vae/data, fetched once)"
+    )
+    parser.add_argument(
+        "--download", action="store_true", help="fetch CIFAR-10 to --data_dir where it is missing"
+    )

@@ -359,6 +359,15 @@ def announce_duration(trainer, num_epochs, steps=4):
 # Command line
 
 
+def open_data(args):
+    """uint8 images (training, validation) that the data options ask for."""
+    if args.dataset == "synthetic":
+        return draw_shapes(sum(SYNTHETIC_IMAGES), torch.Generator().manual_seed(args.seed)).split(
+            SYNTHETIC_IMAGES
+        )
+    return load_cifar10(args.data_dir or DATA_DIR, download=args.download or args.data_dir is None)
+
+
 def run(args):
     """Train what the command line names, one after the other."""
     device = resolve_device(args.device)
@@ -390,12 +399,7 @@ def run(args):
         todo[folder] = (settings, resume, same_run)
     if not todo:
         return
-    if args.dataset == "synthetic":
-        images = draw_shapes(sum(SYNTHETIC_IMAGES), torch.Generator().manual_seed(args.seed)).split(
-            SYNTHETIC_IMAGES
-        )
-    else:
-        images = load_cifar10(args.data_dir or DATA_DIR, download=args.download or args.data_dir is None)
+    images = open_data(args)
     this_machine = machine_identity(images, device, number_format(device, not args.disable_amp))
     for folder, (_, resume, same_run) in todo.items():  # all of them before the first one trains
         if resume:

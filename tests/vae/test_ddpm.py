@@ -251,7 +251,7 @@ def test_average_of_weights_by_hand():
 @pytest.fixture
 def small(monkeypatch):
     """Forty drawn images."""
-    monkeypatch.setattr(ddpm, "SYNTHETIC_IMAGES", (30, 10))
+    monkeypatch.setattr(train, "SYNTHETIC_IMAGES", (30, 10))
 
 
 def command(*argv):

@@ -1,13 +1,15 @@
-"""Images on their way into a run: files -> one uint8 tensor on the device -> float batches."""
+"""Images on their way into a run: files or drawings -> a uint8 tensor -> float batches."""
 
-import hashlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
+from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
-from errors import InputError
+from common import InputError
 
 DATA_DIR = Path(__file__).resolve().parent / "datasets" / "CUB_200_2011_32"
 
@@ -15,19 +17,19 @@ DATA_DIR = Path(__file__).resolve().parent / "datasets" / "CUB_200_2011_32"
 class Dataset(torch.utils.data.Dataset):
     """The `*.jpg` files of a folder in name order, each opened as RGB and passed to `transform`."""
 
-    def __init__(self, root, transform):
+    def __init__(self, root: Path | str, transform: Callable[[Any], Any]):
         self.file_names = sorted(Path(root).glob("*.jpg"))
         self.transform = transform
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.file_names)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> Any:
         with Image.open(self.file_names[index]) as image:
             return self.transform(image.convert("RGB"))
 
 
-def load_images(root, resolution=32):
+def load_images(root: Path | str, resolution: int = 32) -> Tensor:
     """Decode a folder of JPEGs once: uint8 (N, 3, resolution, resolution) in [0, 255], on the CPU.
 
     Raises InputError where the folder is missing, unreadable or empty, where a file is corrupt, and
@@ -37,7 +39,8 @@ def load_images(root, resolution=32):
     try:
         if not root.is_dir():
             raise InputError(
-                f"--data_dir: {root} is not a folder; expected one with {resolution}x{resolution} .jpg files"
+                f"--data_dir: {root} is not a folder; "
+                f"expected one with {resolution}x{resolution} .jpg files"
             )
         next(root.iterdir(), None)
     except OSError as error:
@@ -46,15 +49,17 @@ def load_images(root, resolution=32):
         ) from None
     modes = {}
 
-    def decode(path):
+    def decode(path: Path) -> Tensor:
         with Image.open(path) as image:
             if image.mode != "RGB":
                 modes[path.name] = image.mode
             return pil_to_tensor(image.convert("RGB"))
 
-    files = Dataset(root, transform=None).file_names
+    files = sorted(root.glob("*.jpg"))
     if not files:
-        raise InputError(f"--data_dir: no .jpg files in {root}; make them with gan/resize_dataset.py")
+        raise InputError(
+            f"--data_dir: no .jpg files in {root}; make them with gan/resize_dataset.py"
+        )
     images = torch.empty(len(files), 3, resolution, resolution, dtype=torch.uint8)
     for index, path in enumerate(files):
         try:
@@ -65,26 +70,18 @@ def load_images(root, resolution=32):
             ) from None
         if image.shape[1:] != (resolution, resolution):
             raise InputError(
-                f"--data_dir: {path} is {image.shape[2]}x{image.shape[1]}, expected {resolution}x{resolution}; "
-                "make the folder with gan/resize_dataset.py"
+                f"--data_dir: {path} is {image.shape[2]}x{image.shape[1]}, "
+                f"expected {resolution}x{resolution}; make the folder with gan/resize_dataset.py"
             )
         images[index] = image
     if modes:
-        named = ", ".join(f"{name} ({mode})" for name, mode in list(modes.items())[:8])
-        print(
-            f"Converted to RGB: {len(modes)} of {len(files)} images: {named}{', ...' if len(modes) > 8 else ''}"
-        )
+        named = [f"{name} ({mode})" for name, mode in list(modes.items())[:8]]
+        named += ["..."] if len(modes) > 8 else []
+        print(f"Converted to RGB: {len(modes)} of {len(files)} images: {', '.join(named)}")
     return images
 
 
-def fingerprint(images):
-    """Twelve hex digits that name the pixels of a uint8 tensor, wherever its files lie."""
-    digest = hashlib.sha256(str(tuple(images.shape)).encode())
-    digest.update(images.cpu().contiguous().numpy())
-    return digest.hexdigest()[:12]
-
-
-def to_signed(images):
+def to_signed(images: Tensor) -> Tensor:
     """uint8 in [0, 255] to float32 in [-1, 1], as `train.build_transforms` does for one file."""
     return images.float().div_(127.5).sub_(1)
 
@@ -97,7 +94,7 @@ class Batches:
     run; `state_dict` holds the place in the current epoch.
     """
 
-    def __init__(self, images, batch_size, generator):
+    def __init__(self, images: Tensor, batch_size: int, generator: torch.Generator):
         if not 1 <= batch_size <= len(images):
             raise InputError(
                 f"--batch_size: got {batch_size}, expected 1 to {len(images)}, the number of images"
@@ -108,7 +105,7 @@ class Batches:
         self.order = torch.empty(0, dtype=torch.int64, device=generator.device)
         self.cursor = 0
 
-    def next(self):
+    def next(self) -> Tensor:
         """(batch_size, 3, 32, 32) in [-1, 1], channels_last."""
         if self.cursor + self.batch_size > len(self.order):
             self.order = torch.randperm(
@@ -119,9 +116,102 @@ class Batches:
         self.cursor += self.batch_size
         return to_signed(self.images[index]).contiguous(memory_format=torch.channels_last)
 
-    def state_dict(self):
+    def state_dict(self) -> dict:
+        """The place in the current epoch."""
         return {"order": self.order.cpu(), "cursor": self.cursor}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from `state_dict`."""
         self.order = state["order"].to(self.generator.device)
         self.cursor = state["cursor"]
+
+
+# ------------------------------------------------------------------------------------------------
+# Drawings: a data set that needs no download
+
+
+def draw_birds(count: int, generator: torch.Generator, resolution: int = 32) -> Tensor:
+    """`count` birds against the sky: uint8 (count, 3, resolution, resolution) in [0, 255].
+
+    Every call goes on where the last one stopped in `generator` (a CPU one), so birds never run out
+    and a seed fixes them all. Shapes are drawn as smooth masks, so edges are anti-aliased.
+    """
+    chunks = [
+        _draw(min(500, count - start), generator, resolution) for start in range(0, count, 500)
+    ]
+    return torch.cat(chunks)
+
+
+def _draw(n: int, generator: torch.Generator, resolution: int) -> Tensor:
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(n, *shape, 1, 1, generator=generator)
+
+    centres = (torch.arange(resolution) + 0.5) / resolution * 2 - 1
+    y, x = torch.meshgrid(centres, centres, indexing="ij")  # the picture spans [-1, 1] both ways
+    x = x * torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)  # half of the birds face left
+
+    def cover(distance: Tensor) -> Tensor:
+        """Signed distance (negative inside) to a coverage in [0, 1], one pixel wide at the edge."""
+        return torch.sigmoid(-distance * resolution * 1.5).unsqueeze(1)
+
+    def ellipse(cx: Tensor, cy: Tensor, rx: Tensor, ry: Tensor, angle: Tensor) -> Tensor:
+        u = (x - cx) * angle.cos() + (y - cy) * angle.sin()
+        v = -(x - cx) * angle.sin() + (y - cy) * angle.cos()
+        return cover(((u / rx).square() + (v / ry).square()).sqrt().sub(1) * torch.minimum(rx, ry))
+
+    def paint(picture: Tensor, mask: Tensor, colour: Tensor) -> Tensor:
+        return picture * (1 - mask) + colour * mask
+
+    # Sky (or leaves) as a vertical gradient with a few soft clouds, and a branch under the bird.
+    top, bottom = uniform(0.2, 0.9, 3), uniform(0.3, 1.0, 3)
+    weather = uniform(0, 1) < 0.6
+    top[:, 2:] = torch.where(weather.unsqueeze(1), top[:, 2:].clamp(min=0.7), top[:, 2:] * 0.5)
+    height = ((y + 1) / 2).expand(n, 1, resolution, resolution)
+    picture = top * (1 - height) + bottom * height
+    for _ in range(2):
+        cloud = ellipse(
+            uniform(-1, 1), uniform(-1, 1), uniform(0.2, 0.8), uniform(0.1, 0.3), uniform(-0.3, 0.3)
+        )
+        picture = paint(picture, 0.5 * cloud, uniform(0.5, 1.0, 3))
+    slope, level = uniform(-0.3, 0.3), uniform(0.55, 0.9)
+    branch = cover((y - level - slope * x).abs() - uniform(0.03, 0.08))
+    picture = paint(picture, branch * (uniform(0, 1) < 0.7).unsqueeze(1), uniform(0.15, 0.4, 3))
+
+    # The bird: tail, body, belly, wing, head, beak, eye; positions follow the body's.
+    cx, cy, size, tilt = (
+        uniform(-0.25, 0.15),
+        uniform(-0.05, 0.2),
+        uniform(0.35, 0.55),
+        uniform(-0.5, 0.3),
+    )
+    plumage, second = uniform(0.05, 0.95, 3), uniform(0.05, 0.95, 3)
+    back_x, back_y = cx - size * tilt.cos(), cy - size * tilt.sin()
+    front_x, front_y = cx + size * 0.8 * tilt.cos(), cy + size * 0.8 * tilt.sin() - size * 0.45
+    picture = paint(picture, ellipse(back_x, back_y, size * 0.6, size * 0.16, tilt), plumage * 0.6)
+    picture = paint(picture, ellipse(cx, cy, size, size * 0.55, tilt), plumage)
+    picture = paint(
+        picture, 0.8 * ellipse(cx + 0.1, cy + size * 0.25, size * 0.6, size * 0.25, tilt), second
+    )
+    beak_length, half_width = size * uniform(0.5, 0.9), size * 0.14
+    along = ((x - front_x) / beak_length).clamp(-1, 2)
+    beak = cover(
+        torch.maximum((y - front_y).abs() - half_width * (1 - along), -along * beak_length)
+    )
+    picture = paint(
+        picture, beak, uniform(0.5, 1.0, 3) * torch.tensor([1.0, 0.7, 0.2]).view(3, 1, 1)
+    )
+    head = size * uniform(0.35, 0.45)
+    picture = paint(
+        picture, ellipse(front_x, front_y, head, head, tilt), plumage * 0.4 + second * 0.6
+    )
+    wing = ellipse(
+        cx - size * 0.2, cy - size * 0.1, size * 0.65, size * 0.25, tilt + uniform(-0.7, 0.2)
+    )
+    picture = paint(picture, wing, plumage * uniform(0.3, 0.7, 1))
+    eye = head * 0.25
+    picture = paint(
+        picture,
+        ellipse(front_x + head * 0.3, front_y - head * 0.2, eye, eye, tilt),
+        torch.zeros(3, 1, 1),
+    )
+    return picture.clamp(0, 1).mul(255).round().to(torch.uint8)

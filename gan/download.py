@@ -9,11 +9,11 @@ import tarfile
 from pathlib import Path
 
 import gdown
+from resize_dataset import resize_folder
 from tqdm import tqdm
 
-from errors import InputError
-from fetch import fetch, from_url, md5_of, one_at_a_time
-from resize_dataset import resize_folder
+from common import InputError
+from common.files import fetch, from_url, locked, md5_of
 
 ARCHIVE = "CUB_200_2011.tgz"
 ARCHIVE_MD5 = "97eceeb196236b17998738112f37df78"
@@ -21,7 +21,7 @@ DRIVE_ID = "1hbzc_P1FuxMkcabkgn9ZKinBwW683j45"
 MIRROR = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz"
 
 
-def prepare_cub(folder, download=True):
+def prepare_cub(folder: Path | str, download: bool = True) -> Path:
     """`folder` with the 32x32 birds in it; where it is missing it is made, if `download` allows it.
 
     Needs about 2.5 GB beside `folder` until done. Raises InputError with what to do instead.
@@ -33,21 +33,25 @@ def prepare_cub(folder, download=True):
         raise InputError(f"--data_dir: {folder} is a file, expected a folder of 32x32 .jpg files")
     if not download:
         raise InputError(
-            f"--data_dir: no folder {folder}; correct the path, or add --download to fetch CUB-200-2011 to it"
+            f"--data_dir: no folder {folder}; correct the path, "
+            "or add --download to fetch CUB-200-2011 to it"
         )
     parent = folder.parent
     try:
-        with one_at_a_time(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        with locked(parent):
             if not folder.is_dir():  # another program may have been there first
                 make(folder, parent / "CUB_200_2011", parent / ARCHIVE)
     except (OSError, tarfile.TarError) as error:
         raise InputError(
-            f"--data_dir: cannot prepare {folder} ({error}); free the space or mend the folder, then run again"
+            f"--data_dir: cannot prepare {folder} ({error}); "
+            "free the space or mend the folder, then run again"
         ) from None
     return folder
 
 
-def make(folder, originals, archive):
+def make(folder: Path, originals: Path, archive: Path) -> None:
+    """The stages that are not done yet."""
     if not (originals / "images").is_dir():
         if not archive.is_file():
             fetch_archive(archive)
@@ -59,24 +63,25 @@ def make(folder, originals, archive):
     unfinished.rename(folder)
 
 
-def fetch_archive(archive):
+def fetch_archive(archive: Path) -> None:
     """The archive from Google Drive, or else from Caltech."""
     try:
-        fetch(archive, ARCHIVE_MD5, [("Google Drive", from_drive), ("Caltech", from_url(MIRROR))])
+        sources = [("Google Drive", from_drive), ("Caltech", from_url(MIRROR))]
+        fetch(archive, ARCHIVE_MD5, sources)
     except InputError as error:
         raise InputError(
-            f"--data_dir: {error}; put the file into {archive.parent} by hand, give a folder of 32x32 JPEGs "
-            "with --data_dir, or use --dataset synthetic"
+            f"--data_dir: {error}; put the file into {archive.parent} by hand, "
+            "give a folder of 32x32 JPEGs with --data_dir, or use --dataset synthetic"
         ) from None
 
 
-def from_drive(partial):
-    # gdown keeps its own unfinished file beside the target and goes on with it.
+def from_drive(partial: Path) -> None:
+    """A source; gdown keeps its own unfinished file beside the target and goes on with it."""
     if gdown.download(id=DRIVE_ID, output=str(partial), resume=True) is None:
         raise OSError("gdown could not fetch it (quota or permission)")
 
 
-def unpack(archive, originals):
+def unpack(archive: Path, originals: Path) -> None:
     """Check and unpack the archive's CUB_200_2011 folder, refusing paths that lead out of it."""
     if md5_of(archive) != ARCHIVE_MD5:
         raise InputError(f"--data_dir: {archive} is damaged (wrong md5); delete it and run again")

@@ -13,6 +13,7 @@ import hashlib
 import http.client
 import warnings
 import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +21,17 @@ import torch
 import torch.nn.functional as F
 from cleanfid.downloads_helper import inception_url
 from cleanfid.inception_torchscript import InceptionV3W
+from networks import LATENT_DIM, Generator
 from PIL import Image
+from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 from tqdm import tqdm
 
-from command_line import OneLineParser, exit_codes
-from errors import InputError, NonFiniteError
-from fetch import from_url, one_at_a_time
-from files import atomic, first_sentence, is_writable
-from hardware import resolve_device
-from networks import LATENT_DIM
+from common import InputError, NonFiniteError
+from common.command_line import OneLineParser, exit_codes
+from common.device import resolve_device
+from common.files import atomic, fingerprint, first_sentence, from_url, is_writable, locked
+from common.measure import measuring
 
 INCEPTION_FILE = "inception-2015-12-05.pt"
 WEIGHTS_FOLDER = Path(__file__).parent / "datasets"
@@ -37,13 +39,14 @@ GENERATOR_BATCH = 256  # batch normalisation in train mode sees this many images
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
 
-def resize_like_pil(images, size=299):
+def resize_like_pil(images: Tensor, size: int = 299) -> Tensor:
     """Bicubic resizing of (B, C, H, W) in [0, 255], as clean-fid does it image by image with PIL.
 
     `antialias=True` selects PIL's kernel (a = -0.5, support scaled with the shrinking factor);
     without it the result is off by up to 20 grey levels.
     """
-    images = F.interpolate(images, (size, size), mode="bicubic", antialias=True, align_corners=False)
+    square = (size, size)
+    images = F.interpolate(images, square, mode="bicubic", antialias=True, align_corners=False)
     return images.clamp(0, 255)
 
 
@@ -55,7 +58,12 @@ class Features:
     `key` tells different weights apart. Raises InputError where the network cannot be had.
     """
 
-    def __init__(self, source="inception", device="cpu", weights_folder=None):
+    def __init__(
+        self,
+        source: str | Path = "inception",
+        device: torch.device | str = "cpu",
+        weights_folder: str | Path | None = None,
+    ):
         self.device = torch.device(device)
         self.is_inception = source == "inception"
         if self.is_inception:
@@ -63,19 +71,23 @@ class Features:
         else:
             path, self.name = Path(source), f"FD ({Path(source).name})"
             if not path.is_file():
-                raise InputError(f"features: no file {source}; expected a TorchScript file, or inception")
+                raise InputError(
+                    f"features: no file {source}; expected a TorchScript file, or inception"
+                )
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FutureWarning)  # torch.jit.load: the format is what it is
+                warnings.simplefilter(
+                    "ignore", FutureWarning
+                )  # torch.jit.load: the format is what it is
                 warnings.simplefilter("ignore", DeprecationWarning)
                 if self.is_inception:
                     network = InceptionV3W(str(path.parent), download=False)
                 else:
                     network = torch.jit.load(path, map_location=self.device)
         except (RuntimeError, AttributeError) as error:
+            again = "delete it, and it is fetched again" if self.is_inception else "give another"
             raise InputError(
-                f"features: {path} is not a TorchScript file ({first_sentence(error)}); "
-                + ("delete it, and it is fetched again" if self.is_inception else "give another")
+                f"features: {path} is not a TorchScript file ({first_sentence(error)}); {again}"
             ) from None
         self.network = network.to(self.device).eval()
         self.key = f"{path.stem}-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
@@ -86,7 +98,8 @@ class Features:
             )
 
     @torch.no_grad()
-    def __call__(self, images):
+    def __call__(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 255] -> float64 (B, d)."""
         # Small pieces: 256 images at 299x299 would need gigabytes of activations.
         pieces = []
         for piece in images.to(self.device).float().split(64):
@@ -94,58 +107,69 @@ class Features:
                 pieces.append(self.network(resize_like_pil(piece) if self.is_inception else piece))
             except Exception as error:  # whatever a foreign TorchScript program raises
                 reason = (str(error).splitlines() or [type(error).__name__])[-1]
+                shape = tuple(piece.shape)
                 raise InputError(
-                    f"features: {self.key} fails on images of shape {tuple(piece.shape)} ({reason})"
+                    f"features: {self.key} fails on images of shape {shape} ({reason})"
                 ) from None
         features = torch.cat(pieces).double()
         if not torch.isfinite(features).all():
-            raise InputError(f"features: {self.key} gives NaN or infinite features; give another file")
+            raise InputError(
+                f"features: {self.key} gives NaN or infinite features; give another file"
+            )
         return features
 
 
-def inception_weights(folder=None):
-    """Path of clean-fid's Inception file in `folder`; downloaded whole or not at all."""
-    named, folder = folder, Path(folder or WEIGHTS_FOLDER)
+def inception_weights(named: str | Path | None = None) -> Path:
+    """Path of clean-fid's Inception file in a folder; downloaded whole or not at all."""
+    folder = Path(named or WEIGHTS_FOLDER)
     path = folder / INCEPTION_FILE
     if path.is_file():
         return path
     if named and not folder.is_dir():
-        raise InputError(f"--inception_weights: no folder {folder}; make it, or leave the option out")
+        raise InputError(
+            f"--inception_weights: no folder {folder}; make it, or leave the option out"
+        )
     unfinished = path.with_name(f".unfinished.{path.name}")
     try:
-        with one_at_a_time(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder):
             if not path.is_file():  # another program may have been there first
                 from_url(inception_url)(unfinished)
                 unfinished.rename(path)
     except (OSError, http.client.HTTPException) as error:  # URLError is an OSError
         raise InputError(
-            f"FID: no {INCEPTION_FILE} in {folder} and no download ({getattr(error, 'reason', error)}); put the file "
-            "there or name its folder with --inception_weights, or use --fid FILE.pt or --fid off"
+            f"FID: no {INCEPTION_FILE} in {folder} and no download "
+            f"({getattr(error, 'reason', error)}); put the file there or name its folder with "
+            "--inception_weights, or use --fid FILE.pt or --fid off"
         ) from None
     return path
 
 
-def moments(features):
-    """Mean (d,) and unbiased covariance (d, d) of an iterable of (B, d) float64 batches; and the count."""
-    count, total, outer, shift = 0, 0, 0, None
+def moments(features: Iterable[Tensor]) -> tuple[Tensor, Tensor, int]:
+    """Mean (d,), unbiased covariance (d, d) and count of (B, d) float64 batches."""
+    count, total, outer, shift = 0, torch.zeros(()), torch.zeros(()), torch.zeros(())
     for batch in features:
-        if shift is None:  # sums around the first batch's mean: nothing large is subtracted at the end
+        if count == 0:
+            # Sums run around the first batch's mean: nothing large is subtracted at the end.
             shift = batch.mean(0)
         centred = batch - shift
-        count, total, outer = count + len(batch), total + centred.sum(0), outer + centred.T @ centred
+        count += len(batch)
+        total, outer = total + centred.sum(0), outer + centred.T @ centred
     if count < 2:
         raise InputError(f"a Frechet distance needs at least 2 images on each side, got {count}")
     mean = total / count
     return shift + mean, (outer - count * torch.outer(mean, mean)) / (count - 1), count
 
 
-def matrix_sqrt(matrix):
+def matrix_sqrt(matrix: Tensor) -> Tensor:
     """Square root of a symmetric positive semi-definite matrix."""
     values, vectors = torch.linalg.eigh(matrix)
     return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
 
 
-def frechet_distance(mean1, cov1, mean2, cov2, sqrt_cov1=None):
+def frechet_distance(
+    mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor, sqrt_cov1: Tensor | None = None
+) -> float:
     """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) in float64.
 
     tr (C1 C2)^(1/2) is the sum of the roots of the eigenvalues of C1^(1/2) C2 C1^(1/2), which is
@@ -167,95 +191,101 @@ class Scorer:
     Making a Scorer is the preflight: whatever could fail at the first log fails here.
     """
 
-    def __init__(self, images, features, stats_folders=(), data_key="data", fid_mode="train", seed=0):
+    def __init__(
+        self,
+        images: Tensor,
+        features: Features,
+        stats_folders: Sequence[Path] = (),
+        fid_mode: str = "train",
+        seed: int = 0,
+    ):
         self.features, self.fid_mode, self.seed = features, fid_mode, seed
         self.name = features.name
-        mean, cov = self._reference(images, stats_folders, f"fid_{data_key}_{features.key}.npz")
-        self.mean, self.cov = (
-            torch.from_numpy(mean).to(features.device),
-            torch.from_numpy(cov).to(features.device),
-        )
+        file_name = f"fid_{fingerprint(images)}_{features.key}.npz"
+        mean, cov = self._reference(images, stats_folders, file_name)
+        self.mean = torch.from_numpy(mean).to(features.device)  # (d,)
+        self.cov = torch.from_numpy(cov).to(features.device)  # (d, d)
         self.sqrt_cov = matrix_sqrt(self.cov)
 
-    def _reference(self, images, folders, file_name):
+    def _reference(
+        self, images: Tensor, folders: Sequence[Path], file_name: str
+    ) -> tuple[np.ndarray, np.ndarray]:
+        damaged = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
         for folder in folders:
-            with contextlib.suppress(
-                OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile
-            ):  # make it again
+            with contextlib.suppress(*damaged):  # made again
                 with np.load(Path(folder) / file_name) as stored:
                     return stored["mean"], stored["cov"]
-        batches = tqdm(images.split(64), desc=f"{self.name}: statistics of {len(images)} images", leave=False)
-        mean, cov, _ = moments(self.features(batch) for batch in batches)
-        mean, cov = mean.cpu().numpy(), cov.cpu().numpy()
+        what = f"{self.name}: statistics of {len(images)} images"
+        batches = tqdm(images.split(64), desc=what, leave=False)
+        mean, cov = (m.cpu().numpy() for m in moments(map(self.features, batches))[:2])
         for folder in filter(is_writable, folders):
             with contextlib.suppress(OSError), atomic(Path(folder) / file_name) as unfinished:
                 np.savez(unfinished, mean=mean, cov=cov)
                 break
         return mean, cov
 
-    @torch.no_grad()
-    def score(self, gen, num_gen, after_batch=lambda: None):
+    def score(
+        self, gen: Generator, num_gen: int, after_batch: Callable[[], None] = lambda: None
+    ) -> float:
         """The distance for `num_gen` images of `gen`, always from the same latents.
 
         The generator's mode and batch-norm buffers are as before afterwards. `after_batch` may
         raise to stop. Raises NonFiniteError before a broken image reaches the feature network.
         """
-        device = next(gen.parameters()).device
-        latents = torch.Generator(device).manual_seed(self.seed + 1)
 
-        def features():
-            bar = tqdm(range(0, num_gen, GENERATOR_BATCH), desc=f"{self.name} of {num_gen}", leave=False)
-            for start in bar:
-                z = torch.randn(GENERATOR_BATCH, LATENT_DIM, generator=latents, device=device)
-                images = gen.forward_given_samples(z)[: num_gen - start].add(1).mul(127.5)  # [0, 255]
+        def features() -> Iterator[Tensor]:
+            rng = torch.Generator(device).manual_seed(self.seed + 1)
+            starts = range(0, num_gen, GENERATOR_BATCH)
+            for start in tqdm(starts, desc=f"{self.name} of {num_gen}", leave=False):
+                z = torch.randn(GENERATOR_BATCH, LATENT_DIM, generator=rng, device=device)
+                images = gen.forward_given_samples(z)[: num_gen - start]
+                images = images.add(1).mul(127.5)  # (256, 3, 32, 32) in [0, 255], not rounded
                 if not torch.isfinite(images).all():
-                    raise NonFiniteError("the generator makes NaN or infinite images; they cannot be scored")
+                    raise NonFiniteError(
+                        "the generator makes NaN or infinite images; they cannot be scored"
+                    )
                 yield self.features(images)
                 after_batch()
 
-        with measuring(gen, train=self.fid_mode == "train"):
+        with measuring(gen, train=self.fid_mode == "train") as device:
             mean, cov, _ = moments(features())
         return frechet_distance(self.mean, self.cov, mean, cov, self.sqrt_cov)
 
-    def score_row(self, gen, num_gen, after_batch=lambda: None):
+    def score_row(
+        self, gen: Generator, num_gen: int, after_batch: Callable[[], None] = lambda: None
+    ) -> dict:
         """The score together with all that it depends on, as a log line keeps it."""
-        return {"score": self.score(gen, num_gen, after_batch), "score_name": self.name, "num_gen": num_gen,
-                "fid_mode": self.fid_mode, "fid_batch": GENERATOR_BATCH, "features": self.features.key}  # fmt: skip
+        return {
+            "score": self.score(gen, num_gen, after_batch),
+            "score_name": self.name,
+            "num_gen": num_gen,
+            "fid_mode": self.fid_mode,
+            "fid_batch": GENERATOR_BATCH,
+            "features": self.features.key,
+        }
 
 
-@contextlib.contextmanager
-def measuring(module, train=False):
-    """The module in train or eval mode for a while; its mode and buffers as before afterwards."""
-    was_training = module.training
-    buffers = [buffer.clone() for buffer in module.buffers()]
-    module.train(train)
-    try:
-        with torch.no_grad():
-            yield module
-    finally:
-        module.train(was_training)
-        for buffer, before in zip(module.buffers(), buffers):
-            buffer.copy_(before)
-
-
-def image_files(folder):
-    files = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+def image_files(folder: str | Path) -> list[Path]:
+    """The images below `folder`, sorted; InputError where there is none."""
+    every = Path(folder).rglob("*")
+    files = sorted(path for path in every if path.suffix.lower() in IMAGE_SUFFIXES)
     if not files:
-        raise InputError(
-            f"no images in {folder}; expected a folder with {', '.join(sorted(IMAGE_SUFFIXES))} files"
-        )
+        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise InputError(f"no images in {folder}; expected a folder with {suffixes} files")
     return files
 
 
-def folder_batches(folder, size=64):
-    """uint8 batches (B, 3, H, W) of the images below `folder`, neighbours of equal size together."""
-    batch = []
+def folder_batches(folder: str | Path, size: int = 64) -> Iterator[Tensor]:
+    """uint8 batches (B, 3, H, W) of the images below `folder`; neighbours of one size together."""
+    batch: list[Tensor] = []
     for path in tqdm(image_files(folder), desc=str(folder), leave=False):
         try:
             with Image.open(path) as image:
                 pixels = pil_to_tensor(image.convert("RGB"))
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise InputError(f"cannot decode {path} ({error}); replace or delete that file") from None
+            raise InputError(
+                f"cannot decode {path} ({error}); replace or delete that file"
+            ) from None
         if batch and (len(batch) == size or batch[0].shape != pixels.shape):
             yield torch.stack(batch)
             batch = []
@@ -263,26 +293,34 @@ def folder_batches(folder, size=64):
     yield torch.stack(batch)
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
     parser = OneLineParser(__doc__)
     parser.add_argument("images", help="folder of images to score, searched to any depth")
     parser.add_argument("reference", help="folder of images to score against")
     parser.add_argument(
-        "--features", default="inception", metavar="FILE", help="inception (default) or a TorchScript file"
+        "--features",
+        default="inception",
+        metavar="FILE",
+        help="inception (default) or a TorchScript file: a program, which is run",
     )
-    parser.add_argument("--inception_weights", metavar="FOLDER", help=f"folder that holds {INCEPTION_FILE}")
+    parser.add_argument(
+        "--inception_weights", metavar="FOLDER", help=f"folder that holds {INCEPTION_FILE}"
+    )
     parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
     args = parser.parse_args(argv)
     with exit_codes():
-        image_files(args.images), image_files(args.reference)  # before a network is loaded
+        folders = args.images, args.reference
+        for folder in folders:  # before a network is loaded
+            image_files(folder)
         features = Features(args.features, resolve_device(args.device), args.inception_weights)
-        statistics = []
-        for folder in (args.images, args.reference):
-            statistics.append(moments(features(batch) for batch in folder_batches(folder)))
-        (mean1, cov1, count1), (mean2, cov2, count2) = statistics
+        (mean1, cov1, count1), (mean2, cov2, count2) = (
+            moments(map(features, folder_batches(folder))) for folder in folders
+        )
         distance = frechet_distance(mean1, cov1, mean2, cov2)
         print(
-            f"{features.name} = {distance:.4f}: {count1} images of {args.images} against {count2} of {args.reference}, {features.key}"
+            f"{features.name} = {distance:.4f}: {count1} images of {args.images} "
+            f"against {count2} of {args.reference}, {features.key}"
         )
 
 

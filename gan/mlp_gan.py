@@ -1,19 +1,18 @@
-"""A fully connected GAN, from a neighbouring report: label smoothing, dropout and two learning rates.
+"""A fully connected GAN, from a neighbouring report: label smoothing, dropout, two learning rates.
 
     python gan/mlp_gan.py                                  30,000 iterations on CUB, like the others
     python gan/mlp_gan.py --dataset synthetic --num_iterations 300 --batch_size 64
 
-The loss of q1_3.py with one-sided label smoothing (Salimans et al. 2016, arXiv 1606.03498, section 3.4);
-one discriminator step to one of the generator, at 4e-4 and 1e-4 (TTUR, Heusel et al. 2017, arXiv
-1706.08500), trained by the same loop.
+The loss of q1_3.py with one-sided label smoothing (Salimans et al. 2016, arXiv 1606.03498, section
+3.4); one discriminator step to one of the generator, at 4e-4 and 1e-4 (TTUR, Heusel et al. 2017,
+arXiv 1706.08500), trained by the same loop.
 """
 
 import torch
 import torch.nn.functional as F
-from torch import nn
-
 from networks import LATENT_DIM
 from q1_3 import compute_generator_loss
+from torch import Tensor, nn
 
 REAL_LABEL = 0.9  # instead of 1; fakes keep their 0
 DROPOUT = 0.3
@@ -22,7 +21,7 @@ DROPOUT = 0.3
 class MLPGenerator(nn.Module):
     """Latents (B, 128) from N(0, I) to images (B, 3, 32, 32) in [-1, 1]; 3,838,720 parameters."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Linear(LATENT_DIM, 256),
@@ -35,20 +34,20 @@ class MLPGenerator(nn.Module):
             nn.Tanh(),
         )
 
-    def forward_given_samples(self, z):
+    def forward_given_samples(self, z: Tensor) -> Tensor:
+        """(B, 128) -> (B, 3, 32, 32) in [-1, 1]."""
         return self.layers(z).view(-1, 3, 32, 32)
 
-    def forward(self, n_samples=1024):
+    def forward(self, n_samples: int = 1024) -> Tensor:
         """n_samples images from fresh latents, drawn on the module's own device."""
-        return self.forward_given_samples(
-            torch.randn(n_samples, LATENT_DIM, device=self.layers[0].weight.device)
-        )
+        device = next(self.parameters()).device
+        return self.forward_given_samples(torch.randn(n_samples, LATENT_DIM, device=device))
 
 
 class MLPDiscriminator(nn.Module):
     """Images (B, 3, 32, 32) in [-1, 1] to raw scores (B, 1), no sigmoid; 3,803,137 parameters."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Flatten(),
@@ -64,29 +63,30 @@ class MLPDiscriminator(nn.Module):
             nn.Linear(256, 1),
         )
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, 32, 32) in [-1, 1] -> (B, 1)."""
         return self.layers(x)
 
 
-def compute_discriminator_loss(discrim_real, discrim_fake, discrim_interp, interp, lamb):
+def compute_discriminator_loss(
+    discrim_real: Tensor, discrim_fake: Tensor, discrim_interp: None, interp: None, lamb: float
+) -> Tensor:
     """Cross-entropy with label 0.9 for real images and 0 for fakes, each a mean over its batch.
 
     discrim_real, discrim_fake: scores (B, 1). The other arguments are not used.
     """
-    real = F.binary_cross_entropy_with_logits(discrim_real, torch.full_like(discrim_real, REAL_LABEL))
+    label = torch.full_like(discrim_real, REAL_LABEL)
+    real = F.binary_cross_entropy_with_logits(discrim_real, label)
     return real + F.softplus(discrim_fake).mean()
 
 
-compute_discriminator_loss.interpolates = "unused"
-
-
-def get_optimizers_and_schedulers(gen, disc):
-    """Adam (betas (0.5, 0.999)) at constant rates: 4e-4 for the discriminator, 1e-4 for the generator.
+def get_optimizers_and_schedulers(gen: nn.Module, disc: nn.Module) -> tuple:
+    """Adam (betas (0.5, 0.999)) at constant rates: discriminator 4e-4, generator 1e-4.
 
     Returns what `train.get_optimizers_and_schedulers` does.
     """
 
-    def adam(module, lr):
+    def adam(module: nn.Module, lr: float) -> tuple:
         optimizer = torch.optim.Adam(module.parameters(), lr=lr, betas=(0.5, 0.999), fused=True)
         return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
 
@@ -94,7 +94,9 @@ def get_optimizers_and_schedulers(gen, disc):
 
 
 if __name__ == "__main__":
-    from main import run
+    from main import Losses, run
 
-    run(__doc__, "data_mlp_gan", compute_discriminator_loss, compute_generator_loss,
-        networks=(MLPGenerator, MLPDiscriminator), generator_every=1, make_optimizers=get_optimizers_and_schedulers)  # fmt: skip
+    # interpolates=False: no penalty, so no interpolates are made.
+    losses = Losses(compute_discriminator_loss, compute_generator_loss, interpolates=False)
+    networks = MLPGenerator, MLPDiscriminator
+    run(__doc__, "data_mlp_gan", losses, networks, get_optimizers_and_schedulers, generator_every=1)

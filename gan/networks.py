@@ -4,9 +4,12 @@ They are after the CIFAR-10 ResNets of WGAN-GP (Gulrajani et al. 2017, arXiv 170
 All three losses train the same pair; images are (B, 3, 32, 32) in [-1, 1].
 """
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 LATENT_DIM = 128
 
@@ -19,18 +22,26 @@ class UpSampleConv2D(nn.Module):
     with torch's channel order a literal `repeat` mixes channels, so `F.interpolate` is used.
     """
 
-    def __init__(self, input_channels, kernel_size=3, n_filters=128, upscale_factor=2, padding=0):
+    def __init__(
+        self,
+        input_channels: int,
+        kernel_size: int = 3,
+        n_filters: int = 128,
+        upscale_factor: int = 2,
+        padding: int = 0,
+    ):
         super().__init__()
         self.conv = nn.Conv2d(input_channels, n_filters, kernel_size, padding=padding)
         self.upscale_factor = upscale_factor
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, input_channels, H, W) -> (B, n_filters, r H, r W)."""
         # A 1x1 convolution commutes with copying pixels: at the small size it costs r^2 less.
         if self.conv.kernel_size == (1, 1) and self.conv.padding == (0, 0):
             return self._upsample(self.conv(x))
         return self.conv(self._upsample(x))
 
-    def _upsample(self, x):
+    def _upsample(self, x: Tensor) -> Tensor:
         return F.interpolate(x, scale_factor=self.upscale_factor, mode="nearest")
 
 
@@ -42,19 +53,27 @@ class DownSampleConv2D(nn.Module):
     along the wrong axis it averages different channels, or different images.
     """
 
-    def __init__(self, input_channels, kernel_size=3, n_filters=128, downscale_ratio=2, padding=0):
+    def __init__(
+        self,
+        input_channels: int,
+        kernel_size: int = 3,
+        n_filters: int = 128,
+        downscale_ratio: int = 2,
+        padding: int = 0,
+    ):
         super().__init__()
         self.conv = nn.Conv2d(input_channels, n_filters, kernel_size, padding=padding)
         self.downscale_ratio = downscale_ratio
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, input_channels, H, W) -> (B, n_filters, H / r, W / r)."""
         return self.conv(F.avg_pool2d(x, self.downscale_ratio))
 
 
 class ResBlockUp(nn.Module):
     """(B, input_channels, H, W) -> (B, n_filters, 2H, 2W), with batch normalisation."""
 
-    def __init__(self, input_channels, kernel_size=3, n_filters=128):
+    def __init__(self, input_channels: int, kernel_size: int = 3, n_filters: int = 128):
         super().__init__()
         self.layers = nn.Sequential(
             nn.BatchNorm2d(input_channels),
@@ -66,14 +85,15 @@ class ResBlockUp(nn.Module):
         )
         self.upsample_residual = UpSampleConv2D(input_channels, kernel_size=1, n_filters=n_filters)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, input_channels, H, W) -> (B, n_filters, 2H, 2W)."""
         return self.layers(x) + self.upsample_residual(x)
 
 
 class ResBlockDown(nn.Module):
     """(B, input_channels, H, W) -> (B, n_filters, H/2, W/2), without normalisation."""
 
-    def __init__(self, input_channels, kernel_size=3, n_filters=128):
+    def __init__(self, input_channels: int, kernel_size: int = 3, n_filters: int = 128):
         super().__init__()
         self.layers = nn.Sequential(
             nn.ReLU(),
@@ -81,16 +101,19 @@ class ResBlockDown(nn.Module):
             nn.ReLU(),
             DownSampleConv2D(n_filters, kernel_size, n_filters, padding=1),
         )
-        self.downsample_residual = DownSampleConv2D(input_channels, kernel_size=1, n_filters=n_filters)
+        self.downsample_residual = DownSampleConv2D(
+            input_channels, kernel_size=1, n_filters=n_filters
+        )
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, input_channels, H, W) -> (B, n_filters, H/2, W/2)."""
         return self.layers(x) + self.downsample_residual(x)
 
 
 class ResBlock(nn.Module):
     """(B, input_channels, H, W) -> (B, n_filters, H, W); the two must be equal."""
 
-    def __init__(self, input_channels, kernel_size=3, n_filters=128):
+    def __init__(self, input_channels: int, kernel_size: int = 3, n_filters: int = 128):
         super().__init__()
         self.layers = nn.Sequential(
             nn.ReLU(),
@@ -99,7 +122,8 @@ class ResBlock(nn.Module):
             nn.Conv2d(n_filters, n_filters, kernel_size, padding=1),
         )
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, input_channels, H, W) -> (B, n_filters, H, W)."""
         return x + self.layers(x)
 
 
@@ -109,7 +133,7 @@ class Generator(nn.Module):
     `starting_image_size` s is the side of the first feature map; images have side 8s.
     """
 
-    def __init__(self, starting_image_size=4):
+    def __init__(self, starting_image_size: int = 4):
         super().__init__()
         self.starting_image_size = starting_image_size
         self.dense = nn.Linear(LATENT_DIM, 128 * starting_image_size**2)
@@ -123,13 +147,14 @@ class Generator(nn.Module):
             nn.Tanh(),
         )
 
-    def forward_given_samples(self, z):
+    def forward_given_samples(self, z: Tensor) -> Tensor:
         """(B, 128) -> (B, 3, 32, 32) in [-1, 1]."""
-        x = self.dense(z).view(-1, 128, self.starting_image_size, self.starting_image_size)
+        size = self.starting_image_size
+        x = self.dense(z).view(-1, 128, size, size)  # (B, 128, 4, 4)
         # `view` gives NCHW whatever the weights' layout; every later block keeps what it is given.
         return self.layers(x.contiguous(memory_format=torch.channels_last))
 
-    def forward(self, n_samples=1024):
+    def forward(self, n_samples: int = 1024) -> Tensor:
         """n_samples images from fresh latents, drawn in float32 on the module's own device."""
         weight = self.dense.weight
         z = torch.randn(n_samples, LATENT_DIM, device=weight.device, dtype=torch.float32)
@@ -140,20 +165,29 @@ class Discriminator(nn.Module):
     """Images (B, 3, 32, 32) in [-1, 1] to raw scores (B, 1), no sigmoid; 1,053,825 parameters.
 
     There is no batch normalisation: an image's score depends on that image alone, as the
-    per-image penalty of WGAN-GP requires. With `nn.ReLU` modules as the only non-linearities q1_5.py trains
-    faster, see penalty.py.
+    per-image penalty of WGAN-GP requires.
     """
 
     def __init__(self):
         super().__init__()
         self.layers = nn.Sequential(
-            ResBlockDown(3),
-            ResBlockDown(128),
-            ResBlock(128),
-            ResBlock(128),
-            nn.ReLU(),
+            ResBlockDown(3), ResBlockDown(128), ResBlock(128), ResBlock(128), nn.ReLU()
         )
         self.dense = nn.Linear(128, 1)
 
-    def forward(self, x):
-        return self.dense(self.layers(x).sum(dim=(2, 3)))
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, 32, 32) in [-1, 1] -> (B, 1)."""
+        features = self.layers(x)  # (B, 128, 8, 8)
+        return self.dense(features.sum(dim=(2, 3)))
+
+
+@contextlib.contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """No gradients for its parameters for a while; afterwards each asks for one as before."""
+    before = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
+    module.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter, asked in before:
+            parameter.requires_grad_(asked)

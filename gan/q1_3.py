@@ -8,9 +8,12 @@ objective of section 3 for the generator. Scores are logits: D(x) of the paper i
 """
 
 import torch.nn.functional as F
+from torch import Tensor
 
 
-def compute_discriminator_loss(discrim_real, discrim_fake, discrim_interp, interp, lamb):
+def compute_discriminator_loss(
+    discrim_real: Tensor, discrim_fake: Tensor, discrim_interp: None, interp: None, lamb: float
+) -> Tensor:
     """-E[log D(x)] - E[log(1 - D(G(z)))], each a mean over its batch.
 
     discrim_real, discrim_fake: scores (B, 1). The other arguments are not used.
@@ -19,16 +22,14 @@ def compute_discriminator_loss(discrim_real, discrim_fake, discrim_interp, inter
     return F.softplus(-discrim_real).mean() + F.softplus(discrim_fake).mean()
 
 
-# The training loop then makes no interpolates (see q1_5.py).
-compute_discriminator_loss.interpolates = "unused"
-
-
-def compute_generator_loss(discrim_fake):
+def compute_generator_loss(discrim_fake: Tensor) -> Tensor:
     """-E[log D(G(z))]: the same fixed point as Algorithm 1, with gradients where D is confident."""
     return F.softplus(-discrim_fake).mean()
 
 
 if __name__ == "__main__":
-    from main import run
+    from main import Losses, run
 
-    run(__doc__, "data_gan", compute_discriminator_loss, compute_generator_loss)
+    # interpolates=False: no penalty, so no interpolates are made.
+    losses = Losses(compute_discriminator_loss, compute_generator_loss, interpolates=False)
+    run(__doc__, "data_gan", losses)

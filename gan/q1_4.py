@@ -6,8 +6,12 @@
 Mao et al. 2016, arXiv 1611.04076, equation (2) with a = 0 and b = c = 1.
 """
 
+from torch import Tensor
 
-def compute_discriminator_loss(discrim_real, discrim_fake, discrim_interp, interp, lamb):
+
+def compute_discriminator_loss(
+    discrim_real: Tensor, discrim_fake: Tensor, discrim_interp: None, interp: None, lamb: float
+) -> Tensor:
     """1/2 E[(D(x) - 1)^2] + 1/2 E[D(G(z))^2], each a mean over its batch.
 
     discrim_real, discrim_fake: scores (B, 1). The other arguments are not used.
@@ -15,16 +19,14 @@ def compute_discriminator_loss(discrim_real, discrim_fake, discrim_interp, inter
     return 0.5 * (discrim_real - 1).square().mean() + 0.5 * discrim_fake.square().mean()
 
 
-# The training loop then makes no interpolates (see q1_5.py).
-compute_discriminator_loss.interpolates = "unused"
-
-
-def compute_generator_loss(discrim_fake):
+def compute_generator_loss(discrim_fake: Tensor) -> Tensor:
     """1/2 E[(D(G(z)) - 1)^2]."""
     return 0.5 * (discrim_fake - 1).square().mean()
 
 
 if __name__ == "__main__":
-    from main import run
+    from main import Losses, run
 
-    run(__doc__, "data_ls_gan", compute_discriminator_loss, compute_generator_loss)
+    # interpolates=False: no penalty, so no interpolates are made.
+    losses = Losses(compute_discriminator_loss, compute_generator_loss, interpolates=False)
+    run(__doc__, "data_ls_gan", losses)

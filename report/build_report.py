@@ -77,7 +77,7 @@ def main(argv=None):
     parser.add_argument(
         "--out", type=Path, default=HERE, metavar="FOLDER",
         help="where the report goes (report); your words in its report.md stay",
-    )  # fmt: skip
+    )
     args = parser.parse_args(argv)
     try:
         runs = build(args.runs, args.out.absolute())

@@ -262,7 +262,7 @@ def as_json(grades):
             for grade in grades
         ],
         indent=2,
-    )  # fmt: skip
+    )
 
 
 def main(argv=None):

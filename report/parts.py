@@ -18,7 +18,7 @@ SAME = {
     "gan": ("loss", "batch_size", "lamb", "seed", "images", "dataset", "number_format", "variant", "num_iterations"),
     "vae": ("loss_mode", "beta_mode", "latent_size", "target_beta_val", "batch_size", "lr", "grad_clip", "seed", "images",
             "dataset", "number_format", "flows", "free_bits", "network", "anneal_steps", "cycles", "ratio"),
-}  # fmt: skip
+}
 EPOCHS = (0, 4, 9, 14, 19)
 # Reconstruction and KL loss at epoch 19 in the three reports, in their order, or else in public answers
 # (../shared/spec.md): loss mode, latent size, beta mode, beta -> numbers.
@@ -160,7 +160,7 @@ class Parts:
                 f"{last['score_name']} with {last['num_gen']:,} samples: **{last['score']:.2f}** after {last['iteration']:,}",
                 "iterations" + ("." if not curve else
                     f"; the best of the curve is {min(curve.values()):.2f}, at iteration {min(curve, key=curve.get):,}."),
-            ]  # fmt: skip
+            ]
         if curve:
             path = self._curves(
                 f"{number}_score", {run.name: (list(curve), list(curve.values()))}, "iterations", measure
@@ -234,18 +234,18 @@ class Parts:
 
     def vae_2_1(self):
         return self._vae(["2.1 AE, 16 latents", "2.1 AE, 128 latents", "2.1 AE, 1024 latents"], "recons",
-                         "ae_latent16 ae_latent128 ae_latent1024")  # fmt: skip
+                         "ae_latent16 ae_latent128 ae_latent1024")
 
     def vae_2_2(self):
         return self._vae(["2.2 VAE"], "recons samples", "vae_latent1024", limit=145)
 
     def vae_2_3_1(self):
         return self._vae(["2.3.1 beta-VAE, 0.8", "2.2 VAE", "2.3.1 beta-VAE, 1.2"], "samples",
-                         "vae_latent1024 vae_latent1024_beta_constant0.8 vae_latent1024_beta_constant1.2")  # fmt: skip
+                         "vae_latent1024 vae_latent1024_beta_constant0.8 vae_latent1024_beta_constant1.2")
 
     def vae_2_3_2(self):
         return self._vae(["2.3.2 VAE, linear beta", "2.2 VAE"], "samples", "vae_latent1024 vae_latent1024_beta_linear1",
-                         limit=125)  # fmt: skip
+                         limit=125)
 
     def _vae(self, questions, kinds, presets, limit=None):
         """Losses, their curves, and the last pictures of each kind."""
@@ -352,7 +352,7 @@ class Parts:
                 train, running = map(read_score, paths)
                 if train["measure"] == running["measure"]:
                     rows.append([f"`{run.name}`", f"{run.steps:,}", train["measure"], f"{train['score']:.2f}",
-                                 f"{running['score']:.2f}"])  # fmt: skip
+                                 f"{running['score']:.2f}"])
         header = ["run", "iterations", "score", "batch statistics", "running statistics"]
         return (
             table(header, rows)
@@ -400,7 +400,7 @@ class Parts:
         chosen = [
             run for run in self.runs
             if run.kind == "vae" and (run.config["latent_size"] == 128 and run.config["loss_mode"] == "vae" or run.config.get("network"))
-        ]  # fmt: skip
+        ]
         if not any(run.folder in titles for run in chosen):
             return "Not run yet: `python vae/train.py ae_small vae_latent128_planar4` and the schedules."
         rows, named = [], {}
@@ -416,7 +416,7 @@ class Parts:
             active = {row["epoch"]: row["active_latents"] for row in run.rows if "active_latents" in row}
             rows.append([title, f"`{run.name}`", run.steps, f"{last['val_recon_loss']:.2f}", "" if kl is None else f"{kl:.2f}",
                          "" if kl is None else f"{-last['val_recon_loss'] - kl:.2f}",
-                         max(active.items())[1] if active else ""])  # fmt: skip
+                         max(active.items())[1] if active else ""])
             if kl is not None:
                 named[title] = run
         header = ["model", "run", "epochs", "reconstruction", "KL", "ELBO + constant", "active latents"]
@@ -449,7 +449,7 @@ class Parts:
             ]
             scores = table(header, [[f"{row['images']:,}", row["sampler"],
                                      *((row["steps"], row["eta"], f"{row['seconds']:.0f}") if row["steps"] else ("", "", "")),
-                                     f"{row['score']:.2f}"] for row in rows])  # fmt: skip
+                                     f"{row['score']:.2f}"] for row in rows])
         return paragraphs(scores, self._row(("Loss", path), *pictures))
 
 
@@ -459,4 +459,4 @@ PARTS = {
     "2.3.1": Parts.vae_2_3_1, "2.3.2": Parts.vae_2_3_2, "all VAE runs": Parts.vae_all, "formats": Parts.formats,
     "statistics": Parts.statistics, "upsampling": Parts.upsampling, "seeds": Parts.seeds,
     "mlp gan": Parts.mlp_gan, "neighbours": Parts.neighbours, "ddpm": Parts.ddpm,
-}  # fmt: skip
+}

@@ -67,22 +67,22 @@ GAN_COLUMNS = {
     "iteration": int, "kind": str, "discriminator_loss": "float?", "gradient_penalty": "float?", "real_score": "float?",
     "fake_score": "float?", "generator_loss": "float?", "score": "float?", "score_name": "str?", "num_gen": "int?",
     "fid_mode": "str?", "features": "str?", "seconds": float,
-}  # fmt: skip
+}
 VAE_COLUMNS = {
     "epoch": int, "beta": float, "train_recon_loss": float, "train_kl_loss": "float?", "val_recon_loss": float,
     "val_kl_loss": "float?", "active_latents": "int?", "seconds": float,
-}  # fmt: skip
+}
 OPTIONAL_COLUMNS = {"active_latents"}  # older runs lack them
 SAMPLER_COLUMNS = {"sampler": str, "steps": int, "eta": float, "images": int, "seconds": float, "score": float,
-                   "score_name": str}  # fmt: skip
+                   "score_name": str}
 DDPM_COLUMNS = {"epoch": int, "train_loss": float, "val_loss": float, "seconds": float}
 GAN_KEYS = {"loss": str, "batch_size": int, "lamb": (int, float), "seed": int, "num_iterations": int, "images": int,
-            "dataset": str, "number_format": str}  # fmt: skip
+            "dataset": str, "number_format": str}
 VAE_KEYS = {"loss_mode": str, "beta_mode": str, "latent_size": int, "target_beta_val": (int, float), "batch_size": int,
             "lr": (int, float), "grad_clip": (int, float), "num_epochs": int, "images": list, "dataset": str,
-            "number_format": str, "seed": int}  # fmt: skip
+            "number_format": str, "seed": int}
 DDPM_KEYS = {"model": str, "batch_size": int, "lr": (int, float), "num_epochs": int, "images": list, "dataset": str,
-             "number_format": str, "seed": int}  # fmt: skip
+             "number_format": str, "seed": int}
 # kind of run -> the key of config.json that tells it, and what is read
 KINDS = {
     "gan": ("loss", GAN_KEYS, GAN_COLUMNS),
@@ -177,7 +177,7 @@ def _read_rows(path, columns):
     return [
         {name: value for name, kind in columns.items() if (value := _cell(path, line, name, row.get(name), kind)) is not None}
         for line, row in enumerate(table, start=2)
-    ]  # fmt: skip
+    ]
 
 
 def _cell(path, line, name, text, kind):
@@ -197,7 +197,7 @@ def _cell(path, line, name, text, kind):
         expected = {int: "a whole number", float: "a finite number", str: "a word"}[kind]
         if kind is not str and name not in MAY_BE_NEGATIVE:
             expected += " >= 0"
-        raise RunError(f"{path}, line {line}: {name} is {text!r}, expected {expected}; restore the file that the run wrote") from None  # fmt: skip
+        raise RunError(f"{path}, line {line}: {name} is {text!r}, expected {expected}; restore the file that the run wrote") from None
     return value
 
 
@@ -210,16 +210,16 @@ def _check_order(path, rows, run_kind, config):
     for line, row in enumerate(rows, start=2):
         kind = row.get("kind", "log")
         if kind not in ("log", "final"):
-            raise RunError(f"{path}, line {line}: kind is {kind!r}, expected log or final; restore the file that the run wrote")  # fmt: skip
+            raise RunError(f"{path}, line {line}: kind is {kind!r}, expected log or final; restore the file that the run wrote")
         rising = previous is None or (
             row[step] > previous[step] or (kind == "final" and previous["kind"] == "log" and row[step] == previous[step])
-        )  # fmt: skip
+        )
         if not rising or row[step] > length:
-            raise RunError(f"{path}, line {line}: {step} is {row[step]} after {previous and previous[step]} in a run of {length}; restore the file that the run wrote")  # fmt: skip
+            raise RunError(f"{path}, line {line}: {step} is {row[step]} after {previous and previous[step]} in a run of {length}; restore the file that the run wrote")
         if "score" in row and not {"score_name", "num_gen", "fid_mode", "features"} <= row.keys():
-            raise RunError(f"{path}, line {line}: a score without score_name, num_gen, fid_mode or features; restore the file that the run wrote")  # fmt: skip
+            raise RunError(f"{path}, line {line}: a score without score_name, num_gen, fid_mode or features; restore the file that the run wrote")
         if run_kind == "vae" and config["loss_mode"] == "vae" and "val_kl_loss" not in row:
-            raise RunError(f"{path}, line {line}: val_kl_loss is '', expected a finite number; restore the file that the run wrote")  # fmt: skip
+            raise RunError(f"{path}, line {line}: val_kl_loss is '', expected a finite number; restore the file that the run wrote")
         previous = row
 
 

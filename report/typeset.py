@@ -70,7 +70,7 @@ def blocks(markdown):
         starts = (
             "code" if line.startswith("```") else "heading" if heading else "table" if line.startswith("|")
             else "item" if line.startswith("- ") else "end" if not line.strip() else None
-        )  # fmt: skip
+        )
         if gathered and (starts is not None and (starts != kind or starts == "item")):
             yield kind, (gathered if kind == "table" else plain(" ".join(gathered)))
             gathered, kind = [], None
@@ -145,7 +145,7 @@ class Pages:
         """Rows of cells, the first in bold; the widest column gives way and its cells are broken."""
         rows = [(row + [""] * len(rows[0]))[: len(rows[0])] for row in rows]
         widths = [max(text_width(row[column], size, "bold" if row is rows[0] else "normal") for row in rows)
-                  for column in range(len(rows[0]))]  # fmt: skip
+                  for column in range(len(rows[0]))]
         room = WIDTH - 2 * MARGIN - gap * (len(widths) - 1)
         while sum(widths) > room + 1e-6:
             widest = widths.index(max(widths))

@@ -4,6 +4,7 @@ As a grader does, each test file imports from its own folder: before a file of t
 collected or run, gan/ is first on sys.path and its modules are the ones in sys.modules.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -20,14 +21,23 @@ def use_folder(folder):
     if folder not in FOLDERS or folder == _active:
         return
     for other in FOLDERS:
-        names = [path.stem for path in (ROOT / other).glob("*.py")]
-        loaded = {name: sys.modules.pop(name) for name in names if name in sys.modules}
+        home = str(ROOT / other) + os.sep
+        loaded = {
+            name: module
+            for name, module in sys.modules.items()
+            if (getattr(module, "__file__", None) or "").startswith(home)
+        }
+        for name in loaded:
+            del sys.modules[name]
         if other == _active:
             _modules[other].update(loaded)
         sys.path[:] = [
             entry for entry in sys.path if Path(entry) not in (ROOT / other, ROOT / "tests" / other)
         ]
-    sys.path[:0] = [str(ROOT / folder), str(ROOT / "tests" / folder)]  # the second for tests/vae/helpers.py
+    sys.path[:0] = [
+        str(ROOT / folder),
+        str(ROOT / "tests" / folder),
+    ]  # the second for tests/vae/helpers.py
     sys.modules.update(_modules[folder])
     _active = folder
 

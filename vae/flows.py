@@ -1,7 +1,8 @@
 """A VAE whose posterior is bent by planar flows (Rezende & Mohamed 2015, arXiv 1505.05770).
 
 q(z_0 | x) is the Gaussian of the assignment's VAE; z_K = f_K(... f_1(z_0)) goes to the decoder. The
-flows' parameters are shared by all images: the posteriors' common shape is learned, not one a image.
+flows' parameters are shared by all images: the posteriors' common shape is learned, not one an
+image.
 """
 
 import math
@@ -9,10 +10,9 @@ from collections import OrderedDict
 
 import torch
 import torch.nn.functional as F
-from torch import nn
-
-from losses import reconstruction_error
+from losses import Terms, reconstruction_error
 from model import AEModel
+from torch import Tensor, nn
 
 INVERSE_SOFTPLUS_OF_1 = math.log(math.e - 1)
 
@@ -20,17 +20,21 @@ INVERSE_SOFTPLUS_OF_1 = math.log(math.e - 1)
 class PlanarFlow(nn.Module):
     """f(z) = z + u^ tanh(w^T z + b) on (B, latent_size); it begins as the identity."""
 
-    def __init__(self, latent_size):
+    def __init__(self, latent_size: int):
         super().__init__()
         w = torch.randn(latent_size) / math.sqrt(latent_size)
         self.w = nn.Parameter(w)
         self.u = nn.Parameter(INVERSE_SOFTPLUS_OF_1 * w / w.square().sum())  # makes u^ = 0
         self.b = nn.Parameter(torch.zeros(()))
 
-    def forward(self, z):
-        """f(z) and log|det df/dz|, (B, latent_size) and (B,). Elementwise, so float32 under autocast too."""
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """f(z) and log|det df/dz|, (B, latent_size) and (B,).
+
+        Elementwise, so float32 under autocast too.
+        """
         wu = (self.w * self.u).sum()
-        # Appendix A.1: w^T u^ = softplus(w^T u) - 1 > -1 is what makes f invertible; float32 rounds to -1 without the clamp.
+        # Appendix A.1: w^T u^ = softplus(w^T u) - 1 > -1 is what makes f invertible; float32 rounds
+        # to -1 without the clamp.
         slope = F.softplus(wu).clamp(min=1e-6)
         u_hat = self.u + (slope - 1 - wu) * self.w / self.w.square().sum()
         h = torch.tanh((z * self.w).sum(dim=1) + self.b)  # (B,)
@@ -42,11 +46,11 @@ class PlanarFlow(nn.Module):
 class PlanarVAE(AEModel):
     """The assignment's VAE with `num_flows` planar flows behind the encoder."""
 
-    def __init__(self, latent_size, num_flows=4):
+    def __init__(self, latent_size: int, num_flows: int = 4):
         super().__init__(True, latent_size)
         self.flows = nn.ModuleList(PlanarFlow(latent_size) for _ in range(num_flows))
 
-    def transform(self, z):
+    def transform(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """z_0 to z_K and the sum of the log-determinants, (B, latent_size) and (B,)."""
         total = z.new_zeros(len(z))
         for flow in self.flows:
@@ -55,11 +59,13 @@ class PlanarVAE(AEModel):
         return z, total
 
 
-def planar_vae_loss(model, x, beta=1, generator=None):
-    """recon + beta * KL, the negative ELBO of equation (15), with the KL term estimated by the sampled z.
+def planar_vae_loss(
+    model: PlanarVAE, x: Tensor, beta: float = 1, generator: torch.Generator | None = None
+) -> Terms:
+    """recon + beta * KL, the negative ELBO of equation (15), its KL estimated by the sampled z.
 
-    KL = log q_0(z_0) - sum_k log|det| - log p(z_K), summed over latents, averaged over the batch; one
-    sample's estimate may be negative. Returns what `losses.vae_loss` does.
+    KL = log q_0(z_0) - sum_k log|det| - log p(z_K), summed over latents, averaged over the batch;
+    one sample's estimate may be negative. Returns what `losses.vae_loss` does.
     """
     mu, log_std = (output.float() for output in model.encoder(x))
     noise = torch.randn(mu.shape, device=mu.device, generator=generator)

@@ -1,71 +1,79 @@
 """What a run writes at the end of an epoch: losses, plots, pictures, weights, state."""
 
 import math
-import time
+from typing import TYPE_CHECKING
 
-from errors import NonFiniteError
-from files import save_plot
+from common import NonFiniteError
+from common.files import save_plot
+from common.run import Layout, RunFolder
 
-STATE_FORMAT = "vae-state-1"
-# What a run leaves behind; --overwrite removes these and nothing else.
-RESULTS = (
-    "config.json", "metrics.csv", "state.pt", "model.pt", "epoch_*_recons.png", "epoch_*_samples.png",
-    "*_vs_epochs.png", "events.out.tfevents.*",
-)  # fmt: skip
+if TYPE_CHECKING:
+    from train import Trainer
+
 TERMS = ("loss", "recon_loss", "kl_loss")
-COLUMNS = (
-    "epoch", "beta", *(f"{part}_{term}" for part in ("train", "val") for term in TERMS), "active_latents", "seconds",
-)  # fmt: skip
+LAYOUT = Layout(
+    state_format="vae-state-2",
+    columns=(
+        *("epoch", "beta"),
+        *(f"{part}_{term}" for part in ("train", "val") for term in TERMS),
+        *("active_latents", "seconds"),
+    ),
+    results=(
+        "config.json",
+        "metrics.csv",
+        "state.pt",
+        "model.pt",
+        "epoch_*_recons.png",
+        "epoch_*_samples.png",
+        "*_vs_epochs.png",
+        "events.out.tfevents.*",
+    ),
+)
+TITLES = {"loss": "Total loss", "recon_loss": "Reconstruction loss", "kl_loss": "KL loss"}
+UNITS = {
+    "loss": "loss per image",
+    "recon_loss": "squared error per image",
+    "kl_loss": "nats per image",
+}
 
 
 class Logger:
-    """What happens at the end of an epoch. It measures and writes; it changes nothing in training."""
+    """What happens at the end of an epoch. It measures and writes; it changes nothing trained."""
 
-    def __init__(self, run, trainer, same_run, save_minutes, seconds):
-        self.run, self.trainer, self.same_run, self.save_minutes = run, trainer, same_run, save_minutes
-        self.name = run.folder.name
-        self.started = time.monotonic() - seconds
-        self.saved = time.monotonic()
+    def __init__(self, run: RunFolder, trainer: "Trainer"):
+        self.run, self.trainer = run, trainer
 
-    def log(self, beta, train_means, val_means, count_latents):
+    def log(self, train_means: dict, val_means: dict, extra: dict) -> None:
+        """The row of an epoch, and the curves so far."""
         self.trainer.check_finite()
         if not all(map(math.isfinite, val_means.values())):
             raise NonFiniteError(f"a validation loss is not finite: {dict(val_means)}")
-        row = {"epoch": self.trainer.epoch} | ({} if beta is None else {"beta": float(beta)})
+        row = {"epoch": self.trainer.epoch} | extra
         row |= {f"train_{name}": value for name, value in train_means.items()}
         row |= {f"val_{name}": value for name, value in val_means.items()}
-        row |= self.trainer.active_latents() if count_latents else {}
-        self.run.add_row(row | {"seconds": round(time.monotonic() - self.started, 1)})
-        epochs = [row["epoch"] for row in self.run.rows]
+        self.run.add_row(row)
         for term in train_means:
-            betas = (" (its beta)", " (beta 1)") if term == "loss" and "kl_loss" in train_means else ("", "")
-            curves = {label + beta_of: [row[f"{part}_{term}"] for row in self.run.rows]
-                      for part, label, beta_of in zip(("train", "val"), ("training", "validation"), betas)}  # fmt: skip
-            title = {"loss": "Total loss", "recon_loss": "Reconstruction loss", "kl_loss": "KL loss"}[term]
-            unit = {
-                "loss": self.trainer.loss_unit,
-                "recon_loss": "squared error per image",
-                "kl_loss": "nats per image",
-            }[term]
-            save_plot(
-                epochs,
-                curves,
-                "epochs",
-                unit,
-                f"{title}, {self.name}",
-                self.run.folder / f"{term}_vs_epochs.png",
-            )
+            self.save_plot(term)
 
-    def save_pictures(self):
+    def save_plot(self, term: str) -> None:
+        """Training and validation curve of a loss term."""
+        rows, name = self.run.rows, self.run.folder.name
+        weighted = term == "loss" and "train_kl_loss" in rows[-1]
+        labels = (
+            ("training (its beta)", "validation (beta 1)")
+            if weighted
+            else ("training", "validation")
+        )
+        curves = {
+            label: [row[f"{part}_{term}"] for row in rows]
+            for part, label in zip(("train", "val"), labels, strict=True)
+        }
+        epochs = [row["epoch"] for row in rows]
+        unit = (UNITS | self.trainer.units)[term]
+        path = self.run.folder / f"{term}_vs_epochs.png"
+        save_plot(epochs, curves, "epochs", unit, f"{TITLES[term]}, {name}", path)
+
+    def save_pictures(self) -> None:
+        """Also to TensorBoard."""
         for tag, grid in self.trainer.save_pictures(self.run.folder).items():
             self.run.events.add_image(tag, grid, self.trainer.epoch)
-
-    def save_if_due(self):
-        if time.monotonic() - self.saved > 60 * self.save_minutes:
-            self.save()
-
-    def save(self):
-        self.trainer.check_finite()  # a bad state never replaces a good one
-        state = self.trainer.state_dict() | {"run": self.same_run, "seconds": time.monotonic() - self.started}
-        self.run.save_state(state, STATE_FORMAT)
-        self.saved = time.monotonic()

@@ -5,52 +5,69 @@ returns (loss, OrderedDict of its terms); `generator` draws the noise of a sampl
 """
 
 from collections import OrderedDict
+from typing import Any
 
 import torch
+from torch import Tensor
+
+Autoencoder = Any  # a module with .encoder(x) and .decoder(z)
+Terms = tuple[Tensor, OrderedDict]  # the loss, and its terms
 
 
-def ae_loss(model, x):
+def ae_loss(model: Autoencoder, x: Tensor) -> Terms:
     """Squared error of the reconstruction, summed over pixels, averaged over the batch only."""
     loss = reconstruction_error(model.decoder(model.encoder(x)), x)
     return loss, OrderedDict(recon_loss=loss)
 
 
-def vae_loss(model, x, beta=1, generator=None):
-    """recon + beta * KL(q(z | x) || N(0, I)), the beta-VAE objective (arXiv 1606.05908, 1804.03599).
+def vae_loss(
+    model: Autoencoder, x: Tensor, beta: float = 1, generator: torch.Generator | None = None
+) -> Terms:
+    """recon + beta * KL(q(z | x) || N(0, I)), the beta-VAE objective.
 
-    recon is that of `ae_loss` for a sampled z; the KL divergence is in closed form, summed over
-    latents and averaged over the batch.
+    arXiv 1606.05908 and 1804.03599. recon is that of `ae_loss` for a sampled z; the KL divergence
+    is in closed form, summed over latents and averaged over the batch.
     """
     mu, log_std = (output.float() for output in model.encoder(x))  # (B, latent_size) each
-    recon_loss = reconstruction_error(model.decoder(reparameterise(mu, log_std, generator)), x)
+    z = reparameterise(mu, log_std, generator)
+    recon_loss = reconstruction_error(model.decoder(z), x)
     kl_loss = kl_divergence(mu, log_std)
     return recon_loss + beta * kl_loss, OrderedDict(recon_loss=recon_loss, kl_loss=kl_loss)
 
 
-def free_bits_loss(model, x, beta=1, generator=None, *, free_bits):
-    """recon + beta * sum_j max(free_bits, KL_j), KL_j the batch mean of latent j in nats (arXiv 1606.04934, eq. 15).
+def free_bits_loss(
+    model: Autoencoder,
+    x: Tensor,
+    beta: float = 1,
+    generator: torch.Generator | None = None,
+    *,
+    free_bits: float,
+) -> Terms:
+    """recon + beta * sum_j max(free_bits, KL_j), KL_j the batch mean of latent j in nats.
 
-    Below `free_bits` a latent costs the same whatever it says, so nothing pushes it to say less. The
-    kl_loss among the terms is the true one.
+    Kingma et al. 2016, arXiv 1606.04934, equation (15). Below `free_bits` a latent costs the same
+    whatever it says, so nothing pushes it to say less. The kl_loss among the terms is the true one.
     """
-    mu, log_std = (output.float() for output in model.encoder(x))
-    recon_loss = reconstruction_error(model.decoder(reparameterise(mu, log_std, generator)), x)
+    mu, log_std = (output.float() for output in model.encoder(x))  # (B, latent_size) each
+    z = reparameterise(mu, log_std, generator)
+    recon_loss = reconstruction_error(model.decoder(z), x)
     kl = kl_terms(mu, log_std).mean(dim=0)  # (latent_size,)
     loss = recon_loss + beta * kl.clamp(min=free_bits).sum()
     return loss, OrderedDict(recon_loss=recon_loss, kl_loss=kl.sum())
 
 
-def reconstruction_error(reconstruction, x):
+def reconstruction_error(reconstruction: Tensor, x: Tensor) -> Tensor:
+    """Squared error, summed over pixels and channels, averaged over the batch only."""
     return (reconstruction.float() - x).square().sum(dim=(1, 2, 3)).mean()
 
 
-def reparameterise(mu, log_std, generator=None):
+def reparameterise(mu: Tensor, log_std: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """z = mu + exp(log_std) * noise, a sample of q(z | x) that gradients pass through."""
     noise = torch.randn(mu.shape, device=mu.device, dtype=mu.dtype, generator=generator)
     return mu + log_std.exp() * noise
 
 
-def kl_terms(mu, log_std):
+def kl_terms(mu: Tensor, log_std: Tensor) -> Tensor:
     """KL(N(mu, std^2) || N(0, 1)) of every latent of every image, (B, latent_size).
 
     log(std^2) is 2 * log_std; the log of an exponential would be -inf below about -52.
@@ -58,6 +75,6 @@ def kl_terms(mu, log_std):
     return 0.5 * (mu.square() + (2 * log_std).exp() - 2 * log_std - 1)
 
 
-def kl_divergence(mu, log_std):
+def kl_divergence(mu: Tensor, log_std: Tensor) -> Tensor:
     """KL(N(mu, std^2) || N(0, I)), summed over latents and averaged over the batch."""
     return kl_terms(mu, log_std).sum(dim=1).mean()

@@ -5,11 +5,11 @@ a batch, so an image's latent and reconstruction depend on that image alone.
 """
 
 import math
+from typing import Any
 
 import torch
-from torch import nn
-
 from conv_transpose import ConvTranspose2d
+from torch import Tensor, nn
 
 
 class Encoder(nn.Module):
@@ -20,7 +20,7 @@ class Encoder(nn.Module):
 
     outputs_per_latent = 1
 
-    def __init__(self, input_shape, latent_dim):
+    def __init__(self, input_shape: tuple[int, ...], latent_dim: int):
         super().__init__()
         self.input_shape = tuple(input_shape)
         self.latent_dim = latent_dim
@@ -34,9 +34,11 @@ class Encoder(nn.Module):
             nn.ReLU(),
             nn.Conv2d(128, 256, kernel_size=3, stride=2, padding=1),
         )
-        self.fc = nn.Linear(256 * (height // 8) * (width // 8), self.outputs_per_latent * latent_dim)
+        features = 256 * (height // 8) * (width // 8)
+        self.fc = nn.Linear(features, self.outputs_per_latent * latent_dim)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Any:
+        """(B, 3, 32, 32) in [-1, 1] -> (B, latent_dim)."""
         return self.fc(self.convs(x).flatten(1))
 
 
@@ -45,7 +47,8 @@ class VAEEncoder(Encoder):
 
     outputs_per_latent = 2
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, 32, 32) in [-1, 1] -> mu, log_std, (B, latent_dim) each."""
         mu, log_std = super().forward(x).chunk(2, dim=1)
         return mu, log_std
 
@@ -57,7 +60,7 @@ class Decoder(nn.Module):
     to which the reference numbers belong; editions since 2023 have 256.
     """
 
-    def __init__(self, latent_dim, output_shape, base_channels=128):
+    def __init__(self, latent_dim: int, output_shape: tuple[int, ...], base_channels: int = 128):
         super().__init__()
         self.latent_dim = latent_dim
         self.output_shape = tuple(output_shape)
@@ -75,8 +78,9 @@ class Decoder(nn.Module):
             nn.Conv2d(32, channels, kernel_size=3, padding=1),
         )
 
-    def forward(self, z):
-        x = self.fc(z).view(-1, *self.base_size)
+    def forward(self, z: Tensor) -> Tensor:
+        """(B, latent_dim) -> (B, 3, 32, 32)."""
+        x = self.fc(z).view(-1, *self.base_size)  # (B, 128, 4, 4)
         # `view` gives NCHW whatever the weights' layout; every later layer keeps what it is given.
         return self.deconvs(x.contiguous(memory_format=torch.channels_last))
 
@@ -84,7 +88,13 @@ class Decoder(nn.Module):
 class AEModel(nn.Module):
     """Encoder and decoder; `variational` chooses VAEEncoder."""
 
-    def __init__(self, variational, latent_size, input_shape=(3, 32, 32), base_channels=128):
+    def __init__(
+        self,
+        variational: bool,
+        latent_size: int,
+        input_shape: tuple[int, ...] = (3, 32, 32),
+        base_channels: int = 128,
+    ):
         super().__init__()
         if len(input_shape) != 3:
             raise ValueError(f"input_shape: got {input_shape}, expected (channels, height, width)")

@@ -1,4 +1,4 @@
-"""The small autoencoder of a neighbouring report: two convolutions down, two transposed ones back."""
+"""The small autoencoder of a neighbouring report: two convolutions down, two transposed ones up."""
 
 from torch import nn
 
@@ -6,14 +6,14 @@ LATENT_SHAPE = (32, 8, 8)
 
 
 class SmallAE(nn.Module):
-    """(B, 3, 32, 32) in [-1, 1] -> latents (B, 2048) -> (B, 3, 32, 32) in [-1, 1]; 10,147 parameters.
+    """(B, 3, 32, 32) in [-1, 1] -> latents (B, 2048) -> (B, 3, 32, 32) in [-1, 1].
 
-    There is no bottleneck to speak of: 3,072 numbers become 2,048.
+    10,147 parameters. There is no bottleneck to speak of: 3,072 numbers become 2,048.
     """
 
     latent_size = 32 * 8 * 8
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.encoder = nn.Sequential(
             nn.Conv2d(3, 16, kernel_size=3, stride=2, padding=1),

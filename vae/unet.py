@@ -1,42 +1,50 @@
-"""A small U-Net that predicts the noise in an image: 0.15 GFLOP an image, for training on two CPU cores.
+"""A small U-Net that predicts the noise in an image: 0.15 GFLOP an image, for two CPU cores.
 
-After Ho et al. 2020 (arXiv 2006.11239, appendix B), made lean: 2x2 pixels become channels first, so that
-the widest level is 16x16, and skips are added instead of concatenated.
+After Ho et al. 2020 (arXiv 2006.11239, appendix B), made lean: 2x2 pixels become channels first, so
+that the widest level is 16x16, and skips are added instead of concatenated.
 """
 
 import math
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 WIDTHS = (64, 96, 128)  # channels at 16x16, 8x8 and 4x4
 TIME_WIDTH = 128
 
 
 class GroupNorm(nn.GroupNorm):
-    """Eight groups, in float32 under autocast too: bfloat16 loses precision there, and on CPUs most of the time."""
+    """Eight groups, in float32 under autocast too: bfloat16 loses precision there, and is slow."""
 
-    def __init__(self, channels):
+    def __init__(self, channels: int):
         super().__init__(8, channels)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape and type."""
         return super().forward(x.float()).to(x.dtype)
+
+
+def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
+    """A layer that begins by giving 0."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
 
 
 class ResBlock(nn.Module):
     """(B, C, H, W) and a time embedding (B, TIME_WIDTH) -> (B, C, H, W)."""
 
-    def __init__(self, channels):
+    def __init__(self, channels: int):
         super().__init__()
         self.norm1, self.norm2 = GroupNorm(channels), GroupNorm(channels)
         self.conv1 = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
+        # The block begins as the identity.
+        self.conv2 = zeroed(nn.Conv2d(channels, channels, kernel_size=3, padding=1))
         self.time = nn.Linear(TIME_WIDTH, 2 * channels)
-        nn.init.zeros_(self.conv2.weight)  # the block begins as the identity
-        nn.init.zeros_(self.conv2.bias)
 
-    def forward(self, x, time):
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """Adds to x."""
         h = self.conv1(F.silu(self.norm1(x)))
         scale, shift = self.time(time)[:, :, None, None].chunk(2, dim=1)
         h = self.conv2(F.silu(self.norm2(h) * (1 + scale) + shift))
@@ -46,22 +54,23 @@ class ResBlock(nn.Module):
 class Attention(nn.Module):
     """Self-attention over the H * W positions, four heads."""
 
-    def __init__(self, channels, heads=4):
+    def __init__(self, channels: int, heads: int = 4):
         super().__init__()
         self.heads = heads
         self.norm = GroupNorm(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, kernel_size=1)
-        self.out = nn.Conv2d(channels, channels, kernel_size=1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        self.out = zeroed(nn.Conv2d(channels, channels, kernel_size=1))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W); adds to x."""
         batch, channels, height, width = x.shape
         width_of_head = channels // self.heads
-        qkv = self.qkv(self.norm(x)).flatten(2).view(batch, 3, self.heads, width_of_head, height * width)
-        q, k, v = qkv.unbind(1)  # (B, heads, C / heads, HW) each
+        qkv = self.qkv(self.norm(x)).flatten(2)  # (B, 3C, HW)
+        q, k, v = qkv.view(batch, 3, self.heads, width_of_head, height * width).unbind(1)
+        # (B, heads, C / heads, HW) each
         # Written out: with 16 positions, CPU's fused attention takes twenty times as long.
-        weights = (q.transpose(2, 3) @ k / math.sqrt(width_of_head)).softmax(dim=-1)  # (B, heads, HW, HW)
+        logits = q.transpose(2, 3) @ k / math.sqrt(width_of_head)  # (B, heads, HW, HW)
+        weights = logits.softmax(dim=-1)
         mixed = v @ weights.transpose(2, 3)  # (B, heads, C / heads, HW)
         return x + self.out(mixed.reshape(batch, channels, height, width))
 
@@ -69,11 +78,14 @@ class Attention(nn.Module):
 class UNet(nn.Module):
     """Noisy images (B, 3, 32, 32) and times (B,) in 1, ..., T -> their noise (B, 3, 32, 32)."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         wide, middle, deep = WIDTHS
         self.time = nn.Sequential(
-            nn.Linear(TIME_WIDTH, TIME_WIDTH), nn.SiLU(), nn.Linear(TIME_WIDTH, TIME_WIDTH), nn.SiLU()
+            nn.Linear(TIME_WIDTH, TIME_WIDTH),
+            nn.SiLU(),
+            nn.Linear(TIME_WIDTH, TIME_WIDTH),
+            nn.SiLU(),
         )
         self.stem = nn.Conv2d(12, wide, kernel_size=3, padding=1)
         self.down16 = ResBlock(wide)
@@ -86,11 +98,11 @@ class UNet(nn.Module):
         self.from8 = nn.Conv2d(middle, wide, kernel_size=1)
         self.up16 = ResBlock(wide)
         self.norm = GroupNorm(wide)
-        self.head = nn.Conv2d(wide, 12, kernel_size=3, padding=1)
-        nn.init.zeros_(self.head.weight)  # it begins by predicting no noise
-        nn.init.zeros_(self.head.bias)
+        # It begins by predicting no noise.
+        self.head = zeroed(nn.Conv2d(wide, 12, kernel_size=3, padding=1))
 
-    def forward(self, x, t):
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """x_t (B, 3, 32, 32) and t (B,) -> (B, 3, 32, 32)."""
         time = self.time(time_embedding(t))
         x = F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)  # (B, 12, 16, 16)
         at16 = self.down16(self.stem(x), time)
@@ -101,8 +113,12 @@ class UNet(nn.Module):
         return F.pixel_shuffle(self.head(F.silu(self.norm(h))), 2)
 
 
-def time_embedding(t):
-    """Times (B,) as TIME_WIDTH sines and cosines of rising wavelength, as positions in a Transformer (arXiv 1706.03762)."""
-    rates = torch.exp(-math.log(10_000) * torch.arange(TIME_WIDTH // 2, device=t.device) / (TIME_WIDTH // 2))
+def time_embedding(t: Tensor) -> Tensor:
+    """Times (B,) as TIME_WIDTH sines and cosines of rising wavelength (B, TIME_WIDTH).
+
+    Positions in a Transformer are embedded like this (arXiv 1706.03762).
+    """
+    half = TIME_WIDTH // 2
+    rates = torch.exp(-math.log(10_000) * torch.arange(half, device=t.device) / half)
     angles = t[:, None].float() * rates
     return torch.cat([angles.sin(), angles.cos()], dim=1)

@@ -16,7 +16,9 @@ from fid import Features, Scorer, frechet_distance, moments  # noqa: E402
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--features", required=True)
     args = parser.parse_args()

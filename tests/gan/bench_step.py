@@ -97,10 +97,20 @@ def worker(name, question_name, batch_size, threads, connection):
         trainer = PlainTrainer(PlainGenerator(), Discriminator(), images, batch_size, question)
     else:
         hardware.keep_freed_memory()
-        gen, disc = (net.to(memory_format=torch.channels_last) for net in (Generator(), Discriminator()))
+        gen, disc = (
+            net.to(memory_format=torch.channels_last) for net in (Generator(), Discriminator())
+        )
         dtype = hardware.autocast_dtype(torch.device("cpu"))
-        trainer = Trainer(gen, disc, images, batch_size, 10, question.compute_generator_loss,
-                          question.compute_discriminator_loss, dtype)  # fmt: skip
+        trainer = Trainer(
+            gen,
+            disc,
+            images,
+            batch_size,
+            10,
+            question.compute_generator_loss,
+            question.compute_discriminator_loss,
+            dtype,
+        )
     while connection.recv():
         connection.send(seconds_per_iteration(trainer))
 

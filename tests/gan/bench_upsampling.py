@@ -52,11 +52,25 @@ def main():
         images = load_images(args.data_dir)
         torch.manual_seed(0)
         train_model(
-            scrambled_generator(), Discriminator(), args.num_iterations, 64, prefix=args.out_dir.absolute(),
-            gen_loss_fn=compute_generator_loss, disc_loss_fn=compute_discriminator_loss, log_period=250, images=images,
-            stats_folders=(args.data_dir.parent,), fid=args.features, num_gen=(2000, 2000), resume=args.resume,
-            options={"dataset": "cub", "data_dir": str(args.data_dir), "variant": "scrambled upsampling"},
-        )  # fmt: skip
+            scrambled_generator(),
+            Discriminator(),
+            args.num_iterations,
+            64,
+            prefix=args.out_dir.absolute(),
+            gen_loss_fn=compute_generator_loss,
+            disc_loss_fn=compute_discriminator_loss,
+            log_period=250,
+            images=images,
+            stats_folders=(args.data_dir.parent,),
+            fid=args.features,
+            num_gen=(2000, 2000),
+            resume=args.resume,
+            options={
+                "dataset": "cub",
+                "data_dir": str(args.data_dir),
+                "variant": "scrambled upsampling",
+            },
+        )
 
 
 if __name__ == "__main__":

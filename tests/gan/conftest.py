@@ -47,7 +47,7 @@ def tiny_inception(tmp_path_factory):
 @pytest.fixture(scope="session")
 def birds():
     """48 drawn birds, uint8 (48, 3, 32, 32)."""
-    from synthetic import draw_birds
+    from dataset import draw_birds
 
     return draw_birds(48, torch.Generator().manual_seed(0))
 

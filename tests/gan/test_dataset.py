@@ -5,9 +5,11 @@ from pathlib import Path
 import dataset
 import pytest
 import torch
-from errors import InputError
+from dataset import draw_birds
 from PIL import Image
-from synthetic import draw_birds
+
+from common import InputError
+from common.files import fingerprint
 
 
 def test_images_are_the_files_in_name_order(bird_folder):
@@ -36,12 +38,23 @@ def test_greyscale_is_converted_and_named(bird_folder, capsys):
     assert "1 of 21" in (out := capsys.readouterr().out) and "grey.jpg (L)" in out
 
 
-@pytest.mark.parametrize("break_it, message", [
-    (lambda folder: (folder / "bird_03.jpg").write_bytes((folder / "bird_03.jpg").read_bytes()[:300]), "cannot decode.*bird_03"),
-    (lambda folder: (folder / "bird_04.jpg").write_bytes(b"hello"), "cannot decode.*bird_04"),
-    (lambda folder: Image.new("RGB", (64, 48)).save(folder / "large.jpg"), "large.jpg is 64x48, expected 32x32"),
-    (lambda folder: [path.unlink() for path in folder.iterdir()], "no .jpg files"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "break_it, message",
+    [
+        (
+            lambda folder: (folder / "bird_03.jpg").write_bytes(
+                (folder / "bird_03.jpg").read_bytes()[:300]
+            ),
+            "cannot decode.*bird_03",
+        ),
+        (lambda folder: (folder / "bird_04.jpg").write_bytes(b"hello"), "cannot decode.*bird_04"),
+        (
+            lambda folder: Image.new("RGB", (64, 48)).save(folder / "large.jpg"),
+            "large.jpg is 64x48, expected 32x32",
+        ),
+        (lambda folder: [path.unlink() for path in folder.iterdir()], "no .jpg files"),
+    ],
+)
 def test_unusable_folders_are_refused(bird_folder, break_it, message):
     break_it(bird_folder)
     with pytest.raises(InputError, match=message):
@@ -99,10 +112,10 @@ def test_batch_larger_than_the_data_is_refused(batch_size):
 
 
 def test_fingerprint_names_the_pixels(birds):
-    assert dataset.fingerprint(birds) == dataset.fingerprint(birds.clone())
+    assert fingerprint(birds) == fingerprint(birds.clone())
     changed = birds.clone()
     changed[0, 0, 0, 0] ^= 1
-    assert dataset.fingerprint(changed) != dataset.fingerprint(birds) != dataset.fingerprint(birds[:-1])
+    assert fingerprint(changed) != fingerprint(birds) != fingerprint(birds[:-1])
 
 
 def test_drawn_birds_are_seeded_endless_and_various():

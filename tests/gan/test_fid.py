@@ -8,14 +8,18 @@ import scipy.linalg
 import torch
 from cleanfid.features import InceptionV3W
 from cleanfid.resize import build_resizer
-from errors import InputError, NonFiniteError
 from networks import Generator
 from torch import nn
+
+from common import InputError, NonFiniteError
+from common.files import fingerprint
 
 
 def sqrtm_distance(features1, features2):
     """The textbook formula, with SciPy's general matrix square root."""
-    (mean1, cov1), (mean2, cov2) = ((f.mean(axis=0), np.cov(f, rowvar=False)) for f in (features1, features2))
+    (mean1, cov1), (mean2, cov2) = (
+        (f.mean(axis=0), np.cov(f, rowvar=False)) for f in (features1, features2)
+    )
     root = scipy.linalg.sqrtm(cov1 @ cov2)
     return float(((mean1 - mean2) ** 2).sum() + np.trace(cov1 + cov2 - 2 * root.real))
 
@@ -31,7 +35,9 @@ def test_distance_equals_sqrtm(samples):
     mix = rng.normal(size=(24, 24))
     features1 = rng.normal(size=(samples, 24)) @ mix + 3
     features2 = rng.normal(size=(samples, 24)) * 2
-    assert our_distance(features1, features2) == pytest.approx(sqrtm_distance(features1, features2), abs=1e-4)
+    assert our_distance(features1, features2) == pytest.approx(
+        sqrtm_distance(features1, features2), abs=1e-4
+    )
 
 
 def test_distance_of_known_gaussians():
@@ -61,7 +67,9 @@ def test_resizing_equals_clean_fids(birds):
         np.testing.assert_allclose(resized.permute(1, 2, 0), theirs, atol=0.01)
     large = torch.rand(1, 3, 400, 400, generator=rng) * 255  # shrinking needs the antialiasing
     np.testing.assert_allclose(
-        fid.resize_like_pil(large)[0].permute(1, 2, 0), resize(large[0].permute(1, 2, 0).numpy()), atol=0.01
+        fid.resize_like_pil(large)[0].permute(1, 2, 0),
+        resize(large[0].permute(1, 2, 0).numpy()),
+        atol=0.01,
     )
 
 
@@ -101,7 +109,9 @@ def test_shared_features_tell_birds_from_noise(shared):
         fid.frechet_distance(scorer.mean, scorer.cov, *fid.moments([features(x)])[:2])
         for x in (others, noise)
     ]
-    assert 2 * distances[0] < distances[1]  # the first falls with the sample count, the second hardly
+    assert (
+        2 * distances[0] < distances[1]
+    )  # the first falls with the sample count, the second hardly
 
 
 class Counter(nn.Module):
@@ -117,8 +127,12 @@ class Counter(nn.Module):
         self.batches.append(len(z))
         assert z.shape[1:] == (128,) and z.dtype == torch.float32
         moments = torch.stack([z.mean(), z.std(), (z.abs() < 1).float().mean()])
-        torch.testing.assert_close(moments, torch.tensor([0.0, 1.0, 0.6827]), atol=0.02, rtol=0)  # normal
-        return (torch.arange(start, start + len(z)) / 200 - 1).view(-1, 1, 1, 1).expand(-1, 3, 32, 32)
+        torch.testing.assert_close(
+            moments, torch.tensor([0.0, 1.0, 0.6827]), atol=0.02, rtol=0
+        )  # normal
+        return (
+            (torch.arange(start, start + len(z)) / 200 - 1).view(-1, 1, 1, 1).expand(-1, 3, 32, 32)
+        )
 
 
 class Recorder:
@@ -146,7 +160,9 @@ def test_score_sends_each_image_once_in_order_and_range(birds):
     expected = torch.arange(300) / 200 * 127.5  # [-1, 1] -> [0, 255]
     torch.testing.assert_close(images[:, 0, 0, 0], expected, rtol=1e-5, atol=1e-4)
     statistics = fid.moments([images.mean(dim=(2, 3)).double() + torch.tensor([0.0, 1.0, 2.0])])[:2]
-    assert score == pytest.approx(fid.frechet_distance(scorer.mean, scorer.cov, *statistics), rel=1e-6)
+    assert score == pytest.approx(
+        fid.frechet_distance(scorer.mean, scorer.cov, *statistics), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("mode", ["train", "eval"])
@@ -162,7 +178,10 @@ def test_scoring_leaves_the_generator_as_it_was(birds, tiny_features, mode):
     assert scorer.score(gen, 20) == first  # the same latents each time
     row = scorer.score_row(gen, 20)
     assert (
-        row["score"] == first and row["num_gen"] == 20 and row["fid_mode"] == mode and row["fid_batch"] == 256
+        row["score"] == first
+        and row["num_gen"] == 20
+        and row["fid_mode"] == mode
+        and row["fid_batch"] == 256
     )
     assert row["score_name"] == "FD (tiny.pt)" and row["features"].startswith("tiny-")
 
@@ -170,7 +189,9 @@ def test_scoring_leaves_the_generator_as_it_was(birds, tiny_features, mode):
 def test_modes_give_different_scores(birds, tiny_features):
     torch.manual_seed(0)
     gen, features = Generator(), fid.Features(str(tiny_features))
-    scores = [fid.Scorer(birds, features, fid_mode=mode).score(gen, 20) for mode in ("train", "eval")]
+    scores = [
+        fid.Scorer(birds, features, fid_mode=mode).score(gen, 20) for mode in ("train", "eval")
+    ]
     assert abs(scores[0] - scores[1]) > 1e-3
 
 
@@ -181,16 +202,18 @@ def test_non_finite_images_are_reported(birds, tiny_features):
         fid.Scorer(birds, fid.Features(str(tiny_features))).score(gen, 10)
 
 
-def test_statistics_are_kept_and_found_by_data_and_features(birds, tiny_features, tmp_path, monkeypatch):
+def test_statistics_are_kept_and_found_by_data_and_features(
+    birds, tiny_features, tmp_path, monkeypatch
+):
     features = fid.Features(str(tiny_features))
-    first = fid.Scorer(birds, features, (tmp_path,), data_key="abc")
+    first = fid.Scorer(birds, features, (tmp_path,))
     (stored,) = tmp_path.iterdir()
-    assert "abc" in stored.name and features.key in stored.name
+    assert fingerprint(birds) in stored.name and features.key in stored.name
     monkeypatch.setattr(fid, "moments", lambda *args: pytest.fail("computed again"))
-    assert torch.equal(fid.Scorer(birds, features, (tmp_path,), data_key="abc").cov, first.cov)
+    assert torch.equal(fid.Scorer(birds, features, (tmp_path,)).cov, first.cov)
     monkeypatch.undo()
     stored.write_bytes(stored.read_bytes()[:100])  # damaged: made again
-    assert torch.equal(fid.Scorer(birds, features, (tmp_path,), data_key="abc").cov, first.cov)
+    assert torch.equal(fid.Scorer(birds, features, (tmp_path,)).cov, first.cov)
 
 
 def test_a_read_only_folder_is_left_alone(birds, tiny_features, tmp_path):
@@ -225,12 +248,23 @@ def test_features_that_fail_later_are_named(tiny_features, tmp_path, bird_folder
     from PIL import Image
 
     (tmp_path / "wide").mkdir()
-    Image.new("RGB", (8, 8)).save(tmp_path / "wide" / "small.png")  # too small for this network's pooling
+    Image.new("RGB", (8, 8)).save(
+        tmp_path / "wide" / "small.png"
+    )  # too small for this network's pooling
     with pytest.raises(SystemExit) as stop:
         fid.main(
-            [str(bird_folder), str(tmp_path / "wide"), "--features", str(tiny_features), "--device", "cpu"]
+            [
+                str(bird_folder),
+                str(tmp_path / "wide"),
+                "--features",
+                str(tiny_features),
+                "--device",
+                "cpu",
+            ]
         )
-    assert stop.value.code == 2 and "fails on images of shape (1, 3, 8, 8)" in capsys.readouterr().err
+    assert (
+        stop.value.code == 2 and "fails on images of shape (1, 3, 8, 8)" in capsys.readouterr().err
+    )
 
 
 def test_folders_against_each_other(bird_folder, tiny_features, tmp_path, capsys):
@@ -240,10 +274,14 @@ def test_folders_against_each_other(bird_folder, tiny_features, tmp_path, capsys
     other.mkdir(parents=True)
     for index in range(3):
         Image.new("L", (32 + index // 2, 32), 40 * index).save(other / f"{index}.png")
-    fid.main([str(bird_folder), str(other.parent), "--features", str(tiny_features), "--device", "cpu"])
+    fid.main(
+        [str(bird_folder), str(other.parent), "--features", str(tiny_features), "--device", "cpu"]
+    )
     line = capsys.readouterr().out
     assert line.startswith("FD (tiny.pt) = ") and "20 images" in line and "against 3 of" in line
-    fid.main([str(bird_folder), str(bird_folder), "--features", str(tiny_features), "--device", "cpu"])
+    fid.main(
+        [str(bird_folder), str(bird_folder), "--features", str(tiny_features), "--device", "cpu"]
+    )
     assert abs(float(capsys.readouterr().out.split(" = ")[1].split(":")[0])) < 1e-3
 
 
@@ -254,7 +292,9 @@ def test_unusable_folders_are_refused(bird_folder, tiny_features, tmp_path, cont
     if content:
         (folder / "odd.png").write_bytes(content)
     with pytest.raises(SystemExit) as stop:
-        fid.main([str(folder), str(bird_folder), "--features", str(tiny_features), "--device", "cpu"])
+        fid.main(
+            [str(folder), str(bird_folder), "--features", str(tiny_features), "--device", "cpu"]
+        )
     assert stop.value.code == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert "no images in" in error or "cannot decode" in error

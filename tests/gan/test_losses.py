@@ -1,6 +1,7 @@
 """Each loss against numbers worked out by hand from its paper's equation."""
 
 import math
+import runpy
 
 import pytest
 import q1_3
@@ -28,7 +29,9 @@ def test_gan_is_algorithm_1_on_logits():
 
 def test_gan_loss_is_finite_for_any_score():
     extreme = torch.tensor([[-1e4], [1e4]])
-    assert float(q1_3.compute_discriminator_loss(extreme, extreme, None, None, 10)) == pytest.approx(1e4)
+    assert float(
+        q1_3.compute_discriminator_loss(extreme, extreme, None, None, 10)
+    ) == pytest.approx(1e4)
     assert float(q1_3.compute_generator_loss(extreme)) == pytest.approx(5e3)
 
 
@@ -61,7 +64,14 @@ def test_wgan_gp_penalty_can_be_differentiated():
     assert float(weight.grad) == pytest.approx(10 * 2 * (3 - 1))
 
 
-def test_only_wgan_gp_asks_for_interpolates():
-    assert q1_3.compute_discriminator_loss.interpolates == "unused"
-    assert q1_4.compute_discriminator_loss.interpolates == "unused"
-    assert q1_5.compute_discriminator_loss.interpolates == "gradient penalty"
+@pytest.mark.parametrize("question, interpolates", [(q1_3, False), (q1_4, False), (q1_5, True)])
+def test_only_wgan_gp_asks_for_interpolates(question, interpolates, monkeypatch):
+    """In the line below its formulas, where a script hands its losses over."""
+    import main
+
+    asked = []
+    monkeypatch.setattr(main, "run", lambda doc, folder, losses: asked.append(losses))
+    runpy.run_path(question.__file__, run_name="__main__")
+    assert [losses.interpolates for losses in asked] == [interpolates]
+    assert asked[0].discriminator.__name__ == "compute_discriminator_loss"
+    assert asked[0].generator.__name__ == "compute_generator_loss"

@@ -21,7 +21,10 @@ def test_networks():
         for net in (gen, disc)
     ]
     assert sizes == [[128, 256, 512, 1024], [3072, 1024, 512, 256]]
-    assert [sum(p.numel() for p in net.parameters()) for net in (gen, disc)] == [3_838_720, 3_803_137]
+    assert [sum(p.numel() for p in net.parameters()) for net in (gen, disc)] == [
+        3_838_720,
+        3_803_137,
+    ]
     images = gen(5)
     assert images.shape == (5, 3, 32, 32) and images.abs().max() <= 1
     assert gen.forward_given_samples(1e4 * torch.randn(2, 128)).abs().max() <= 1
@@ -36,11 +39,15 @@ def test_loss_by_hand():
     def sigmoid(score):
         return 1 / (1 + math.exp(-score))
 
-    expected = sum(-0.9 * math.log(sigmoid(s)) - 0.1 * math.log(1 - sigmoid(s)) for s in (0.0, 2.0)) / 2
+    expected = (
+        sum(-0.9 * math.log(sigmoid(s)) - 0.1 * math.log(1 - sigmoid(s)) for s in (0.0, 2.0)) / 2
+    )
     expected -= sum(math.log(1 - sigmoid(s)) for s in (-1.0, 0.5)) / 2
     got = mlp_gan.compute_discriminator_loss(real, fake, None, None, 10)
     assert got.item() == pytest.approx(expected, rel=1e-6)
-    best = torch.tensor([[math.log(0.9 / 0.1)]], requires_grad=True)  # D(x) = 0.9 is where smoothing wants it
+    best = torch.tensor(
+        [[math.log(0.9 / 0.1)]], requires_grad=True
+    )  # D(x) = 0.9 is where smoothing wants it
     mlp_gan.compute_discriminator_loss(best, fake, None, None, 10).backward()
     assert abs(best.grad.item()) < 1e-6
 
@@ -48,7 +55,10 @@ def test_loss_by_hand():
 def test_rates_are_two_and_constant():
     gen, disc = mlp_gan.MLPGenerator(), mlp_gan.MLPDiscriminator()
     optim_disc, sched_disc, optim_gen, sched_gen = mlp_gan.get_optimizers_and_schedulers(gen, disc)
-    for optimizer, scheduler, rate in ((optim_disc, sched_disc, 4e-4), (optim_gen, sched_gen, 1e-4)):
+    for optimizer, scheduler, rate in (
+        (optim_disc, sched_disc, 4e-4),
+        (optim_gen, sched_gen, 1e-4),
+    ):
         assert optimizer.defaults["betas"] == (0.5, 0.999)
         for _ in range(3):
             assert optimizer.param_groups[0]["lr"] == rate
@@ -58,13 +68,24 @@ def test_rates_are_two_and_constant():
 def start(folder, birds, iterations, **options):
     torch.manual_seed(0)
     train.train_model(
-        mlp_gan.MLPGenerator(), mlp_gan.MLPDiscriminator(), iterations, 4, prefix=folder, images=birds, fid="off",
-        gen_loss_fn=mlp_gan.compute_generator_loss, disc_loss_fn=mlp_gan.compute_discriminator_loss, log_period=2,
-        generator_every=1, make_optimizers=mlp_gan.get_optimizers_and_schedulers, **options,
-    )  # fmt: skip
+        mlp_gan.MLPGenerator(),
+        mlp_gan.MLPDiscriminator(),
+        iterations,
+        4,
+        prefix=folder,
+        images=birds,
+        fid="off",
+        gen_loss_fn=mlp_gan.compute_generator_loss,
+        disc_loss_fn=mlp_gan.compute_discriminator_loss,
+        log_period=2,
+        generator_every=1,
+        make_optimizers=mlp_gan.get_optimizers_and_schedulers,
+        **options,
+    )
     with open(folder / "metrics.csv", newline="") as file:
         rows = [
-            {name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)
+            {name: value for name, value in row.items() if name != "seconds"}
+            for row in csv.DictReader(file)
         ]
     return rows, torch.load(folder / "generator.pt", weights_only=True)
 
@@ -73,7 +94,9 @@ def test_a_stopped_run_ends_bit_identical(birds, tmp_path, monkeypatch):
     """Dropout's noise included, and with a generator step in every iteration."""
     steps = []
     generator_step = train.generator_step
-    monkeypatch.setattr(train, "generator_step", lambda *args: steps.append(1) or generator_step(*args))
+    monkeypatch.setattr(
+        train, "generator_step", lambda *args: steps.append(1) or generator_step(*args)
+    )
     rows, weights = start(tmp_path / "whole", birds, 5)
     assert len(steps) == 5
     iterate = train.Trainer.iterate
@@ -92,8 +115,23 @@ def test_a_stopped_run_ends_bit_identical(birds, tmp_path, monkeypatch):
 
 
 def test_train_and_evaluate(bird_folder, tiny_features, tmp_path, capsys):
-    options = ["--data_dir", str(bird_folder), "--batch_size", "4", "--num_iterations", "2", "--fid", str(tiny_features),
-               "--num_gen", "8", "8", "--out_dir", str(tmp_path), "--device", "cpu"]  # fmt: skip
+    options = [
+        "--data_dir",
+        str(bird_folder),
+        "--batch_size",
+        "4",
+        "--num_iterations",
+        "2",
+        "--fid",
+        str(tiny_features),
+        "--num_gen",
+        "8",
+        "8",
+        "--out_dir",
+        str(tmp_path),
+        "--device",
+        "cpu",
+    ]
     networks = (mlp_gan.MLPGenerator, mlp_gan.MLPDiscriminator)
     losses = mlp_gan.compute_discriminator_loss, mlp_gan.compute_generator_loss
     main.run("", "data_mlp_gan", *losses, options, networks, generator_every=1)
@@ -103,10 +141,15 @@ def test_train_and_evaluate(bird_folder, tiny_features, tmp_path, capsys):
     ).exists()
     assert (tmp_path / "fid_vs_iterations.png").exists()
     config = json.loads((tmp_path / "config.json").read_text())
-    assert config["loss"] == "mlp_gan" and config["networks"] == ["MLPGenerator", "MLPDiscriminator"]
+    assert config["loss"] == "mlp_gan" and config["networks"] == [
+        "MLPGenerator",
+        "MLPDiscriminator",
+    ]
     assert config["generator_every"] == 1
     with pytest.raises(SystemExit):  # a run goes on with the same steps
-        main.run("", "data_mlp_gan", *losses, [*options, "--resume", "--num_iterations", "3"], networks)
+        main.run(
+            "", "data_mlp_gan", *losses, [*options, "--resume", "--num_iterations", "3"], networks
+        )
     assert "generator_every was 1" in capsys.readouterr().err
     with pytest.raises(SystemExit):  # the convolutional generator is another one
         main.run("", "data_gan", *losses, [*options, "--evaluate"])

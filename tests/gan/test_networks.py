@@ -4,8 +4,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from networks import (
-    Discriminator, DownSampleConv2D, Generator, ResBlock, ResBlockDown, ResBlockUp, UpSampleConv2D,
-)  # fmt: skip
+    Discriminator,
+    DownSampleConv2D,
+    Generator,
+    ResBlock,
+    ResBlockDown,
+    ResBlockUp,
+    UpSampleConv2D,
+)
 
 
 @pytest.mark.parametrize("kernel_size, padding", [(3, 1), (1, 0), (3, 0)])
@@ -17,7 +23,9 @@ def test_upsampling_is_nearest_neighbour(kernel_size, padding, factor):
     torch.testing.assert_close(layer(x), expected, rtol=1e-5, atol=1e-6)
     # Spelled out: pixel (r, c) of the large map is pixel (r // factor, c // factor) of the small.
     rows = torch.arange(6 * factor) // factor
-    torch.testing.assert_close(layer(x), layer.conv(x[:, :, rows][:, :, :, rows]), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        layer(x), layer.conv(x[:, :, rows][:, :, :, rows]), rtol=1e-5, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("kernel_size, padding", [(3, 1), (1, 0)])
@@ -25,7 +33,9 @@ def test_downsampling_is_mean_pooling(kernel_size, padding):
     layer = DownSampleConv2D(3, kernel_size, n_filters=7, padding=padding)
     x = torch.randn(2, 3, 8, 8)
     torch.testing.assert_close(layer(x), layer.conv(F.avg_pool2d(x, 2)))
-    spelled_out = (x[:, :, ::2, ::2] + x[:, :, 1::2, ::2] + x[:, :, ::2, 1::2] + x[:, :, 1::2, 1::2]) / 4
+    spelled_out = (
+        x[:, :, ::2, ::2] + x[:, :, 1::2, ::2] + x[:, :, ::2, 1::2] + x[:, :, 1::2, 1::2]
+    ) / 4
     torch.testing.assert_close(layer(x), layer.conv(spelled_out))
 
 
@@ -44,7 +54,9 @@ def test_module_names_of_the_handout():
     assert {"layers.0.upsample_residual.conv.weight", "layers.0.layers.5.conv.weight"} <= set(
         Generator().state_dict()
     )
-    assert {"layers.0.downsample_residual.conv.weight", "dense.weight"} <= set(Discriminator().state_dict())
+    assert {"layers.0.downsample_residual.conv.weight", "dense.weight"} <= set(
+        Discriminator().state_dict()
+    )
     assert "layers.0.layers.2.bias" not in Generator().state_dict()  # this convolution has no bias
 
 
@@ -87,7 +99,10 @@ def test_generator_output():
     assert -1 <= images.min() and images.max() <= 1
     z = torch.randn(2, 128)
     torch.testing.assert_close(
-        gen.eval().forward_given_samples(z)[:1], gen.forward_given_samples(z[:1]), rtol=1e-4, atol=1e-5
+        gen.eval().forward_given_samples(z)[:1],
+        gen.forward_given_samples(z[:1]),
+        rtol=1e-4,
+        atol=1e-5,
     )
     assert Generator(starting_image_size=2)(2).shape == (2, 3, 16, 16)
 
@@ -101,7 +116,9 @@ def test_generator_latents_are_normal_and_float32_under_autocast():
     assert seen[0].dtype == torch.float32 and seen[0].shape == (4, 128)
     gen(400)
     moments = torch.stack([seen[1].mean(), seen[1].std(), (seen[1].abs() < 1).float().mean()])
-    torch.testing.assert_close(moments, torch.tensor([0.0, 1.0, 0.6827]), atol=0.02, rtol=0)  # normal
+    torch.testing.assert_close(
+        moments, torch.tensor([0.0, 1.0, 0.6827]), atol=0.02, rtol=0
+    )  # normal
 
 
 def test_a_score_depends_on_its_own_image_alone():

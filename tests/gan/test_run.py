@@ -32,9 +32,14 @@ def start(folder, birds, question=q1_5, iterations=7, **options):
     gen, disc = Generator(), Discriminator()
     options = {"images": birds, "fid": "off", "log_period": 3, "batch_size": 4} | options
     train.train_model(
-        gen, disc, iterations, prefix=folder, gen_loss_fn=question.compute_generator_loss,
-        disc_loss_fn=question.compute_discriminator_loss, **options,
-    )  # fmt: skip
+        gen,
+        disc,
+        iterations,
+        prefix=folder,
+        gen_loss_fn=question.compute_generator_loss,
+        disc_loss_fn=question.compute_discriminator_loss,
+        **options,
+    )
     return {
         f"{net}.{name}": value
         for net, module in (("gen", gen), ("disc", disc))
@@ -45,7 +50,8 @@ def start(folder, birds, question=q1_5, iterations=7, **options):
 def rows(folder):
     with open(folder / "metrics.csv", newline="") as file:
         return [
-            {name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)
+            {name: value for name, value in row.items() if name != "seconds"}
+            for row in csv.DictReader(file)
         ]
 
 
@@ -78,8 +84,11 @@ def test_a_stopped_run_ends_bit_identical(question, birds, tmp_path, monkeypatch
     assert same(expected, got)
     assert rows(tmp_path / "parts") == rows(tmp_path / "whole")
     assert [(row["iteration"], row["kind"]) for row in rows(tmp_path / "whole")] == [
-        ("3", "log"), ("6", "log"), ("7", "log"), ("7", "final"),
-    ]  # fmt: skip
+        ("3", "log"),
+        ("6", "log"),
+        ("7", "log"),
+        ("7", "final"),
+    ]
 
 
 def test_a_signal_while_scoring_loses_nothing(birds, tmp_path, monkeypatch, tiny_features):
@@ -144,19 +153,30 @@ def test_outputs(birds, tmp_path, tiny_features):
     weights = start(folder, birds, iterations=4, fid=str(tiny_features), num_gen=(8, 10))
     for step in (3, 4):
         for kind in ("samples", "interpolations"):
-            assert Image.open(folder / f"{kind}_{step}.png").size == (342, 342)  # 100 images, 10 a row
+            assert Image.open(folder / f"{kind}_{step}.png").size == (
+                342,
+                342,
+            )  # 100 images, 10 a row
     for name in ("fid_vs_iterations", "losses_vs_iterations"):
         assert Image.open(folder / f"{name}.png").size == (900, 600)
     gen, disc = Generator(), Discriminator()
     gen.load_state_dict(torch.load(folder / "generator.pt", weights_only=True))
     disc.load_state_dict(torch.load(folder / "discriminator.pt", weights_only=True))
-    assert all(torch.equal(value, weights[f"gen.{name}"]) for name, value in gen.state_dict().items())
+    assert all(
+        torch.equal(value, weights[f"gen.{name}"]) for name, value in gen.state_dict().items()
+    )
     table = rows(folder)
     best = min((row for row in table if row["kind"] == "log"), key=lambda row: float(row["score"]))
     if best["iteration"] == "4":
         best_weights = torch.load(folder / "generator_best.pt", weights_only=True)
-        assert all(torch.equal(value, weights[f"gen.{name}"]) for name, value in best_weights.items())
-    assert [(row["kind"], row["num_gen"]) for row in table] == [("log", "8"), ("log", "8"), ("final", "10")]
+        assert all(
+            torch.equal(value, weights[f"gen.{name}"]) for name, value in best_weights.items()
+        )
+    assert [(row["kind"], row["num_gen"]) for row in table] == [
+        ("log", "8"),
+        ("log", "8"),
+        ("final", "10"),
+    ]
     assert table[0]["score_name"] == "FD (tiny.pt)" and table[0]["fid_mode"] == "train"
     config = json.loads((folder / "config.json").read_text())
     assert config["loss"] == "q1_5" and config["batch_size"] == 4 and config["images"] == 48
@@ -198,7 +218,8 @@ def test_evaluations_do_not_outlive_their_weights(birds, tmp_path):
     folder = tmp_path / "run"
     start(folder, birds, iterations=2, log_period=2)
     of_now = [
-        folder / f"generator_{name}" for name in ("score_train.json", "samples.png", "interpolations.png")
+        folder / f"generator_{name}"
+        for name in ("score_train.json", "samples.png", "interpolations.png")
     ]
     of_the_best = folder / "generator_best_score_train.json"
     for path in (*of_now, of_the_best):
@@ -231,7 +252,9 @@ def test_tensorboard_events_hold_losses_score_and_grids(birds, tmp_path, tiny_fe
 
     start(tmp_path, birds, iterations=3, fid=str(tiny_features), num_gen=(8, 8), overwrite=True)
     events = EventAccumulator(str(tmp_path)).Reload()
-    assert {"discriminator_loss", "generator_loss", "score", "final/score"} <= set(events.Tags()["scalars"])
+    assert {"discriminator_loss", "generator_loss", "score", "final/score"} <= set(
+        events.Tags()["scalars"]
+    )
     assert [event.step for event in events.Scalars("score")] == [3]
     assert events.Tags()["images"] == ["samples"]
     assert events.Scalars("discriminator_loss")[0].value == pytest.approx(
@@ -242,8 +265,21 @@ def test_tensorboard_events_hold_losses_score_and_grids(birds, tmp_path, tiny_fe
 def test_state_holds_tensors_and_builtins_only(birds, tmp_path):
     start(tmp_path / "run", birds, iterations=3)
     state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
-    assert {"generator", "discriminator", "optim_gen", "optim_disc", "sched_gen", "sched_disc", "scaler", "rng",
-            "global_rng", "batches", "losses", "rows", "iteration"} <= set(state)  # fmt: skip
+    assert {
+        "generator",
+        "discriminator",
+        "optim_gen",
+        "optim_disc",
+        "sched_gen",
+        "sched_disc",
+        "scaler",
+        "rng",
+        "global_rng",
+        "batches",
+        "losses",
+        "rows",
+        "iteration",
+    } <= set(state)
 
 
 def test_a_non_finite_loss_stops_with_step_terms_and_state(birds, tmp_path, monkeypatch):
@@ -283,15 +319,18 @@ def finished(birds, tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("options, message", [
-    ({}, "--resume, --overwrite or another folder"),
-    ({"resume": True, "batch_size": 5}, "--batch_size was 4 .*, now 5"),
-    ({"resume": True, "seed": 3}, "--seed was 0 .*, now 3"),
-    ({"resume": True, "question": q1_4}, "the script was 'q1_5' .*, now 'q1_4'"),
-    ({"resume": True, "lamb": 5}, "lamb was 10 .*, now 5"),
-    ({"resume": True, "iterations": 1}, "--num_iterations: got 1, the run is at 2"),
-    ({"resume": "missing.pt"}, "no file missing.pt"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({}, "--resume, --overwrite or another folder"),
+        ({"resume": True, "batch_size": 5}, "--batch_size was 4 .*, now 5"),
+        ({"resume": True, "seed": 3}, "--seed was 0 .*, now 3"),
+        ({"resume": True, "question": q1_4}, "the script was 'q1_5' .*, now 'q1_4'"),
+        ({"resume": True, "lamb": 5}, "lamb was 10 .*, now 5"),
+        ({"resume": True, "iterations": 1}, "--num_iterations: got 1, the run is at 2"),
+        ({"resume": "missing.pt"}, "no file missing.pt"),
+    ],
+)
 def test_refused_runs_touch_nothing(finished, birds, options, message):
     before = listing(finished)
     with pytest.raises(InputError, match=message):
@@ -311,7 +350,11 @@ def test_another_runs_state_does_not_replace_this_one(finished, birds, tmp_path)
 def test_a_missing_state_is_found_before_the_data(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         main.run(
-            "", "data_x", None, None, ["--resume", "--out_dir", str(tmp_path), "--data_dir", "no/such/folder"]
+            "",
+            "data_x",
+            None,
+            None,
+            ["--resume", "--out_dir", str(tmp_path), "--data_dir", "no/such/folder"],
         )
     assert stop.value.code == 2 and "--resume: no file" in capsys.readouterr().err
 
@@ -346,7 +389,9 @@ def test_best_generator_compares_like_with_like(birds, tmp_path, tiny_features, 
     """A score in other units, or of more samples, is neither better nor worse."""
     import fid
 
-    scores = iter([5.0, 1.0, 7.0, 1.0, 9.0])  # log 3, final 3, then with more samples: log 6, log 7, final 7
+    scores = iter(
+        [5.0, 1.0, 7.0, 1.0, 9.0]
+    )  # log 3, final 3, then with more samples: log 6, log 7, final 7
     monkeypatch.setattr(fid.Scorer, "score", lambda self, *args: next(scores))
     options = {"fid": str(tiny_features)}
     start(tmp_path, birds, iterations=3, num_gen=(8, 8), overwrite=True, **options)
@@ -383,7 +428,9 @@ def test_the_rehearsal_changes_nothing(birds, capsys):
     before = json.dumps(str(trainer.state_dict()))
     weights = {name: value.clone() for name, value in trainer.disc.state_dict().items()}
     train.announce_duration(trainer, 1000)
-    assert json.dumps(str(trainer.state_dict())) == before and same(weights, trainer.disc.state_dict())
+    assert json.dumps(str(trainer.state_dict())) == before and same(
+        weights, trainer.disc.state_dict()
+    )
     assert "hours for 999" in capsys.readouterr().out
 
 
@@ -398,7 +445,9 @@ def test_overwrite_replaces_the_run_and_nothing_else(finished, birds):
     (finished / "notes.txt").write_text("mine")
     (finished / "samples_99.png").write_bytes(b"old")
     start(finished, birds, iterations=1, overwrite=True)
-    assert (finished / "notes.txt").read_text() == "mine" and not (finished / "samples_99.png").exists()
+    assert (finished / "notes.txt").read_text() == "mine" and not (
+        finished / "samples_99.png"
+    ).exists()
     assert [row["iteration"] for row in rows(finished)] == ["1"]
 
 
@@ -416,20 +465,23 @@ def command(question, *argv):
     )
 
 
-@pytest.mark.parametrize("argv, message", [
-    (["--device", "gpu"], "--device: got 'gpu'"),
-    (["--device", "cuda:99"], "--device: got 'cuda:99'"),
-    (["--num_iterations", "0"], "expected int >= 1"),
-    (["--batch_size", "many"], "expected int >= 1"),
-    (["--save_minutes", "nan"], "expected float > 0"),
-    (["--fid", "missing.pt"], "expected inception, off or a TorchScript file"),
-    (["--data_dir", "/no/such/folder"], "--download"),
-    (["--resume", "--overwrite"], "exclude each other"),
-    (["--resume"], "no file"),
-    (["--seed", "18446744073709551616"], "expected int >= 0"),
-    (["--batch_size", "21"], "expected 1 to 20"),
-    (["--evaluate", "missing.pt"], "--evaluate: no file"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        (["--device", "gpu"], "--device: got 'gpu'"),
+        (["--device", "cuda:99"], "--device: got 'cuda:99'"),
+        (["--num_iterations", "0"], "expected int >= 1"),
+        (["--batch_size", "many"], "expected int >= 1"),
+        (["--save_minutes", "nan"], "expected float > 0"),
+        (["--fid", "missing.pt"], "expected inception, off or a TorchScript file"),
+        (["--data_dir", "/no/such/folder"], "--download"),
+        (["--resume", "--overwrite"], "exclude each other"),
+        (["--resume"], "no file"),
+        (["--seed", "18446744073709551616"], "expected int >= 0"),
+        (["--batch_size", "21"], "expected 1 to 20"),
+        (["--evaluate", "missing.pt"], "--evaluate: no file"),
+    ],
+)
 def test_wrong_options_are_one_line_and_exit_code_2(argv, message, bird_folder, tmp_path, capsys):
     out = tmp_path / "out"
     data = [] if "--data_dir" in argv else ["--data_dir", str(bird_folder)]
@@ -453,15 +505,34 @@ def test_no_network_for_fid_is_found_before_training(bird_folder, tmp_path, monk
 
     monkeypatch.setattr(fid, "inception_url", "http://127.0.0.1:9/inception-2015-12-05.pt")
     with pytest.raises(SystemExit) as stop:
-        command(q1_5, "--data_dir", str(bird_folder), "--batch_size", "4", "--out_dir", str(tmp_path / "out"),
-                "--inception_weights", str(tmp_path / "weights"))  # fmt: skip
+        command(
+            q1_5,
+            "--data_dir",
+            str(bird_folder),
+            "--batch_size",
+            "4",
+            "--out_dir",
+            str(tmp_path / "out"),
+            "--inception_weights",
+            str(tmp_path / "weights"),
+        )
     assert stop.value.code == 2 and "--inception_weights" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
 def test_train_and_evaluate_with_inception(bird_folder, tiny_inception, tmp_path, capsys):
-    options = ["--data_dir", str(bird_folder), "--batch_size", "4", "--inception_weights", str(tiny_inception),
-               "--out_dir", str(tmp_path / "out"), "--device", "cpu"]  # fmt: skip
+    options = [
+        "--data_dir",
+        str(bird_folder),
+        "--batch_size",
+        "4",
+        "--inception_weights",
+        str(tiny_inception),
+        "--out_dir",
+        str(tmp_path / "out"),
+        "--device",
+        "cpu",
+    ]
     command(q1_4, *options, "--num_iterations", "2", "--num_gen", "8", "12")
     final = rows(tmp_path / "out")[-1]
     assert final["score_name"] == "FID" and final["num_gen"] == "12"
@@ -494,7 +565,9 @@ def script(name, *argv, **options):
     ]
     # Two of them run side by side: with two threads each they would wait for each other on two cores.
     options = {"env": os.environ | {"OMP_NUM_THREADS": "1"}} | options
-    return subprocess.Popen(argv, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+    return subprocess.Popen(
+        argv, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
+    )
 
 
 @pytest.mark.parametrize("name", ["q1_3.py", "q1_4.py", "q1_5.py"])
@@ -503,14 +576,18 @@ def test_scripts_run_from_any_directory(name, tmp_path):
     process = script(name, "--num_iterations", "2", "--out_dir", "out", cwd=tmp_path)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
-    assert (tmp_path / "out" / "generator.pt").exists() and (tmp_path / "out" / "samples_2.png").exists()
+    assert (tmp_path / "out" / "generator.pt").exists() and (
+        tmp_path / "out" / "samples_2.png"
+    ).exists()
     assert "Results are in" in out
 
 
 def test_killed_and_interrupted_scripts_end_bit_identical(tmp_path):
     length = ("--num_iterations", "30", "--log_period", "10")
     whole = script("q1_5.py", *length, "--out_dir", str(tmp_path / "whole"))
-    parts = script("q1_5.py", *length, "--out_dir", str(tmp_path / "parts"), "--save_minutes", "0.00001")
+    parts = script(
+        "q1_5.py", *length, "--out_dir", str(tmp_path / "parts"), "--save_minutes", "0.00001"
+    )
     state = tmp_path / "parts" / "state.pt"
     deadline = time.monotonic() + 200
     while not (tmp_path / "parts" / "samples_10.png").exists() and time.monotonic() < deadline:
@@ -521,10 +598,19 @@ def test_killed_and_interrupted_scripts_end_bit_identical(tmp_path):
     stopped_at = torch.load(state, weights_only=True)["iteration"]
     assert 0 < stopped_at < 30
     resumed = script(
-        "q1_5.py", *length, "--out_dir", str(tmp_path / "parts"), "--resume", "--save_minutes", "0.00001"
+        "q1_5.py",
+        *length,
+        "--out_dir",
+        str(tmp_path / "parts"),
+        "--resume",
+        "--save_minutes",
+        "0.00001",
     )
     time.sleep(0.1)
-    while torch.load(state, weights_only=True)["iteration"] <= stopped_at and time.monotonic() < deadline:
+    while (
+        torch.load(state, weights_only=True)["iteration"] <= stopped_at
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.05)
     resumed.send_signal(signal.SIGINT)
     _, err = resumed.communicate(timeout=300)

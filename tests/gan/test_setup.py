@@ -11,14 +11,17 @@ import download
 import numpy as np
 import pytest
 import resize_dataset
-from errors import InputError
-from fetch import fetch, from_url
 from PIL import Image
+
+from common import InputError
+from common.files import fetch, from_url
 
 
 def original(folder, name, mode="RGB", size=(50, 40)):
     folder.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(len(name)).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    pixels = np.random.default_rng(len(name)).integers(
+        0, 256, (size[1], size[0], 3), dtype=np.uint8
+    )
     Image.fromarray(pixels).convert(mode).save(folder / name, quality=95)
 
 
@@ -36,7 +39,9 @@ def originals(tmp_path):
 
 def test_resize_names_and_counts_what_is_odd(originals, tmp_path, capsys):
     output = tmp_path / "small"
-    resize_dataset.main(["--input_folder", str(originals), "--output_folder", str(output), "--res", "32"])
+    resize_dataset.main(
+        ["--input_folder", str(originals), "--output_folder", str(output), "--res", "32"]
+    )
     assert sorted(path.name for path in output.iterdir()) == [
         "Finch_0001.jpg",
         "Finch_0002.jpg",
@@ -46,8 +51,13 @@ def test_resize_names_and_counts_what_is_odd(originals, tmp_path, capsys):
         with Image.open(path) as image:
             assert image.size == (32, 32) and image.mode == "RGB"
     out = capsys.readouterr().out
-    for line in ("resized: 3", "left out (greyscale, by name): 1: Mallard_0130_76836.jpg", "corrupt, skipped: 1: Mallard_0003.jpg",
-                 "not an image, skipped: 1: readme.txt", "converted to RGB: 2: Finch_0002.jpg, Mallard_0001.jpg"):  # fmt: skip
+    for line in (
+        "resized: 3",
+        "left out (greyscale, by name): 1: Mallard_0130_76836.jpg",
+        "corrupt, skipped: 1: Mallard_0003.jpg",
+        "not an image, skipped: 1: readme.txt",
+        "converted to RGB: 2: Finch_0002.jpg, Mallard_0001.jpg",
+    ):
         assert line in out
 
 
@@ -66,7 +76,10 @@ def test_resize_goes_on_and_leaves_finished_files_alone(originals, tmp_path):
     kept = (output / "Finch_0001.jpg").read_bytes()
     (output / "Finch_0002.jpg").unlink()
     outcome = resize_dataset.resize_folder(originals, output)
-    assert outcome["resized"] == ["Finch_0002.jpg"] and (output / "Finch_0001.jpg").read_bytes() == kept
+    assert (
+        outcome["resized"] == ["Finch_0002.jpg"]
+        and (output / "Finch_0001.jpg").read_bytes() == kept
+    )
 
 
 def test_resize_refuses_a_folder_of_another_size(originals, tmp_path):
@@ -78,17 +91,25 @@ def test_resize_refuses_a_folder_of_another_size(originals, tmp_path):
 
 
 def test_resize_of_the_real_birds(shared, tmp_path):
-    outcome = resize_dataset.resize_folder(shared / "datasets" / "CUB_200_2011" / "images", tmp_path)
+    outcome = resize_dataset.resize_folder(
+        shared / "datasets" / "CUB_200_2011" / "images", tmp_path
+    )
     assert len(outcome["resized"]) == 100 and outcome["left out (greyscale, by name)"] == [
         "Mallard_0130_76836.jpg"
     ]
 
 
-@pytest.mark.parametrize("prepare, message", [
-    (lambda folder: None, "is not a folder"),
-    (lambda folder: folder.mkdir(), "no images below"),
-    (lambda folder: [original(folder / part, "same.jpg") for part in "ab"], "would both become same.jpg"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "prepare, message",
+    [
+        (lambda folder: None, "is not a folder"),
+        (lambda folder: folder.mkdir(), "no images below"),
+        (
+            lambda folder: [original(folder / part, "same.jpg") for part in "ab"],
+            "would both become same.jpg",
+        ),
+    ],
+)
 def test_resize_refuses(tmp_path, prepare, message, capsys):
     prepare(tmp_path / "in")
     with pytest.raises(SystemExit) as stop:
@@ -142,7 +163,9 @@ def served(originals, monkeypatch):
     monkeypatch.setattr(download, "MIRROR", server.url)
 
     def no_quota(**arguments):
-        raise RuntimeError("Too many users have viewed or downloaded this file recently.\nmore text")
+        raise RuntimeError(
+            "Too many users have viewed or downloaded this file recently.\nmore text"
+        )
 
     monkeypatch.setattr(download.gdown, "download", no_quota)
     yield server
@@ -157,7 +180,9 @@ def test_a_missing_data_set_is_fetched_unpacked_and_resized(served, tmp_path):
         "Finch_0002.jpg",
         "Mallard_0001.jpg",
     ]
-    assert not [path.name for path in folder.parent.iterdir() if path.name.startswith(".unfinished")]
+    assert not [
+        path.name for path in folder.parent.iterdir() if path.name.startswith(".unfinished")
+    ]
     assert len(served.ranges) == 1
     download.prepare_cub(folder)  # all there: nothing to do
     for path in folder.iterdir():
@@ -170,7 +195,9 @@ def test_a_missing_data_set_is_fetched_unpacked_and_resized(served, tmp_path):
 def test_a_broken_download_goes_on(served, tmp_path, monkeypatch):
     served.cut = 1000
     folder = tmp_path / "datasets" / "CUB_200_2011_32"
-    with pytest.raises(InputError, match="Google Drive: Too many users.*Caltech: the connection broke off"):
+    with pytest.raises(
+        InputError, match="Google Drive: Too many users.*Caltech: the connection broke off"
+    ):
         download.prepare_cub(folder)
     assert (folder.parent / ".unfinished.1.CUB_200_2011.tgz").stat().st_size == 1000
 
@@ -202,7 +229,9 @@ def test_an_archive_cannot_write_outside(tmp_path, monkeypatch):
         member = tarfile.TarInfo("../../escaped.txt")
         tar.addfile(member, io.BytesIO())
     monkeypatch.setattr(
-        download, "ARCHIVE_MD5", hashlib.md5((tmp_path / "CUB_200_2011.tgz").read_bytes()).hexdigest()
+        download,
+        "ARCHIVE_MD5",
+        hashlib.md5((tmp_path / "CUB_200_2011.tgz").read_bytes()).hexdigest(),
     )
     with pytest.raises(InputError, match="cannot prepare"):
         download.prepare_cub(tmp_path / "CUB_200_2011_32")

@@ -46,7 +46,9 @@ def test_interpolation_picture(tmp_path):
     expected = np.linspace(0, 255, 10)  # -1 is black, 1 is full
     np.testing.assert_allclose(cells[:, 0, 0], expected, atol=1)
     np.testing.assert_allclose(cells[0, :, 1], expected, atol=1)
-    assert (cells[:, :, 2] == 0).all() and painter.training  # eval mode inside, train mode again after
+    assert (
+        cells[:, :, 2] == 0
+    ).all() and painter.training  # eval mode inside, train mode again after
 
 
 def test_interpolation_uses_running_statistics_and_keeps_them(tmp_path):
@@ -73,11 +75,15 @@ def test_get_fid_scores_a_folder(bird_folder, tiny_inception, monkeypatch):
 
 def test_save_plot_draws_one_or_several_curves_and_closes(tmp_path):
     utils.save_plot([0, 1, 2], [3, 2, 1], "iterations", "FID", "one", tmp_path / "one.png")
-    utils.save_plot([0, 1], {"a": [1, 2], "b": [2, 1]}, "iterations", "loss", "two", tmp_path / "two.png")
+    utils.save_plot(
+        [0, 1], {"a": [1, 2], "b": [2, 1]}, "iterations", "loss", "two", tmp_path / "two.png"
+    )
     for name in ("one", "two"):
         assert Image.open(tmp_path / f"{name}.png").size == (900, 600)
     # The handout's own call leaves the suffix to the function.
-    utils.save_plot([0, 1], [1, 2], "iterations", "FID", "three", str(tmp_path / "fid_vs_iterations"))
+    utils.save_plot(
+        [0, 1], [1, 2], "iterations", "FID", "three", str(tmp_path / "fid_vs_iterations")
+    )
     assert (tmp_path / "fid_vs_iterations.png").exists()
     assert not plt.get_fignums()
 
@@ -85,7 +91,11 @@ def test_save_plot_draws_one_or_several_curves_and_closes(tmp_path):
 def test_defaults_are_the_assignments():
     args = utils.get_args(argv=[])
     assert (args.num_iterations, args.batch_size, args.log_period) == (30_000, 256, 1000)
-    assert tuple(args.num_gen) == (10_000, 50_000) and args.fid == "inception" and args.fid_mode == "train"
+    assert (
+        tuple(args.num_gen) == (10_000, 50_000)
+        and args.fid == "inception"
+        and args.fid_mode == "train"
+    )
     assert not args.disable_amp and args.out_dir.name == "data_gan"
     synthetic = utils.get_args(out_dir="data_wgan_gp", argv=["--dataset", "synthetic"])
     assert synthetic.fid == "off" and synthetic.out_dir.name == "data_wgan_gp_synthetic"

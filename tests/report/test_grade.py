@@ -10,18 +10,25 @@ def graded(capsys, *folders):
     """(exit code, {question: row of --json}) of a run of grade.py."""
     code = grade.main(["--json", *map(str, folders)])
     rows = json.loads(capsys.readouterr().out)
-    assert [row["question"] for row in rows] == "1.3 1.4 1.5 2.1 2.1 2.1 2.2 2.3.1 2.3.1 2.3.2".split()
+    assert [
+        row["question"] for row in rows
+    ] == "1.3 1.4 1.5 2.1 2.1 2.1 2.2 2.3.1 2.3.1 2.3.2".split()
     return code, {f"{row['question']} {row['title']}": row for row in rows}
 
 
 @pytest.mark.parametrize(
-    "loss, question, at_limit", [("q1_3", "1.3 GAN", 150), ("q1_4", "1.4 LSGAN", 90), ("q1_5", "1.5 WGAN-GP", 50)]
-)  # fmt: skip
+    "loss, question, at_limit",
+    [("q1_3", "1.3 GAN", 150), ("q1_4", "1.4 LSGAN", 90), ("q1_5", "1.5 WGAN-GP", 50)],
+)
 def test_fid_is_met_up_to_its_reference(tmp_path, capsys, make_gan, loss, question, at_limit):
     for score, verdict, code in ((at_limit, "met", 0), (at_limit + 0.01, "not met", 1)):
         make_gan(tmp_path / "run", final=score, loss=loss)
         got, rows = graded(capsys, tmp_path)
-        assert (got, rows[question]["verdict"], rows[question]["measured"]) == (code, verdict, score)
+        assert (got, rows[question]["verdict"], rows[question]["measured"]) == (
+            code,
+            verdict,
+            score,
+        )
         assert all(row["verdict"] == "not run" for name, row in rows.items() if name != question)
 
 
@@ -34,11 +41,17 @@ def test_fid_is_met_up_to_its_reference(tmp_path, capsys, make_gan, loss, questi
         ("2.3.2 VAE, linear beta", 125, {"beta_mode": "linear"}),
     ],
 )
-def test_reconstruction_is_met_below_its_reference(tmp_path, capsys, make_vae, question, limit, config):
+def test_reconstruction_is_met_below_its_reference(
+    tmp_path, capsys, make_vae, question, limit, config
+):
     for recon, verdict, code in ((limit - 0.01, "met", 0), (limit, "not met", 1)):
         make_vae(tmp_path / "run", recon, **config)
         got, rows = graded(capsys, tmp_path)
-        assert (got, rows[question]["verdict"], rows[question]["measured"]) == (code, verdict, recon)
+        assert (got, rows[question]["verdict"], rows[question]["measured"]) == (
+            code,
+            verdict,
+            recon,
+        )
         assert sum(row["verdict"] != "not run" for row in rows.values()) == 1
 
 
@@ -68,9 +81,12 @@ def test_autoencoders_have_a_band_but_no_reference(tmp_path, capsys, make_vae):
         ({"period": 20_000, "num_iterations": 40_000}, "40,000 iterations instead of 30,000"),
         ({"row": {"fid_mode": "eval"}}, "running instead of batch statistics"),
         ({"row": {"score_name": "FD (x.pt)", "features": "x-1234"}}, "FD (x.pt) is not FID"),
-        ({"row": {"features": "inception-2015-12-05-00000000"}}, "other Inception weights (inception-2015-12-05-00000000)"),
+        (
+            {"row": {"features": "inception-2015-12-05-00000000"}},
+            "other Inception weights (inception-2015-12-05-00000000)",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_keeps_a_gan_from_comparing(tmp_path, capsys, make_gan, change, reason):
     """And a number that does not compare is never called met, nor missed."""
     for final in (1.0, 1e4):
@@ -86,18 +102,28 @@ def test_what_keeps_a_gan_from_comparing(tmp_path, capsys, make_gan, change, rea
 @pytest.mark.parametrize(
     "change, reason",
     [
-        ({"dataset": "synthetic", "images": [5_000, 1_000]}, "synthetic data, 5,000 training and 1,000 validation images instead of 50,000 and 10,000"),
+        (
+            {"dataset": "synthetic", "images": [5_000, 1_000]},
+            "synthetic data, 5,000 training and 1,000 validation images instead of 50,000 and 10,000",
+        ),
         ({"epochs": 12}, "12 epochs instead of 20"),
         ({"batch_size": 128}, "batch_size 128 instead of 256"),
         ({"lr": 0.01}, "lr 0.01 instead of 0.001"),
         ({"grad_clip": 5.0}, "grad_clip 5.0 instead of 1"),
-        ({"images": [50_000, 100]}, "cifar10 data, 50,000 training and 100 validation images instead of 50,000 and 10,000"),
+        (
+            {"images": [50_000, 100]},
+            "cifar10 data, 50,000 training and 100 validation images instead of 50,000 and 10,000",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_keeps_a_vae_from_comparing(tmp_path, capsys, make_vae, change, reason):
     make_vae(tmp_path / "run", 1.0, **change)
     code, rows = graded(capsys, tmp_path)
-    assert (code, rows["2.2 VAE"]["verdict"], rows["2.2 VAE"]["reasons"]) == (0, "not comparable", [reason])
+    assert (code, rows["2.2 VAE"]["verdict"], rows["2.2 VAE"]["reasons"]) == (
+        0,
+        "not comparable",
+        [reason],
+    )
 
 
 def test_a_longer_vae_run_is_read_at_epoch_19(tmp_path, capsys, make_vae):
@@ -114,7 +140,11 @@ def test_the_comparable_run_answers_then_the_longest(tmp_path, capsys, make_gan)
     assert graded(capsys, tmp_path)[1]["1.5 WGAN-GP"]["run"].endswith("b")
     make_gan(tmp_path / "c", final=60.0)
     code, rows = graded(capsys, tmp_path)
-    assert (code, rows["1.5 WGAN-GP"]["run"][-1], rows["1.5 WGAN-GP"]["verdict"]) == (1, "c", "not met")
+    assert (code, rows["1.5 WGAN-GP"]["run"][-1], rows["1.5 WGAN-GP"]["verdict"]) == (
+        1,
+        "c",
+        "not met",
+    )
 
 
 def test_a_run_that_went_on_is_graded_where_the_assignment_ends(tmp_path, capsys, make_gan):
@@ -152,7 +182,10 @@ def test_no_comparable_run_hides_behind_another(tmp_path, capsys, make_gan, make
         make_gan(tmp_path / worse, final=60.0)
         assert grade.main(["--json", str(tmp_path)]) == 1
         rows = [row for row in json.loads(capsys.readouterr().out) if row["question"] == "1.5"]
-        assert [(row["measured"], row["verdict"]) for row in rows] == [(40.0, "met"), (60.0, "not met")]
+        assert [(row["measured"], row["verdict"]) for row in rows] == [
+            (40.0, "met"),
+            (60.0, "not met"),
+        ]
     make_vae(tmp_path / "vae/short", 150.0)
     make_vae(tmp_path / "vae/long", 80.0, epochs=25, num_epochs=25)
     assert grade.main(["--json", str(tmp_path / "vae")]) == 1
@@ -160,12 +193,18 @@ def test_no_comparable_run_hides_behind_another(tmp_path, capsys, make_gan, make
     assert [row["measured"] for row in rows] == [130.0, 150.0]
 
 
-@pytest.mark.parametrize("other", [{"score_name": "FD (x.pt)", "features": "x-1"}, {"fid_mode": "eval"}])
+@pytest.mark.parametrize(
+    "other", [{"score_name": "FD (x.pt)", "features": "x-1"}, {"fid_mode": "eval"}]
+)
 def test_a_fid_is_found_among_scores_of_another_kind(tmp_path, capsys, make_gan, other):
     """A run that went on beyond 30,000 iterations and was scored otherwise there."""
     folder = make_gan(tmp_path / "a", num_iterations=31_000)
     header, *lines = (folder / "metrics.csv").read_text().splitlines()
-    row = dict(zip(header.split(","), lines[1].split(","))) | {"iteration": "31000", "score": "500.0"} | other
+    row = (
+        dict(zip(header.split(","), lines[1].split(",")))
+        | {"iteration": "31000", "score": "500.0"}
+        | other
+    )
     (folder / "metrics.csv").write_text("\n".join([header, *lines, ",".join(row.values())]) + "\n")
     row = graded(capsys, folder)[1]["1.5 WGAN-GP"]
     assert (row["measured"], row["verdict"], row["done"]) == (44.25, "met", 31_000)
@@ -224,7 +263,9 @@ def test_a_run_without_scores(tmp_path, capsys, make_gan):
     folder = make_gan(tmp_path / "a", final=None)
     lines = (folder / "metrics.csv").read_text().splitlines()
     columns = lines[0].split(",")
-    blank = [columns.index(name) for name in ("score", "score_name", "num_gen", "fid_mode", "features")]
+    blank = [
+        columns.index(name) for name in ("score", "score_name", "num_gen", "fid_mode", "features")
+    ]
     cells = [line.split(",") for line in lines]
     for row in cells[1:]:
         for column in blank:
@@ -244,7 +285,9 @@ def test_the_table_has_a_line_a_question(tmp_path, capsys, make_gan, make_vae):
     assert grade.main([str(tmp_path)]) == 1
     header, *lines = capsys.readouterr().out.splitlines()
     assert header.split()[:3] == ["question", "run", "measured"] and len(lines) == 10
-    wgan, vae = (next(line for line in lines if line.startswith(number)) for number in ("1.5", "2.2"))
+    wgan, vae = (
+        next(line for line in lines if line.startswith(number)) for number in ("1.5", "2.2")
+    )
     assert "FID 44.25" in wgan and "<= 50" in wgan and "32.41" in wgan and wgan.endswith(" met")
     assert "recon 150.00" in vae and "< 145" in vae and vae.endswith("not met")
 
@@ -255,7 +298,10 @@ def test_reasons_stand_below_their_line(tmp_path, capsys, make_gan):
     lines = capsys.readouterr().out.splitlines()
     at = next(number for number, line in enumerate(lines) if line.startswith("1.5"))
     assert lines[at].endswith("not comparable") and lines[at + 3].startswith("2.1")
-    assert lines[at + 1 : at + 3] == ["    batch_size 64 instead of 256", "    lamb 1 instead of 10"]
+    assert lines[at + 1 : at + 3] == [
+        "    batch_size 64 instead of 256",
+        "    lamb 1 instead of 10",
+    ]
 
 
 def replace(old, new):
@@ -265,13 +311,29 @@ def replace(old, new):
 @pytest.mark.parametrize(
     "file, tamper, expected",
     [
-        ("metrics.csv", replace("44.25", "4x.25"), "line 4: score is '4x.25', expected a finite number >= 0"),
+        (
+            "metrics.csv",
+            replace("44.25", "4x.25"),
+            "line 4: score is '4x.25', expected a finite number >= 0",
+        ),
         ("metrics.csv", replace("44.25", "nan"), "line 4: score is 'nan'"),
         ("metrics.csv", replace("44.25", "-3"), "line 4: score is '-3'"),
-        ("metrics.csv", replace("15000,log", "15000.5,log"), "line 2: iteration is '15000.5', expected a whole number >= 0"),
+        (
+            "metrics.csv",
+            replace("15000,log", "15000.5,log"),
+            "line 2: iteration is '15000.5', expected a whole number >= 0",
+        ),
         ("metrics.csv", replace("15000,log", "45000,log"), "line 2: iteration is 45000"),
-        ("metrics.csv", replace("15000,log", "30000,log"), "line 3: iteration is 30000 after 30000"),
-        ("metrics.csv", replace("15000,log", "15000,best"), "line 2: kind is 'best', expected log or final"),
+        (
+            "metrics.csv",
+            replace("15000,log", "30000,log"),
+            "line 3: iteration is 30000 after 30000",
+        ),
+        (
+            "metrics.csv",
+            replace("15000,log", "15000,best"),
+            "line 2: kind is 'best', expected log or final",
+        ),
         ("metrics.csv", replace("iteration,", "iterations,"), "no column iteration"),
         ("metrics.csv", replace("score_name", "name"), "no column score_name"),
         ("metrics.csv", replace(",FID,", ",,"), "line 2: a score without score_name"),
@@ -286,7 +348,7 @@ def replace(old, new):
         ("config.json", replace('"images": 11780', '"images": 0'), "images is 0"),
         ("config.json", lambda text: "[" * 100_000, "not readable as JSON"),
     ],
-)  # fmt: skip
+)
 def test_damage_is_one_line_and_the_rest_is_graded(
     tmp_path, capsys, make_gan, make_vae, file, tamper, expected
 ):

@@ -26,9 +26,16 @@ def runs(tmp_path, make_gan, make_vae):
     """Runs that answer every question but 1.3 and 1.4."""
     folder = make_gan(tmp_path / "runs/wgan", scores=(300.0, 41.5, 45.5), period=10_000)
     pictures(folder, "samples_10000.png", "samples_30000.png", "interpolations_30000.png")
-    settings = {f"ae{latent}": {"loss_mode": "ae", "latent_size": latent} for latent in (16, 128, 1024)}
-    settings |= {"vae": {}, "vae_fp32": {"number_format": "float32"}, "low": {"target_beta_val": 0.8},
-                 "high": {"target_beta_val": 1.2}, "linear": {"beta_mode": "linear"}}  # fmt: skip
+    settings = {
+        f"ae{latent}": {"loss_mode": "ae", "latent_size": latent} for latent in (16, 128, 1024)
+    }
+    settings |= {
+        "vae": {},
+        "vae_fp32": {"number_format": "float32"},
+        "low": {"target_beta_val": 0.8},
+        "high": {"target_beta_val": 1.2},
+        "linear": {"beta_mode": "linear"},
+    }
     for number, (name, config) in enumerate(settings.items()):
         folder = make_vae(tmp_path / "runs" / name, 100.0 + number, **config)
         pictures(folder, "epoch_4_recons.png", "epoch_19_recons.png", "epoch_19_samples.png")
@@ -39,11 +46,22 @@ def test_a_report_of_ones_own(runs, tmp_path, capsys):
     out = tmp_path / "mine"
     assert build_report.main(["--runs", str(runs), "--out", str(out)]) == 0
     text = (out / "report.md").read_text()
-    assert "FID with 50,000 samples: **44.25** after 30,000 iterations; the best of the curve is 41.50, at iteration 20,000" in text  # fmt: skip
-    assert "Not run yet: `python gan/q1_3.py`" in text and "Not run yet: `python gan/q1_5.py`" not in text
-    assert "| 1.5 WGAN-GP | FID 44.25 | 30,000 iterations | cub, 11,780 | <= 50 | 32.41 | met |" in text
+    assert (
+        "FID with 50,000 samples: **44.25** after 30,000 iterations; the best of the curve is 41.50, at iteration 20,000"
+        in text
+    )
+    assert (
+        "Not run yet: `python gan/q1_3.py`" in text
+        and "Not run yet: `python gan/q1_5.py`" not in text
+    )
+    assert (
+        "| 1.5 WGAN-GP | FID 44.25 | 30,000 iterations | cub, 11,780 | <= 50 | 32.41 | met |"
+        in text
+    )
     assert "| AE, 128 latents | 19 | 101.00 |" in text
-    assert "### Analysis" in text and "## Sources" in text  # headings, and no words about other runs
+    assert (
+        "### Analysis" in text and "## Sources" in text
+    )  # headings, and no words about other runs
     assert "Jensen" not in text and "EfficientNet" not in text and "report/runs" not in text
     assert "| beta-VAE, 0.8 | 19 | 105.00 | 61.00 | 166.00 |" in text
     assert "../runs/wgan/samples_30000.png" in text and "samples_10000.png" not in text
@@ -59,9 +77,9 @@ def test_each_question_starts_a_page(runs, tmp_path):
     markdown = (tmp_path / "out/report.md").read_text()
     headings = typeset.typeset(markdown, tmp_path / "out", tmp_path / "again.pdf")
     numbers = [heading.split()[0] for heading in headings]
-    assert [number for number in "1.3 1.4 1.5 2.1 2.2 2.3.1 2.3.2".split() if number in numbers] == (
-        "1.3 1.4 1.5 2.1 2.2 2.3.1 2.3.2".split()
-    )
+    assert [
+        number for number in "1.3 1.4 1.5 2.1 2.2 2.3.1 2.3.2".split() if number in numbers
+    ] == ("1.3 1.4 1.5 2.1 2.2 2.3.1 2.3.2".split())
     assert headings[-1] == "Sources"
     assert (tmp_path / "again.pdf").read_bytes().count(b"/Type /Page ") >= len(headings)
 
@@ -70,14 +88,22 @@ def test_building_twice_gives_the_same_files(runs, tmp_path):
     contents = []
     for _ in range(2):
         build_report.build([runs], tmp_path / "out")
-        contents.append({path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()})
+        contents.append(
+            {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+        )
     assert contents[0] == contents[1]
 
 
 def test_number_formats_are_set_side_by_side(runs, tmp_path):
     parts = Parts([read_run(folder) for folder in find_runs([runs])], tmp_path)
-    assert "| bfloat16 | reconstruction | 293.00 | 253.00 | 203.00 | 153.00 | 103.00 |" in parts.formats()
-    assert "| float32 | reconstruction | 294.00 | 254.00 | 204.00 | 154.00 | 104.00 |" in parts.formats()
+    assert (
+        "| bfloat16 | reconstruction | 293.00 | 253.00 | 203.00 | 153.00 | 103.00 |"
+        in parts.formats()
+    )
+    assert (
+        "| float32 | reconstruction | 294.00 | 254.00 | 204.00 | 154.00 | 104.00 |"
+        in parts.formats()
+    )
 
 
 def test_seeds_and_variants_are_set_side_by_side(tmp_path, make_gan):
@@ -104,7 +130,9 @@ def test_neighbours_have_parts_and_rows(tmp_path, make_gan, make_vae, make_ddpm,
     assert "recon 118.00" in lines[3] and "noise error 0.0500" in lines[4]
     parts = Parts([read_run(folder) for folder in find_runs([runs])], tmp_path)
     assert "**44.25**" in parts.mlp_gan()
-    assert "| VAE, 4 planar flows | `planar` | 20 | 121.00 | 66.50 | -187.50 |" in parts.neighbours()
+    assert (
+        "| VAE, 4 planar flows | `planar` | 20 | 121.00 | 66.50 | -187.50 |" in parts.neighbours()
+    )
     assert "| AE, small | `small` | 20 | 30.00 |" in parts.neighbours()
     assert "| VAE | `plain` | 20 | 120.00 | 69.00 | -189.00 |" in parts.neighbours()
     assert "Not measured yet" in parts.ddpm()
@@ -135,7 +163,9 @@ def header_only(folder):
 
 def final_only(folder):
     lines = [line.split(",") for line in (folder / "metrics.csv").read_text().splitlines()]
-    scores = [lines[0].index(name) for name in ("score", "score_name", "num_gen", "fid_mode", "features")]
+    scores = [
+        lines[0].index(name) for name in ("score", "score_name", "num_gen", "fid_mode", "features")
+    ]
     for row in lines[1:-1]:
         for column in scores:
             row[column] = ""
@@ -234,10 +264,16 @@ def test_an_unknown_part_is_named(tmp_path, runs, capsys):
 def test_words_survive(tmp_path, runs):
     out = tmp_path / "mine"
     out.mkdir()
-    (out / "report.md").write_text("# Mine\n\nmy words\n\n<!-- 2.2 -->\nstale\n<!-- /2.2 -->\n\nmore words\n")
+    (out / "report.md").write_text(
+        "# Mine\n\nmy words\n\n<!-- 2.2 -->\nstale\n<!-- /2.2 -->\n\nmore words\n"
+    )
     build_report.build([runs], out)
     text = (out / "report.md").read_text()
-    assert text.startswith("# Mine\n\nmy words\n") and text.endswith("more words\n") and "stale" not in text
+    assert (
+        text.startswith("# Mine\n\nmy words\n")
+        and text.endswith("more words\n")
+        and "stale" not in text
+    )
 
 
 def test_markdown_blocks():
@@ -268,7 +304,9 @@ def test_wrapped_lines_fit_and_lose_no_word():
 def test_the_committed_tables_are_what_the_committed_runs_say(tmp_path):
     """Every number between the marks of report.md and README.md comes from a metrics.csv in report/runs."""
     shutil.copytree(RUNS, tmp_path / "report/runs")
-    parts = Parts([read_run(folder) for folder in find_runs([tmp_path / "report/runs"])], tmp_path / "report")
+    parts = Parts(
+        [read_run(folder) for folder in find_runs([tmp_path / "report/runs"])], tmp_path / "report"
+    )
     for path in (HERE / "report.md", HERE.parent / "README.md"):
         assert build_report.refresh(path, path.read_text(), parts) == path.read_text(), (
             f"run python report/build_report.py ({path.name})"

@@ -139,7 +139,9 @@ def main():
     ends = {}
     for name in ("plain", "ours"):
         ends[name], other_end = spawn.Pipe()
-        spawn.Process(target=worker, args=(name, args.data_dir, args.steps, args.threads, other_end)).start()
+        spawn.Process(
+            target=worker, args=(name, args.data_dir, args.steps, args.threads, other_end)
+        ).start()
     times, memory = {name: [] for name in ends}, {}
     for number in range(args.rounds + 1):  # in turns; the first round warms up
         for name, end in ends.items():

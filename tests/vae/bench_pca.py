@@ -22,7 +22,9 @@ def main():
     )
     parser.add_argument("--data_dir", required=True)
     args = parser.parse_args()
-    train, validation = (to_signed(part).flatten(1) for part in load_cifar10(args.data_dir, download=False))
+    train, validation = (
+        to_signed(part).flatten(1) for part in load_cifar10(args.data_dir, download=False)
+    )
     mean = train.mean(dim=0)
     covariance = (train - mean).T @ (train - mean) / len(train)
     components = torch.linalg.eigh(covariance.double())[1].flip(1).float()  # columns, largest first

@@ -62,7 +62,11 @@ def main():
         add_rows("training images", 0, 0.0, 0.0, f"{folder}/real", (2000, FEWER))
         for sampler, steps, count in SAMPLERS:
             out = f"{folder}/{sampler}{steps}"
-            options = ["--sampler", sampler, *(["--steps", str(steps)] if sampler == "ddim" else [])]
+            options = [
+                "--sampler",
+                sampler,
+                *(["--steps", str(steps)] if sampler == "ddim" else []),
+            ]
             start = time.perf_counter()
             ddpm("sample", "--model", args.model, "--num", str(count), "--out", out, *options)
             seconds = time.perf_counter() - start

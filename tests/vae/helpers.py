@@ -26,7 +26,9 @@ def weights(folder):
 
 def same(folder1, folder2):
     first, second = weights(folder1), weights(folder2)
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    return first.keys() == second.keys() and all(
+        torch.equal(first[name], second[name]) for name in first
+    )
 
 
 def interrupt_after(monkeypatch, steps, number=signal.SIGTERM):

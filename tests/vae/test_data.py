@@ -32,8 +32,11 @@ def tiny_cifar(tmp_path, monkeypatch):
     (folder / "batches.meta").write_bytes(meta)
     monkeypatch.setattr(dataset.CIFAR10, "train_list", lists[0])
     monkeypatch.setattr(dataset.CIFAR10, "test_list", lists[1])
-    monkeypatch.setattr(dataset.CIFAR10, "meta", {"filename": "batches.meta", "key": "label_names",
-                                                  "md5": hashlib.md5(meta).hexdigest()})  # fmt: skip
+    monkeypatch.setattr(
+        dataset.CIFAR10,
+        "meta",
+        {"filename": "batches.meta", "key": "label_names", "md5": hashlib.md5(meta).hexdigest()},
+    )
     return folder, torch.from_numpy(pixels).view(5, 3, 32, 32)
 
 
@@ -90,12 +93,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def test_download_tries_the_mirror_first_goes_on_and_falls_back(tiny_cifar, tmp_path, monkeypatch):
     folder, pixels = tiny_cifar
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.content, server.requests, server.cuts = pack(folder, tmp_path / "packed", monkeypatch), [], [100]
+    server.content, server.requests, server.cuts = (
+        pack(folder, tmp_path / "packed", monkeypatch),
+        [],
+        [100],
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_address[1]}"
     monkeypatch.setattr(dataset, "SOURCES", (("mirror", f"{url}/gone"), ("Toronto", f"{url}/file")))
     with pytest.raises(
-        InputError, match="mirror: HTTP Error 503.*Toronto: the connection broke off.*--dataset synthetic"
+        InputError,
+        match="mirror: HTTP Error 503.*Toronto: the connection broke off.*--dataset synthetic",
     ):
         dataset.load_cifar10(tmp_path / "new")
     train, _ = dataset.load_cifar10(tmp_path / "new")
@@ -110,10 +118,13 @@ def test_the_first_source_is_not_the_slow_host():
     assert dataset.ARCHIVE_MD5 == "c58f30108f718f92721af3b95e74349a"
 
 
-@pytest.mark.parametrize("break_it, message", [
-    (lambda folder: (folder / "data_batch_1").write_bytes(b"x"), "data_batch_1 is damaged"),
-    (lambda folder: (folder / "test_batch").unlink(), "test_batch is missing"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "break_it, message",
+    [
+        (lambda folder: (folder / "data_batch_1").write_bytes(b"x"), "data_batch_1 is damaged"),
+        (lambda folder: (folder / "test_batch").unlink(), "test_batch is missing"),
+    ],
+)
 def test_a_damaged_batch_is_named(tiny_cifar, break_it, message):
     break_it(tiny_cifar[0])
     with pytest.raises(InputError, match=message):
@@ -143,7 +154,9 @@ def test_an_epoch_holds_every_image_once_and_the_tail():
     batches = dataset.Batches(numbered(10), 4, "cpu", torch.Generator().manual_seed(0))
     epochs = [[values(x) for x, _ in batches] for _ in range(2)]
     for epoch in epochs:
-        assert [len(batch) for batch in epoch] == [4, 4, 2] and sorted(sum(epoch, [])) == list(range(10))
+        assert [len(batch) for batch in epoch] == [4, 4, 2] and sorted(sum(epoch, [])) == list(
+            range(10)
+        )
     assert epochs[0] != epochs[1] and len(batches) == 3
     assert [values(x) for x, _ in dataset.Batches(numbered(5), 4, "cpu")] == [[0, 1, 2, 3], [4]]
 
@@ -165,11 +178,13 @@ def test_an_epoch_goes_on_from_a_saved_place():
 def test_drawn_shapes_are_seeded_and_endless():
     rng = torch.Generator().manual_seed(3)
     first, second = dataset.draw_shapes(50, rng), dataset.draw_shapes(50, rng)
-    assert torch.equal(first, dataset.draw_shapes(50, torch.Generator().manual_seed(3))) and not torch.equal(
-        first, second
-    )
+    assert torch.equal(
+        first, dataset.draw_shapes(50, torch.Generator().manual_seed(3))
+    ) and not torch.equal(first, second)
     assert (
-        first.shape == (50, 3, 32, 32) and first.dtype == torch.uint8 and first.unique(dim=0).shape[0] == 50
+        first.shape == (50, 3, 32, 32)
+        and first.dtype == torch.uint8
+        and first.unique(dim=0).shape[0] == 50
     )
 
 
@@ -207,7 +222,9 @@ def test_samples_are_a_seven_by_seven_grid_in_range(tmp_path):
     grid = utils.vis_samples(model, tmp_path / "samples.png")
     assert seen[0].shape == (49, 4)
     moments = torch.stack([seen[0].mean(), seen[0].std(), (seen[0].abs() < 1).float().mean()])
-    torch.testing.assert_close(moments, torch.tensor([0.0, 1.0, 0.6827]), atol=0.2, rtol=0)  # of N(0, I)
+    torch.testing.assert_close(
+        moments, torch.tensor([0.0, 1.0, 0.6827]), atol=0.2, rtol=0
+    )  # of N(0, I)
     assert seen[0].abs().max() > 2
     assert 0 <= grid.min() and grid.max() <= 1 and model.training
     cell = 32 * utils.ZOOM + 2

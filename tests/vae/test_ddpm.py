@@ -87,7 +87,9 @@ def test_the_ddpm_step_is_bayes_rule():
     mean = (before.sqrt() * x0 / (1 - before) + alpha.sqrt() * x / (1 - alpha)) / precision
     torch.testing.assert_close(DIFFUSION.ddpm_step(x, t, noise, torch.zeros_like(x)), mean)
     one = torch.ones_like(x)
-    torch.testing.assert_close(DIFFUSION.ddpm_step(x, t, noise, one) - mean, precision.rsqrt() * one)
+    torch.testing.assert_close(
+        DIFFUSION.ddpm_step(x, t, noise, one) - mean, precision.rsqrt() * one
+    )
 
 
 @pytest.mark.parametrize("t", [1, 2, 57, 500, 999, 1000])
@@ -113,9 +115,16 @@ class Oracle(torch.nn.Module):
         return DIFFUSION.noise_in(x.double(), t, self.x0.expand_as(x)).float()
 
 
-@pytest.mark.parametrize("options", [
-    {"steps": 3}, {"steps": 7}, {"steps": 50, "eta": 0.5}, {"steps": 10, "eta": 1.0}, {"sampler": "ddpm", "steps": 0},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"steps": 3},
+        {"steps": 7},
+        {"steps": 50, "eta": 0.5},
+        {"steps": 10, "eta": 1.0},
+        {"sampler": "ddpm", "steps": 0},
+    ],
+)
 def test_every_sampler_finds_the_image_of_an_oracle(options):
     x0 = random_images(1)
     got = draw(Oracle(x0), DIFFUSION, 2, generator=torch.Generator().manual_seed(0), **options)
@@ -134,7 +143,9 @@ class Odd(torch.nn.Module):
 
 
 def test_ddim_without_noise_depends_on_the_start_alone():
-    drawn = [draw(Odd(), DIFFUSION, 2, 20, generator=torch.Generator().manual_seed(5)) for _ in range(2)]
+    drawn = [
+        draw(Odd(), DIFFUSION, 2, 20, generator=torch.Generator().manual_seed(5)) for _ in range(2)
+    ]
     assert torch.equal(*drawn)
     generator = torch.Generator().manual_seed(5)
     draw(Odd(), DIFFUSION, 2, 20, generator=generator)
@@ -178,7 +189,9 @@ def test_times_are_uniform():
     x = torch.zeros(4000, 3, 1, 1)
     ddpm_loss(model, x, generator=torch.Generator().manual_seed(0), diffusion=DIFFUSION)
     counts = torch.histc(seen[0].float(), bins=10, min=0.5, max=1000.5)
-    assert counts.sum() == 4000 and counts.min() > 340 and counts.max() < 460  # 400 +- 3 standard deviations
+    assert (
+        counts.sum() == 4000 and counts.min() > 340 and counts.max() < 460
+    )  # 400 +- 3 standard deviations
     assert seen[0].min() >= 1 and seen[0].max() <= 1000
 
 
@@ -213,7 +226,9 @@ def test_the_network():
         torch.nn.init.normal_(parameter, std=0.1)
     out = model(x, t)
     assert out.shape == x.shape
-    torch.testing.assert_close(model(x[1:2], t[1:2]), out[1:2], atol=1e-4, rtol=1e-4)  # each image alone
+    torch.testing.assert_close(
+        model(x[1:2], t[1:2]), out[1:2], atol=1e-4, rtol=1e-4
+    )  # each image alone
     assert not torch.allclose(model(x[:1], t[1:2]), out[:1], atol=1e-2)  # the time matters
     assert time_embedding(t).unique(dim=0).shape[0] == 3
 
@@ -226,7 +241,9 @@ def test_attention_is_torch_s():
     torch.nn.init.normal_(layer.out.weight)
     x = torch.randn(2, 32, 4, 4)
     q, k, v = layer.qkv(layer.norm(x)).flatten(2).view(2, 3, 4, 8, 16).transpose(3, 4).unbind(1)
-    mixed = torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(x.shape)
+    mixed = (
+        torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(x.shape)
+    )
     torch.testing.assert_close(layer(x), x + layer.out(mixed))
 
 
@@ -257,12 +274,22 @@ def small(monkeypatch):
 def command(*argv):
     arguments = ddpm.get_args([*map(str, argv)])
     with ddpm.exit_codes():
-        {"train": ddpm.train, "sample": ddpm.sample, "reference": ddpm.reference}[arguments.command](
-            arguments
-        )
+        {"train": ddpm.train, "sample": ddpm.sample, "reference": ddpm.reference}[
+            arguments.command
+        ](arguments)
 
 
-TRAIN = ["train", "--dataset", "synthetic", "--batch_size", "10", "--num_epochs", "2", "--device", "cpu"]
+TRAIN = [
+    "train",
+    "--dataset",
+    "synthetic",
+    "--batch_size",
+    "10",
+    "--num_epochs",
+    "2",
+    "--device",
+    "cpu",
+]
 
 
 def test_a_stopped_run_ends_bit_identical(small, tmp_path, monkeypatch, capsys):
@@ -280,14 +307,26 @@ def test_a_stopped_run_ends_bit_identical(small, tmp_path, monkeypatch, capsys):
             command(*TRAIN, "--out_dir", tmp_path / "parts")
     assert stop.value.code == 143
     command(*TRAIN, "--out_dir", tmp_path / "parts", "--resume")
-    states = [torch.load(tmp_path / name / "state.pt", weights_only=True) for name in ("whole", "parts")]
+    states = [
+        torch.load(tmp_path / name / "state.pt", weights_only=True) for name in ("whole", "parts")
+    ]
     for part in ("model", "average"):
         first, second = (state[part].get("weights", state[part]) for state in states)
-        assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+        assert first.keys() == second.keys() and all(
+            torch.equal(first[name], second[name]) for name in first
+        )
     losses = [[row["val_loss"] for row in state["rows"]] for state in states]
     assert losses[0] == losses[1] and len(losses[0]) == 2
-    assert not torch.equal(states[0]["model"]["head.weight"], states[0]["average"]["weights"]["head.weight"])
-    for name in ("epoch_1_samples.png", "loss_vs_epochs.png", "metrics.csv", "config.json", "model.pt"):
+    assert not torch.equal(
+        states[0]["model"]["head.weight"], states[0]["average"]["weights"]["head.weight"]
+    )
+    for name in (
+        "epoch_1_samples.png",
+        "loss_vs_epochs.png",
+        "metrics.csv",
+        "config.json",
+        "model.pt",
+    ):
         assert (tmp_path / "whole" / name).exists(), name
 
 
@@ -302,8 +341,14 @@ def test_the_average_of_a_run(small, tmp_path, monkeypatch, capsys):
     validated = []
     get_val_metrics = train.get_val_metrics
     monkeypatch.setattr(WeightAverage, "update", record)
-    monkeypatch.setattr(train, "get_val_metrics", lambda model, *rest, **options: validated.append(
-        model.head.weight.detach().clone()) or get_val_metrics(model, *rest, **options))  # fmt: skip
+    monkeypatch.setattr(
+        train,
+        "get_val_metrics",
+        lambda model, *rest, **options: (
+            validated.append(model.head.weight.detach().clone())
+            or get_val_metrics(model, *rest, **options)
+        ),
+    )
     command(*TRAIN, "--decay", "0.15", "--out_dir", tmp_path / "run")
     assert len(heads) == 6  # two epochs of three batches
     expected = torch.zeros_like(heads[0])  # where the head begins
@@ -337,9 +382,13 @@ def test_train_then_sample_then_reference(small, tmp_path, capsys):
             "--out",
             tmp_path / name,
         )
-    assert [path.name for path in sorted((tmp_path / "a").iterdir())] == [f"{n:05d}.png" for n in range(5)]
+    assert [path.name for path in sorted((tmp_path / "a").iterdir())] == [
+        f"{n:05d}.png" for n in range(5)
+    ]
     pixels = {
-        name: np.stack([np.asarray(Image.open(path)) for path in sorted((tmp_path / name).iterdir())])
+        name: np.stack(
+            [np.asarray(Image.open(path)) for path in sorted((tmp_path / name).iterdir())]
+        )
         for name in "abc"
     }
     assert pixels["a"].shape == (5, 32, 32, 3) and pixels["a"].dtype == np.uint8
@@ -358,7 +407,17 @@ def test_interrupted_sampling_goes_on(small, tmp_path, monkeypatch, capsys):
     model = UNet()
     torch.nn.init.normal_(model.head.weight, std=0.1)
     torch.save(model.state_dict(), tmp_path / "model.pt")
-    argv = ["sample", "--model", tmp_path / "model.pt", "--num", "10", "--batch_size", "4", "--steps", "2"]
+    argv = [
+        "sample",
+        "--model",
+        tmp_path / "model.pt",
+        "--num",
+        "10",
+        "--batch_size",
+        "4",
+        "--steps",
+        "2",
+    ]
     command(*argv, "--out", tmp_path / "whole")
     draw, count = ddpm.draw, iter(range(1, 100))
 
@@ -410,7 +469,9 @@ def test_overwrite_spares_what_is_not_a_sample(small, tmp_path, capsys):
     (out / "notes.txt").write_text("mine")
     with pytest.raises(SystemExit) as stop:
         command(*argv, "--overwrite")
-    assert stop.value.code == 2 and "other files than samples (notes.txt)" in capsys.readouterr().err
+    assert (
+        stop.value.code == 2 and "other files than samples (notes.txt)" in capsys.readouterr().err
+    )
     assert (out / "notes.txt").read_text() == "mine"
     (tmp_path / "empty").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "empty")
@@ -418,20 +479,23 @@ def test_overwrite_spares_what_is_not_a_sample(small, tmp_path, capsys):
     assert len(list((tmp_path / "empty").iterdir())) == 30
 
 
-@pytest.mark.parametrize("argv, message", [
-    ([], "train|sample|reference"),
-    (["train", "--num_epochs", "0"], "expected int >= 1"),
-    (["train", "--decay", "1.5"], "expected float >= 0 and <= 1"),
-    (["train", "--resume", "--overwrite"], "exclude each other"),
-    (["train", "--dataset", "synthetic", "--resume", "--out_dir", "{tmp}/run"], "no file"),
-    (["sample"], "--out"),
-    (["sample", "--steps", "1001", "--out", "{tmp}/x"], "expected int >= 1 and <= 1000"),
-    (["sample", "--sampler", "ddpm", "--eta", "1", "--out", "{tmp}/x"], "belong to DDIM"),
-    (["sample", "--model", "{tmp}/none.pt", "--out", "{tmp}/x"], "no file"),
-    (["sample", "--model", "{tmp}/other.pt", "--out", "{tmp}/x"], "does not hold the weights"),
-    (["sample", "--out", "{tmp}"], "exists; give --overwrite"),
-    (["reference", "--data_dir", "{tmp}/none", "--out", "{tmp}/x"], "add --download"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        ([], "train|sample|reference"),
+        (["train", "--num_epochs", "0"], "expected int >= 1"),
+        (["train", "--decay", "1.5"], "expected float >= 0 and <= 1"),
+        (["train", "--resume", "--overwrite"], "exclude each other"),
+        (["train", "--dataset", "synthetic", "--resume", "--out_dir", "{tmp}/run"], "no file"),
+        (["sample"], "--out"),
+        (["sample", "--steps", "1001", "--out", "{tmp}/x"], "expected int >= 1 and <= 1000"),
+        (["sample", "--sampler", "ddpm", "--eta", "1", "--out", "{tmp}/x"], "belong to DDIM"),
+        (["sample", "--model", "{tmp}/none.pt", "--out", "{tmp}/x"], "no file"),
+        (["sample", "--model", "{tmp}/other.pt", "--out", "{tmp}/x"], "does not hold the weights"),
+        (["sample", "--out", "{tmp}"], "exists; give --overwrite"),
+        (["reference", "--data_dir", "{tmp}/none", "--out", "{tmp}/x"], "add --download"),
+    ],
+)
 def test_wrong_input_is_one_line_and_exit_code_2(argv, message, tmp_path, capsys):
     torch.save({"weight": torch.zeros(1)}, tmp_path / "other.pt")
     with pytest.raises(SystemExit) as stop:

@@ -40,7 +40,9 @@ def test_vae_loss_is_recon_plus_beta_kl():
         loss, terms = train.vae_loss(Constant((mu, log_std), 1.0), x, beta)
         assert list(terms) == ["recon_loss", "kl_loss"]
         assert float(terms["recon_loss"]) == 3072
-        assert float(terms["kl_loss"]) == (1 + 4) / 2 / 2  # mu^2 / 2, summed over latents, mean over 2 images
+        assert (
+            float(terms["kl_loss"]) == (1 + 4) / 2 / 2
+        )  # mu^2 / 2, summed over latents, mean over 2 images
         assert float(loss) == pytest.approx(3072 + beta * 1.25)
 
 
@@ -121,20 +123,41 @@ def test_validation_draws_the_same_noise_and_leaves_no_trace():
     first = train.get_val_metrics(model, "vae", batches)
     assert train.get_val_metrics(model, "vae", batches) == first
     assert torch.equal(torch.get_rng_state(), state) and model.training
-    assert first["loss"] == pytest.approx(first["recon_loss"] + first["kl_loss"], rel=1e-6)  # beta 1
+    assert first["loss"] == pytest.approx(
+        first["recon_loss"] + first["kl_loss"], rel=1e-6
+    )  # beta 1
 
 
 def test_defaults_are_the_assignments(monkeypatch, tmp_path):
     args = train.get_args(argv=["vae_latent16"])
-    assert (args.num_epochs, args.lr, args.grad_clip, args.eval_interval, args.seed) == (20, 1e-3, 1.0, 5, 0)
+    assert (args.num_epochs, args.lr, args.grad_clip, args.eval_interval, args.seed) == (
+        20,
+        1e-3,
+        1.0,
+        5,
+        0,
+    )
     assert args.batch_size is None  # that of the preset
     defaults = {name: p.default for name, p in inspect.signature(train.main).parameters.items()}
-    expected = {"loss_mode": "vae", "beta_mode": "constant", "num_epochs": 20, "batch_size": 256, "latent_size": 256,
-                "target_beta_val": 1, "grad_clip": 1, "lr": 1e-3, "eval_interval": 5}  # fmt: skip
+    expected = {
+        "loss_mode": "vae",
+        "beta_mode": "constant",
+        "num_epochs": 20,
+        "batch_size": 256,
+        "latent_size": 256,
+        "target_beta_val": 1,
+        "grad_clip": 1,
+        "lr": 1e-3,
+        "eval_interval": 5,
+    }
     assert {name: defaults[name] for name in expected} == expected
     given = {}
-    monkeypatch.setattr(train, "main", lambda folder, **settings: given.update(settings) or [{"epoch": 0}])
-    train.run(train.get_args("", ["vae_latent1024", "--dataset", "synthetic", "--out_dir", str(tmp_path)]))
+    monkeypatch.setattr(
+        train, "main", lambda folder, **settings: given.update(settings) or [{"epoch": 0}]
+    )
+    train.run(
+        train.get_args("", ["vae_latent1024", "--dataset", "synthetic", "--out_dir", str(tmp_path)])
+    )
     assert {name: given[name] for name in expected} == expected | {"latent_size": 1024}
 
 

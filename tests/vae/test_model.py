@@ -12,13 +12,17 @@ def parameters(module):
 
 
 ENCODER_CONVS = (3 * 9 + 1) * 32 + (32 * 9 + 1) * 64 + (64 * 9 + 1) * 128 + (128 * 9 + 1) * 256
-DECODER_DECONVS = (128 * 16 * 128 + 128) + (128 * 16 * 64 + 64) + (64 * 16 * 32 + 32) + (32 * 9 * 3 + 3)
+DECODER_DECONVS = (
+    (128 * 16 * 128 + 128) + (128 * 16 * 64 + 64) + (64 * 16 * 32 + 32) + (32 * 9 * 3 + 3)
+)
 
 
 @pytest.mark.parametrize("latents", [16, 128])
 def test_parameter_counts(latents):
     assert parameters(Encoder((3, 32, 32), latents)) == ENCODER_CONVS + 4096 * latents + latents
-    assert parameters(VAEEncoder((3, 32, 32), latents)) == ENCODER_CONVS + 2 * (4096 * latents + latents)
+    assert parameters(VAEEncoder((3, 32, 32), latents)) == ENCODER_CONVS + 2 * (
+        4096 * latents + latents
+    )
     assert parameters(Decoder(latents, (3, 32, 32))) == DECODER_DECONVS + 2048 * latents + 2048
 
 
@@ -65,7 +69,12 @@ def test_model_and_editions():
     assert isinstance(model.encoder, VAEEncoder) and model.latent_size == 32
     assert type(AEModel(False, 32).encoder) is Encoder
     wide = AEModel(False, 32, base_channels=256)
-    assert wide.decoder.base_size == (256, 4, 4) and wide.decoder(torch.randn(1, 32)).shape == (1, 3, 32, 32)
+    assert wide.decoder.base_size == (256, 4, 4) and wide.decoder(torch.randn(1, 32)).shape == (
+        1,
+        3,
+        32,
+        32,
+    )
     with pytest.raises(ValueError, match="input_shape"):
         AEModel(False, 32, input_shape=(32, 32))
 
@@ -91,7 +100,9 @@ def test_channels_last_survives_every_layer():
                 output.is_contiguous(memory_format=torch.channels_last)
             )
         )
-    model.decoder(model.encoder(torch.randn(2, 3, 32, 32).contiguous(memory_format=torch.channels_last)))
+    model.decoder(
+        model.encoder(torch.randn(2, 3, 32, 32).contiguous(memory_format=torch.channels_last))
+    )
     assert len(layouts) == 15 and all(layouts)
 
 
@@ -106,7 +117,11 @@ def test_transposed_convolution_equals_torchs(dtype, tolerance):
     results = []
     for layer in (ours, theirs):
         layer = layer if dtype == torch.bfloat16 else layer.to(dtype)
-        x = torch.linspace(-1, 1, 3 * 6 * 7 * 7, dtype=layer.weight.dtype).view(3, 6, 7, 7).requires_grad_()
+        x = (
+            torch.linspace(-1, 1, 3 * 6 * 7 * 7, dtype=layer.weight.dtype)
+            .view(3, 6, 7, 7)
+            .requires_grad_()
+        )
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
             y = layer(x)
         y.square().sum().backward()

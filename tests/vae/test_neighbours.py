@@ -41,7 +41,9 @@ def test_log_det_is_that_of_the_jacobian(seed):
     moved, log_det = flow(z)
     assert (moved - z).norm(dim=1).min() > 1e-3  # not the identity
     for point, value in zip(z, log_det):
-        jacobian = torch.autograd.functional.jacobian(lambda one: flow(one.unsqueeze(0))[0].squeeze(0), point)
+        jacobian = torch.autograd.functional.jacobian(
+            lambda one: flow(one.unsqueeze(0))[0].squeeze(0), point
+        )
         torch.testing.assert_close(value, torch.linalg.slogdet(jacobian).logabsdet)
 
 
@@ -122,7 +124,9 @@ def test_the_kl_of_bent_flows_is_that_of_the_density():
     normal = torch.distributions.Normal
     log_q = normal(mu, log_std.exp()).log_prob(z0) - slope.abs().log()
     expected = log_q - normal(0.0, 1.0).log_prob(model.flows[0](z0)[0])
-    torch.testing.assert_close(terms["kl_loss"].float(), expected.squeeze().float(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        terms["kl_loss"].float(), expected.squeeze().float(), rtol=1e-4, atol=1e-5
+    )
 
 
 # ------------------------------------------------------------------------------------------------
@@ -138,7 +142,17 @@ def test_annealing_at_known_steps():
 
 def test_cycles_at_known_steps():
     beta = cyclical_beta_scheduler(800, cycles=4, ratio=0.5, target_val=2)
-    assert [beta(step) for step in (0, 25, 50, 100, 199, 200, 250, 650, 799)] == [0, 0.5, 1, 2, 2, 0, 1, 1, 2]
+    assert [beta(step) for step in (0, 25, 50, 100, 199, 200, 250, 650, 799)] == [
+        0,
+        0.5,
+        1,
+        2,
+        2,
+        0,
+        1,
+        1,
+        2,
+    ]
     assert cyclical_beta_scheduler(100, cycles=1, ratio=1)(50) == 0.5
     for bad in ((0, 1, 0.5), (10, 0, 0.5), (10, 2, 0), (10, 2, 1.5)):
         with pytest.raises(ValueError, match="cyclical_beta_scheduler"):
@@ -150,13 +164,20 @@ def test_schedules_by_epoch_ignore_the_step_and_the_others_the_epoch():
     assert [by["constant"](epoch, 7) for epoch in (0, 9)] == [1, 1]
     assert [by["linear"](5, step) for step in (0, 199)] == [0.5, 0.5]
     assert [by["anneal"](epoch, 50) for epoch in (0, 9)] == [0.5, 0.5]
-    assert [by["cyclical"](epoch, 125) for epoch in (0, 9)] == [0.5, 0.5]  # a quarter into the second half
+    assert [by["cyclical"](epoch, 125) for epoch in (0, 9)] == [
+        0.5,
+        0.5,
+    ]  # a quarter into the second half
 
 
 def test_the_schedule_is_read_before_every_step(images, tmp_path, monkeypatch):
     """Steps 0, 1, ... of the whole run, whatever was resumed."""
     seen = []
-    monkeypatch.setitem(train.LOSSES, "vae", lambda model, x, beta, generator: seen.append(beta) or vae_loss(model, x, beta, generator))  # fmt: skip
+    monkeypatch.setitem(
+        train.LOSSES,
+        "vae",
+        lambda model, x, beta, generator: seen.append(beta) or vae_loss(model, x, beta, generator),
+    )
     options = {"beta_mode": "anneal", "anneal_steps": 16}
     rows = start(tmp_path / "run", images, epochs=1, **options)
     rows = start(tmp_path / "run", images, epochs=2, resume=True, **options)
@@ -211,11 +232,15 @@ def test_reconstructions_go_through_the_flows(tmp_path):
 def test_active_latents():
     class Encoded(torch.nn.Linear):
         def encoder(self, x):
-            mu = torch.stack([x[:, 0, 0, 0], 0.05 * x[:, 0, 0, 0], torch.full((len(x),), 3.0)], dim=1)
+            mu = torch.stack(
+                [x[:, 0, 0, 0], 0.05 * x[:, 0, 0, 0], torch.full((len(x),), 3.0)], dim=1
+            )
             return mu, mu
 
     x = torch.zeros(200, 3, 2, 2)
-    x[:, 0, 0, 0] = torch.linspace(-2, 2, 200)  # variance 1.35; of the second latent 0.0034; of the third 0
+    x[:, 0, 0, 0] = torch.linspace(
+        -2, 2, 200
+    )  # variance 1.35; of the second latent 0.0034; of the third 0
     model = Encoded(1, 1)
     assert count_active_latents(model, [(x[:150], None), (x[150:], None)]) == 1
     assert count_active_latents(model, [(x, None)], threshold=0.003) == 2 and model.training
@@ -225,10 +250,16 @@ def test_active_latents():
 # Runs
 
 
-@pytest.mark.parametrize("options", [
-    {"flows": 2}, {"beta_mode": "anneal", "anneal_steps": 6}, {"beta_mode": "cyclical", "cycles": 2}, {"free_bits": 0.5},
-    {"loss_mode": "ae", "network": "small", "latent_size": 2048},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"flows": 2},
+        {"beta_mode": "anneal", "anneal_steps": 6},
+        {"beta_mode": "cyclical", "cycles": 2},
+        {"free_bits": 0.5},
+        {"loss_mode": "ae", "network": "small", "latent_size": 2048},
+    ],
+)
 def test_a_stopped_run_ends_bit_identical(options, images, tmp_path, monkeypatch):
     expected = start(tmp_path / "whole", images, **options)
     with monkeypatch.context() as patch:
@@ -242,11 +273,17 @@ def test_a_stopped_run_ends_bit_identical(options, images, tmp_path, monkeypatch
 def test_early_stopping(images, tmp_path, monkeypatch):
     losses = iter([5.0, 3.0, 4.0, 3.5, 9.0, 9.0])
     validate = train.Trainer.validate
-    monkeypatch.setattr(train.Trainer, "validate", lambda self: validate(self) | {"loss": next(losses)})
+    monkeypatch.setattr(
+        train.Trainer, "validate", lambda self: validate(self) | {"loss": next(losses)}
+    )
     rows = start(tmp_path / "run", images, epochs=6, patience=2, eval_interval=10)
     assert [row["val_loss"] for row in rows] == [5.0, 3.0, 4.0, 3.5]
-    assert (tmp_path / "run" / "epoch_3_samples.png").exists() and (tmp_path / "run" / "model.pt").exists()
-    assert len(start(tmp_path / "run", images, epochs=6, patience=2, resume=True)) == 4  # it stays stopped
+    assert (tmp_path / "run" / "epoch_3_samples.png").exists() and (
+        tmp_path / "run" / "model.pt"
+    ).exists()
+    assert (
+        len(start(tmp_path / "run", images, epochs=6, patience=2, resume=True)) == 4
+    )  # it stays stopped
     assert len(start(tmp_path / "run", images, epochs=6, patience=4, resume=True)) == 6
 
 
@@ -286,45 +323,70 @@ def test_settings_of_the_neighbours():
     # What the assignment's runs are told by has not changed: their states can be resumed.
     identity = train.identity("vae", "constant", 20, 256, 16, 1, 1, 1e-3, 0)
     assert {name for name, value in identity.items() if value is not None} == {
-        "loss_mode", "beta_mode", "latent_size", "batch_size", "target_beta_val", "lr", "grad_clip", "seed"}  # fmt: skip
+        "loss_mode",
+        "beta_mode",
+        "latent_size",
+        "batch_size",
+        "target_beta_val",
+        "lr",
+        "grad_clip",
+        "seed",
+    }
 
 
-@pytest.mark.parametrize("begun, now, name", [
-    ({"free_bits": 0.5}, {}, "free_bits"), ({}, {"free_bits": 0.5}, "free_bits"), ({"flows": 2}, {"flows": 3}, "flows"),
-    ({"beta_mode": "anneal", "anneal_steps": 5}, {"beta_mode": "anneal"}, "anneal_steps"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "begun, now, name",
+    [
+        ({"free_bits": 0.5}, {}, "free_bits"),
+        ({}, {"free_bits": 0.5}, "free_bits"),
+        ({"flows": 2}, {"flows": 3}, "flows"),
+        ({"beta_mode": "anneal", "anneal_steps": 5}, {"beta_mode": "anneal"}, "anneal_steps"),
+    ],
+)
 def test_a_run_goes_on_with_its_own_settings_only(begun, now, name, images, tmp_path):
     start(tmp_path / "run", images, epochs=1, **begun)
     with pytest.raises(InputError, match=f"--{name} was"):
         start(tmp_path / "run", images, epochs=2, resume=True, **now)
 
 
-@pytest.mark.parametrize("options, message", [
-    ({"flows": 2, "loss_mode": "ae"}, "belong to a VAE"),
-    ({"flows": 2, "free_bits": 0.5}, "exclude each other"),
-    ({"network": "small"}, "small is an autoencoder"),
-    ({"beta_mode": "sawtooth"}, "expected ae or vae, one of constant, linear, anneal, cyclical"),
-    ({"speed": 3}, "got speed, expected one of"),
-    ({"network": "samll", "loss_mode": "ae"}, "got 'samll'"),
-    ({"free_bits": -1}, "expected >= 0"),
-    ({"flows": -2}, "expected >= 0"),
-    ({"beta_mode": "cyclical", "cycles": 0}, "expected >= 1"),
-    ({"beta_mode": "cyclical", "cycles": 5}, "at most half of the run's 8 steps"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"flows": 2, "loss_mode": "ae"}, "belong to a VAE"),
+        ({"flows": 2, "free_bits": 0.5}, "exclude each other"),
+        ({"network": "small"}, "small is an autoencoder"),
+        (
+            {"beta_mode": "sawtooth"},
+            "expected ae or vae, one of constant, linear, anneal, cyclical",
+        ),
+        ({"speed": 3}, "got speed, expected one of"),
+        ({"network": "samll", "loss_mode": "ae"}, "got 'samll'"),
+        ({"free_bits": -1}, "expected >= 0"),
+        ({"flows": -2}, "expected >= 0"),
+        ({"beta_mode": "cyclical", "cycles": 0}, "expected >= 1"),
+        ({"beta_mode": "cyclical", "cycles": 5}, "at most half of the run's 8 steps"),
+    ],
+)
 def test_settings_that_do_not_go_together(options, message, images, tmp_path):
     with pytest.raises(InputError, match=message):
         start(tmp_path / "run", images, **options)
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("argv, message", [
-    (["--log_dir", "a", "--beta_mode", "cyclical", "--ratio", "1.5"], "expected float > 0 and <= 1"),
-    (["--log_dir", "a", "--anneal_steps", "5"], "--anneal_steps goes with --beta_mode anneal"),
-    (["--log_dir", "a", "--cycles", "2"], "--cycles goes with --beta_mode cyclical"),
-    (["--log_dir", "a", "--loss_mode", "ae", "--flows", "2"], "belong to a VAE"),
-    (["vae_latent128_planar4", "--flows", "2"], "leave them out"),
-    (["--log_dir", "a", "--patience", "0"], "expected int >= 1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        (
+            ["--log_dir", "a", "--beta_mode", "cyclical", "--ratio", "1.5"],
+            "expected float > 0 and <= 1",
+        ),
+        (["--log_dir", "a", "--anneal_steps", "5"], "--anneal_steps goes with --beta_mode anneal"),
+        (["--log_dir", "a", "--cycles", "2"], "--cycles goes with --beta_mode cyclical"),
+        (["--log_dir", "a", "--loss_mode", "ae", "--flows", "2"], "belong to a VAE"),
+        (["vae_latent128_planar4", "--flows", "2"], "leave them out"),
+        (["--log_dir", "a", "--patience", "0"], "expected int >= 1"),
+    ],
+)
 def test_wrong_options_are_one_line_and_exit_code_2(argv, message, tmp_path, capsys):
     assert_refused(argv, message, tmp_path, capsys)
 
@@ -333,7 +395,9 @@ def test_neighbours_by_name(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(train, "SYNTHETIC_IMAGES", (130, 10))
     names = ["vae_latent128_planar4", "vae_latent128_anneal"]
     monkeypatch.setattr(train, "PRESETS", {"ae_latent16": train.PRESETS["ae_latent16"]})
-    command("all", *names, "--dataset", "synthetic", "--num_epochs", "1", "--out_dir", str(tmp_path))
+    command(
+        "all", *names, "--dataset", "synthetic", "--num_epochs", "1", "--out_dir", str(tmp_path)
+    )
     assert capsys.readouterr().out.count("validation at epoch 0") == 3
     state = torch.load(tmp_path / "vae_latent128_anneal_synthetic" / "state.pt", weights_only=True)
     assert state["run"]["batch_size"] == 64 and state["run"]["anneal_steps"] == 10_000

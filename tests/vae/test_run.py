@@ -27,7 +27,9 @@ def images():
 @pytest.mark.parametrize(
     "steps", [2, 4, 7]
 )  # within an epoch, at the last of its 4 steps, in the second epoch
-def test_a_stopped_run_ends_bit_identical(loss_mode, beta_mode, steps, images, tmp_path, monkeypatch):
+def test_a_stopped_run_ends_bit_identical(
+    loss_mode, beta_mode, steps, images, tmp_path, monkeypatch
+):
     options = {"loss_mode": loss_mode, "beta_mode": beta_mode}
     expected = start(tmp_path / "whole", images, **options)
     with monkeypatch.context() as patch:
@@ -68,7 +70,9 @@ def test_outputs(images, tmp_path):
     assert [row["epoch"] for row in table] == ["0", "1"]
     for row, stored in zip(rows, table):
         assert float(stored["val_recon_loss"]) == row["val_recon_loss"]
-        assert row["val_loss"] == pytest.approx(row["val_recon_loss"] + row["val_kl_loss"], rel=1e-6)
+        assert row["val_loss"] == pytest.approx(
+            row["val_recon_loss"] + row["val_kl_loss"], rel=1e-6
+        )
     config = json.loads((tmp_path / "config.json").read_text())
     assert (
         config["latent_size"] == 4
@@ -99,19 +103,26 @@ def test_a_non_finite_loss_stops_with_terms_and_state(images, tmp_path, monkeypa
     monkeypatch.setattr(train.Trainer, "validate", poison)
     with pytest.raises(NonFiniteError) as error:
         start(tmp_path / "run", images, epochs=4)
-    assert "weight" in str(error.value) and "state.pt" in str(error.value) and error.value.exit_code == 3
+    assert (
+        "weight" in str(error.value)
+        and "state.pt" in str(error.value)
+        and error.value.exit_code == 3
+    )
     state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
     assert state["epoch"] == 1 and torch.isfinite(state["model"]["decoder.fc.bias"]).all()
 
 
-@pytest.mark.parametrize("options, message", [
-    ({}, "--resume, --overwrite or another folder"),
-    ({"resume": True, "latent_size": 5}, "--latent_size was 4 .*, now 5"),
-    ({"resume": True, "loss_mode": "ae"}, "--loss_mode was 'vae' .*, now 'ae'"),
-    ({"resume": True, "target_beta_val": 2}, "--target_beta_val was 1 .*, now 2"),
-    ({"resume": True, "epochs": 0}, "--num_epochs: got 0"),
-    ({"loss_mode": "gan", "overwrite": True}, "expected ae or vae"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({}, "--resume, --overwrite or another folder"),
+        ({"resume": True, "latent_size": 5}, "--latent_size was 4 .*, now 5"),
+        ({"resume": True, "loss_mode": "ae"}, "--loss_mode was 'vae' .*, now 'ae'"),
+        ({"resume": True, "target_beta_val": 2}, "--target_beta_val was 1 .*, now 2"),
+        ({"resume": True, "epochs": 0}, "--num_epochs: got 0"),
+        ({"loss_mode": "gan", "overwrite": True}, "expected ae or vae"),
+    ],
+)
 def test_refused_runs_touch_nothing(images, tmp_path, options, message):
     start(tmp_path, images, epochs=1, overwrite=True)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
@@ -133,10 +144,19 @@ def test_unusable_states_are_refused(images, tmp_path):
 # The command line
 
 
-@pytest.mark.parametrize("options", [
-    {"latent_size": 0}, {"latent_size": -1}, {"batch_size": 0}, {"epochs": 0}, {"target_beta_val": -1},
-    {"target_beta_val": float("inf")}, {"lr": 0}, {"grad_clip": 0},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"latent_size": 0},
+        {"latent_size": -1},
+        {"batch_size": 0},
+        {"epochs": 0},
+        {"target_beta_val": -1},
+        {"target_beta_val": float("inf")},
+        {"lr": 0},
+        {"grad_clip": 0},
+    ],
+)
 def test_numbers_that_make_no_sense_are_refused(options, images, tmp_path):
     with pytest.raises(InputError, match="expected"):
         start(tmp_path / "run", images, **options)
@@ -145,12 +165,16 @@ def test_numbers_that_make_no_sense_are_refused(options, images, tmp_path):
 
 def test_an_infinite_validation_loss_stops_the_run(images, tmp_path, monkeypatch):
     validate = train.Trainer.validate
-    monkeypatch.setattr(train.Trainer, "validate", lambda self: validate(self) | {"val": float("inf")})
+    monkeypatch.setattr(
+        train.Trainer, "validate", lambda self: validate(self) | {"val": float("inf")}
+    )
     with pytest.raises(NonFiniteError, match="validation"):
         start(tmp_path / "run", images)
 
 
-def test_a_start_that_was_killed_before_its_first_state_is_no_obstacle(images, tmp_path, monkeypatch):
+def test_a_start_that_was_killed_before_its_first_state_is_no_obstacle(
+    images, tmp_path, monkeypatch
+):
     with monkeypatch.context() as patch:
         patch.setattr(train.Logger, "save", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
@@ -166,21 +190,24 @@ def test_36_reconstructions_whatever_the_batch_size(tmp_path):
     assert (width, height) == (12 * 130 + 2, 6 * 130 + 2)
 
 
-@pytest.mark.parametrize("argv, message", [
-    (["vae_latent17"], "unknown preset 'vae_latent17'; expected one of ae_latent16"),
-    ([], "give presets or --log_dir"),
-    (["vae_latent16", "--latent_size", "3"], "leave them out"),
-    (["--log_dir", "a", "--latent_size", "0"], "expected int >= 1"),
-    (["--log_dir", "a", "--latent_size", "-4"], "expected int >= 1"),
-    (["--log_dir", "a", "--target_beta_val", "-0.1"], "expected float >= 0"),
-    (["--log_dir", "a", "--target_beta_val", "inf"], "expected float >= 0"),
-    (["vae_latent16", "--num_epochs", "0"], "expected int >= 1"),
-    (["vae_latent16", "--data_dir", "/no/such/folder"], "add --download"),
-    (["vae_latent16", "--resume", "--dataset", "synthetic"], "no file"),
-    (["--resume", "vae_latent16", "--dataset", "synthetic"], "no file"),
-    (["ae_latent16", "vae_latent16", "--resume", "x.pt"], "single run"),
-    (["--log_dir", "a", "--loss_mode", "ae", "--beta_mode", "linear"], "belong to a VAE"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        (["vae_latent17"], "unknown preset 'vae_latent17'; expected one of ae_latent16"),
+        ([], "give presets or --log_dir"),
+        (["vae_latent16", "--latent_size", "3"], "leave them out"),
+        (["--log_dir", "a", "--latent_size", "0"], "expected int >= 1"),
+        (["--log_dir", "a", "--latent_size", "-4"], "expected int >= 1"),
+        (["--log_dir", "a", "--target_beta_val", "-0.1"], "expected float >= 0"),
+        (["--log_dir", "a", "--target_beta_val", "inf"], "expected float >= 0"),
+        (["vae_latent16", "--num_epochs", "0"], "expected int >= 1"),
+        (["vae_latent16", "--data_dir", "/no/such/folder"], "add --download"),
+        (["vae_latent16", "--resume", "--dataset", "synthetic"], "no file"),
+        (["--resume", "vae_latent16", "--dataset", "synthetic"], "no file"),
+        (["ae_latent16", "vae_latent16", "--resume", "x.pt"], "single run"),
+        (["--log_dir", "a", "--loss_mode", "ae", "--beta_mode", "linear"], "belong to a VAE"),
+    ],
+)
 def test_wrong_options_are_one_line_and_exit_code_2(argv, message, tmp_path, capsys):
     assert_refused(argv, message, tmp_path, capsys)
 
@@ -250,14 +277,20 @@ def test_a_signal_during_validation_stops_all(two_presets, tmp_path, monkeypatch
     assert stop.value.code == 143 and not (tmp_path / "vae_latent16_synthetic").exists()
     command("all", *OPTIONS, "--out_dir", str(tmp_path), "--resume")
     out = capsys.readouterr().out
-    assert "ae_latent16_synthetic: finished already" in out and "vae_latent16_synthetic: validation" in out
+    assert (
+        "ae_latent16_synthetic: finished already" in out
+        and "vae_latent16_synthetic: validation" in out
+    )
 
 
 def test_all_checks_every_run_before_the_first(two_presets, tmp_path, capsys):
     command("vae_latent16", *OPTIONS, "--out_dir", str(tmp_path))
     with pytest.raises(SystemExit):
         command("all", *OPTIONS[:-1], "2", "--seed", "5", "--out_dir", str(tmp_path))
-    assert "--seed was 0" in capsys.readouterr().err and not (tmp_path / "ae_latent16_synthetic").exists()
+    assert (
+        "--seed was 0" in capsys.readouterr().err
+        and not (tmp_path / "ae_latent16_synthetic").exists()
+    )
 
 
 def test_overwrite_replaces_a_damaged_state(two_presets, tmp_path, capsys):

@@ -1,4 +1,7 @@
-"""The three ways in which a run ends early, and the exit code of each."""
+"""What a run needs, whatever it trains: the same folder twice, byte for byte, in either half.
+
+This file: the three ways in which a run ends early, and the exit code of each.
+"""
 
 
 class InputError(ValueError):
@@ -14,8 +17,8 @@ class NonFiniteError(RuntimeError):
 
 
 class Interrupted(Exception):
-    """SIGINT or SIGTERM arrived; the state has been saved. The exit code is 128 + signal number."""
+    """A signal arrived and the state has been saved; the exit code is 128 + the signal's number."""
 
-    def __init__(self, signal_number, message):
+    def __init__(self, signal_number: int, message: str):
         super().__init__(message)
         self.exit_code = 128 + signal_number

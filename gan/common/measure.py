@@ -1,0 +1,90 @@
+"""Measuring without a trace: means of loss terms, and modules in another mode for a while."""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from common import NonFiniteError
+
+ANOTHER_RUN = "resumed, it would again; start anew with --disable_amp or another --seed"
+
+
+@contextlib.contextmanager
+def measuring(module: nn.Module, train: bool = False) -> Iterator[torch.device]:
+    """The module in train or eval mode, without gradients; yields the device that it is on.
+
+    Its mode and its buffers (the running statistics) are as before afterwards.
+    """
+    was_training = module.training
+    buffers = [buffer.clone() for buffer in module.buffers()]
+    module.train(train)
+    try:
+        with torch.no_grad():
+            yield next(module.parameters()).device
+    finally:
+        module.train(was_training)
+        for buffer, before in zip(module.buffers(), buffers, strict=True):
+            buffer.copy_(before)
+
+
+class RunningMeans:
+    """Weighted means of the scalar terms called `names`; not every step has every term.
+
+    They are summed on the device and read once in a while: no wait inside a step. The first step
+    at which a term was not finite is remembered there too.
+    """
+
+    def __init__(self, names: Iterable[str], device: torch.device):
+        self.names, self.device = tuple(names), device
+        # step, then its terms, (1 + len(names),); step 0: none was bad so far
+        self.first_bad = torch.zeros(1 + len(self.names), dtype=torch.float64, device=device)
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.sums = torch.zeros(len(self.names), dtype=torch.float64, device=self.device)
+        self.weights: dict[str, float] = dict.fromkeys(self.names, 0)
+
+    def add(self, terms: dict[str, Tensor], step: int, weight: float = 1) -> None:
+        """terms: name -> detached scalar tensor; step counts from 1."""
+        absent = torch.zeros((), device=self.device)
+        values = torch.stack([terms.get(name, absent) for name in self.names]).double()
+        self.sums += weight * values
+        for name in terms:
+            self.weights[name] += weight
+        first = ~torch.isfinite(values).all() & (self.first_bad[0] == 0)
+        now = torch.cat([values.new_full((1,), step), values])
+        self.first_bad = torch.where(first, now, self.first_bad)
+
+    def means(self) -> dict[str, float]:
+        """Without the terms that never occurred."""
+        sums = zip(self.names, self.sums.tolist(), strict=True)
+        return {name: total / self.weights[name] for name, total in sums if self.weights[name]}
+
+    def check_finite(self) -> None:
+        """Raise NonFiniteError if any term so far was NaN or infinite."""
+        step, *values = self.first_bad.tolist()
+        if step:  # a term that the step did not have stands there as 0
+            named = zip(self.names, values, strict=True)
+            terms = ", ".join(f"{name.replace('_', ' ')} {v:.4g}" for name, v in named if v != 0)
+            raise NonFiniteError(
+                f"a loss became non-finite at step {int(step)} ({terms}); {ANOTHER_RUN}"
+            )
+
+    def state_dict(self) -> dict:
+        """Sums and weights."""
+        return {"sums": self.sums.cpu(), "weights": dict(self.weights)}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from `state_dict`."""
+        self.sums, self.weights = state["sums"].to(self.device), dict(state["weights"])
+        self.first_bad.zero_()
+
+
+def check_weights(*modules: nn.Module) -> None:
+    """Raise NonFiniteError if any weight or buffer is NaN or infinite."""
+    tensors = [tensor for module in modules for tensor in module.state_dict().values()]
+    if not torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all():
+        raise NonFiniteError(f"a weight became non-finite; {ANOTHER_RUN}")

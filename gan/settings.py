@@ -1,0 +1,138 @@
+"""What makes a GAN run what it is, and the command line that fills it in. Needs no torch."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.command_line import Number, OneLineParser, check_settings, given_settings, option
+
+HERE = Path(__file__).resolve().parent
+COUNT, POSITIVE = Number(int, 1), Number(float, 0, above=True)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A run. The defaults are those of questions 1.3 to 1.5; config.json holds all of it.
+
+    Two are equal where a run with one can be resumed with the other. Raises InputError.
+    """
+
+    loss: str = option("", label="the script")
+    num_iterations: int = option(
+        30_000, "discriminator steps (30000)", may_change=True, type=COUNT, metavar="N"
+    )
+    batch_size: int = option(256, "images in a step (256)", type=COUNT, metavar="B")
+    lamb: float = option(10, label="lamb", type=Number(float, 0))  # weight of the penalty
+    seed: int = option(
+        0, "fixes weights, batches, latents (0)", type=Number(int, 0, 2**62), metavar="S"
+    )
+    fast_penalty: bool = option(
+        False, "penalty of q1_5.py by one differentiation less; see penalty.py", action="store_true"
+    )
+    # discriminator steps to one of the generator
+    generator_every: int = option(5, label="generator_every", type=COUNT)
+    networks: tuple[str, str] = option(("Generator", "Discriminator"), label="the networks")
+    optimizers: str = option("get_optimizers_and_schedulers", label="make_optimizers")
+
+    dataset: str = option(
+        "cub",
+        "synthetic: 6,000 drawn birds, no download",
+        may_change=True,
+        choices=("cub", "synthetic"),
+    )
+    data_dir: str | None = option(
+        None,
+        "32x32 JPEGs (default: gan/datasets/CUB_200_2011_32, fetched once)",
+        may_change=True,
+        metavar="FOLDER",
+    )
+
+    fid: str = option(
+        "",
+        "inception (default for cub), FILE.pt (TorchScript: a program, which is run) or off",
+        may_change=True,
+        metavar="FEATURES",
+    )
+    fid_mode: str = option(
+        "train",
+        "generator normalised by its batch (train, as all published numbers) or by running "
+        "statistics",
+        may_change=True,
+        choices=("train", "eval"),
+    )
+    num_gen: tuple[int, int] = option(
+        (10_000, 50_000),
+        "images scored at a log line and at the end (10000 50000)",
+        may_change=True,
+        type=Number(int, 2, 10_000_000),
+        nargs=2,
+        metavar=("LOG", "FINAL"),
+    )
+    inception_weights: str | None = option(
+        None, "folder that holds inception-2015-12-05.pt", may_change=True, metavar="FOLDER"
+    )
+
+    log_period: int = option(
+        1000, "iterations between log lines (1000)", may_change=True, type=COUNT, metavar="N"
+    )
+    save_minutes: float = option(
+        5.0, "minutes between saved states (5)", may_change=True, type=POSITIVE, metavar="M"
+    )
+
+    # What a start finds out: the pixels' fingerprint, the kind of device, the number format.
+    data: str | None = option(None, label="--data_dir or --dataset (the pixels)")
+    device: str | None = option(None)
+    number_format: str | None = option(
+        None, label="the number format (--disable_amp, or another machine)"
+    )
+
+    def __post_init__(self) -> None:
+        if not self.fid:
+            object.__setattr__(self, "fid", "inception" if self.dataset == "cub" else "off")
+        check_settings(self)
+
+
+def get_args(
+    description: str | None = None, out_dir: str = "data_gan", argv: Sequence[str] | None = None
+) -> argparse.Namespace:
+    """The options that the scripts share; `settings` holds those that were given, by name."""
+    parser = OneLineParser(description)
+    parser.add_settings(
+        "training", Settings, "num_iterations", "batch_size", "seed", "fast_penalty"
+    )
+    parser.add_device_options()
+    data = parser.add_settings("data", Settings, "dataset", "data_dir")
+    data.add_argument(
+        "--download", action="store_true", help="fetch CUB-200-2011 to --data_dir if missing"
+    )
+    scores = parser.add_settings(
+        "scores", Settings, "fid", "fid_mode", "num_gen", "inception_weights"
+    )
+    scores.add_argument(
+        "--evaluate",
+        nargs="?",
+        const=True,
+        metavar="GENERATOR",
+        help="train nothing; score and sample this generator (default: the run's generator.pt)",
+    )
+    output = parser.add_settings("output", Settings, "log_period", "save_minutes")
+    output.add_argument(
+        "--out_dir",
+        metavar="FOLDER",
+        help=f"run folder (default: gan/{out_dir}, _synthetic added for that data)",
+    )
+    parser.add_resume_options(output)
+    args = parser.parse_args(argv)
+
+    args.settings = given_settings(args, Settings)
+    dataset, fid = args.settings.get("dataset", "cub"), args.settings.get("fid", "off")
+    if args.resume and args.overwrite:
+        parser.error("--resume and --overwrite exclude each other")
+    if dataset == "synthetic" and "data_dir" in args.settings:
+        parser.error("--data_dir goes with --dataset cub")
+    if fid not in ("inception", "off") and not Path(fid).is_file():
+        parser.error(f"--fid: no file {fid}; expected inception, off or a TorchScript file")
+    folder = out_dir + ("_synthetic" if dataset == "synthetic" else "")
+    args.out_dir = Path(args.out_dir).absolute() if args.out_dir else HERE / folder
+    return args

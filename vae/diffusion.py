@@ -1,0 +1,128 @@
+"""The mathematics of a diffusion model: schedule, q(x_t | x_0), the loss, the two samplers.
+
+DDPM is Ho et al. 2020 (arXiv 2006.11239), DDIM Song et al. 2020 (arXiv 2010.02502), the cosine
+schedule Nichol & Dhariwal 2021 (arXiv 2102.09672). Times run from 0 (an image) to T (noise).
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+class Diffusion:
+    """alpha_bar[t], the share of the image's variance that is left at t = 0, ..., T (float64).
+
+    Equation (17) of arXiv 2102.09672, s = 0.008, with no beta above 0.999. In float64, as is what
+    is made of it before a method rounds its result: 1 - alpha_bar is small near 0.
+    """
+
+    def __init__(self, timesteps: int = 1000):
+        self.timesteps = timesteps
+        share = torch.arange(timesteps + 1, dtype=torch.float64) / timesteps
+        ideal = ((share + 0.008) / 1.008 * math.pi / 2).cos().square()
+        betas = (1 - ideal[1:] / ideal[:-1]).clamp(max=0.999)
+        one = torch.ones(1, dtype=torch.float64)
+        self.alpha_bar = torch.cat([one, (1 - betas).cumprod(dim=0)])  # (T + 1,)
+
+    def at(self, t: Tensor | int, x: Tensor) -> Tensor:
+        """alpha_bar at times t, a number or (B,), shaped to multiply images x."""
+        self.alpha_bar = self.alpha_bar.to(x.device)  # once; afterwards it is there
+        # A slice for a number: nothing is copied to the device, and nothing waits for it.
+        picked = self.alpha_bar[t : t + 1] if isinstance(t, int) else self.alpha_bar[t]
+        return picked.view(-1, 1, 1, 1)
+
+    def q_sample(self, x0: Tensor, t: Tensor | int, noise: Tensor) -> Tensor:
+        """x_t ~ q(x_t | x_0), equation (4) of DDPM."""
+        alpha_bar = self.at(t, x0)
+        return (alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * noise).to(x0.dtype)
+
+    def predict_x0(self, x: Tensor, t: Tensor | int, noise: Tensor) -> Tensor:
+        """The image that x_t was made of, if its noise was that; clipped to [-1, 1]."""
+        alpha_bar = self.at(t, x)
+        x0 = (x - (1 - alpha_bar).sqrt() * noise) / alpha_bar.sqrt()
+        return x0.clamp(-1, 1).to(x.dtype)
+
+    def noise_in(self, x: Tensor, t: Tensor | int, x0: Tensor) -> Tensor:
+        """The noise that turned x0 into x_t: the prediction again, after the image was clipped."""
+        alpha_bar = self.at(t, x)
+        return ((x - alpha_bar.sqrt() * x0) / (1 - alpha_bar).sqrt()).to(x.dtype)
+
+    def ddpm_step(
+        self, x: Tensor, t: int, predicted_noise: Tensor, noise: Tensor | float
+    ) -> Tensor:
+        """x_{t-1} ~ N(mu~, beta~), equations (6) and (7) of DDPM, with x_0 as predicted."""
+        x0 = self.predict_x0(x, t, predicted_noise)
+        now, before = self.at(t, x), self.at(t - 1, x)
+        alpha = now / before
+        of_x0 = before.sqrt() * (1 - alpha) / (1 - now)
+        of_x = alpha.sqrt() * (1 - before) / (1 - now)
+        variance = (1 - before) / (1 - now) * (1 - alpha)
+        return (of_x0 * x0 + of_x * x + variance.sqrt() * noise).to(x.dtype)
+
+    def ddim_step(
+        self,
+        x: Tensor,
+        t: int,
+        earlier: int,
+        predicted_noise: Tensor,
+        eta: float = 0.0,
+        noise: Tensor | float = 0.0,
+    ) -> Tensor:
+        """x at time `earlier`, equations (12) and (16) of DDIM; eta 0 adds no noise."""
+        x0 = self.predict_x0(x, t, predicted_noise)
+        now, then = self.at(t, x), self.at(earlier, x)
+        sigma = eta * ((1 - then) / (1 - now) * (1 - now / then)).sqrt()
+        direction = (1 - then - sigma.square()).clamp(min=0).sqrt() * self.noise_in(x, t, x0)
+        return (then.sqrt() * x0 + direction + sigma * noise).to(x.dtype)
+
+    def times(self, steps: int) -> list[int]:
+        """T = t_0 > t_1 > ... > t_steps = 0, evenly spaced."""
+        return torch.linspace(self.timesteps, 0, steps + 1).round().long().tolist()
+
+
+def ddpm_loss(
+    model: nn.Module, x: Tensor, diffusion: Diffusion, generator: torch.Generator | None = None
+) -> Tensor:
+    """Mean squared error of the predicted noise at uniform times, L_simple (equation (14) of DDPM).
+
+    x: (B, 3, 32, 32) in [-1, 1]. The mean runs over pixels and batch.
+    """
+    shape, steps = (len(x),), diffusion.timesteps
+    t = torch.randint(1, steps + 1, shape, device=x.device, generator=generator)  # (B,)
+    noise = torch.randn(x.shape, device=x.device, generator=generator)
+    predicted = model(diffusion.q_sample(x, t, noise), t)
+    return (predicted.float() - noise).square().mean()
+
+
+@torch.no_grad()
+def draw(
+    model: nn.Module,
+    diffusion: Diffusion,
+    count: int,
+    steps: int | None = None,
+    eta: float = 0.0,
+    generator: torch.Generator | None = None,
+    after_step: Callable[[], None] = lambda: None,
+) -> Tensor:
+    """`count` images (count, 3, 32, 32) in [-1, 1] from noise, by DDIM, or DDPM for steps None.
+
+    `generator` is on the model's device; `after_step` may raise to stop.
+    """
+    device = next(model.parameters()).device
+
+    def normal() -> Tensor:
+        return torch.randn(count, 3, 32, 32, device=device, generator=generator)
+
+    x = normal()
+    times = diffusion.times(steps or diffusion.timesteps)
+    for t, earlier in zip(times, times[1:], strict=False):
+        predicted = model(x, torch.full((count,), t, device=device)).float()
+        if steps is None:
+            x = diffusion.ddpm_step(x, t, predicted, normal() if earlier else 0.0)
+        else:
+            noise = normal() if eta and earlier else 0.0
+            x = diffusion.ddim_step(x, t, earlier, predicted, eta, noise)
+        after_step()
+    return x

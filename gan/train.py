@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torchvision import transforms
 
 from common import InputError, NonFiniteError
+from common.command_line import UNNAMED
 from common.device import Precision, autocast_dtype, prepare
 from common.files import fingerprint
 from common.measure import RunningMeans, check_weights
@@ -104,7 +105,7 @@ def discriminator_step(
         value = penalty.penalty_backward(
             disc, interp, settings.lamb, precision.wide, precision.scale
         )
-        terms["discriminator_loss"] += settings.lamb * value
+        terms["discriminator_loss"] = loss.detach() + settings.lamb * value
         terms["gradient_penalty"] = value
     return terms
 
@@ -264,6 +265,7 @@ def train_model(
         batch_size=batch_size,
         lamb=lamb,
         log_period=log_period,
+        dataset=settings.dataset if images is None else UNNAMED,
     )
     with RunFolder(HERE / (prefix or "data_gan"), LAYOUT, resume, overwrite) as run:
         folders: tuple[Path, ...] = ()

@@ -3,46 +3,54 @@
     python report/build_report.py                              the runs in report/runs
     python report/build_report.py --runs gan vae --out mine    your own, into another folder
 
-The words are written by hand in report.md; what lies there between `<!-- NAME -->` and `<!-- /NAME -->`
-comes from the runs and is written anew. A new folder gets a report.md with this project's headings and no
-words. report.pdf is report.md, set in pages. Exit code 2 where a folder cannot be read.
+The words are written by hand in report.md; what lies there between `<!-- NAME -->` and
+`<!-- /NAME -->` comes from the runs and is written anew. A new folder gets a report.md with this
+project's headings and no words. report.pdf is report.md, set in pages. Exit code 2 where a folder
+cannot be read.
 """
 
 import argparse
 import re
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from parts import PARTS, Parts
-from run_folder import RUNS, RunError, find_runs, read_run, save
+from run_folder import RUNS, Run, RunError, find_runs, read_run, save
 from typeset import typeset
 
 HERE = Path(__file__).resolve().parent
 PART = r"<!-- ([^/\n]*?) -->\n.*?<!-- /\1 -->"
 
 
-def skeleton(text):
+def skeleton(text: str) -> str:
     """The headings and parts of a report: words about other runs would be false beside these."""
     kept = re.finditer(rf"^#+ [^\n]*$|{PART}", text, flags=re.DOTALL | re.MULTILINE)
     title, *rest = (match[0] for match in kept)
     return (
-        "\n\n".join([title, "Write between the parts: these are made anew, your words stay.", *rest]) + "\n"
+        "\n\n".join(
+            [title, "Write between the parts: these are made anew, your words stay.", *rest]
+        )
+        + "\n"
     )
 
 
-def refresh(source, text, parts):
+def refresh(source: Path, text: str, parts: Parts) -> str:
     """`text`, which came from `source`, with what lies between its marks made anew."""
 
-    def part(match):
+    def part(match: re.Match) -> str:
         if match[1] not in PARTS:
-            raise RunError(f"{source}: no part is called {match[1]!r}; expected one of {', '.join(PARTS)}")
+            raise RunError(
+                f"{source}: no part is called {match[1]!r}; expected one of {', '.join(PARTS)}"
+            )
         return f"<!-- {match[1]} -->\n{PARTS[match[1]](parts)}\n<!-- /{match[1]} -->"
 
     return re.sub(PART, part, text, flags=re.DOTALL)
 
 
-def build(run_paths, out):
-    """Write figures/, report.md and report.pdf to `out`; in report/ itself also the README's tables."""
+def build(run_paths: Sequence, out: Path) -> list[Run]:
+    """Write figures/, report.md and report.pdf to `out`; in report/ also the README's tables."""
     runs = [read_run(folder) for folder in find_runs(run_paths)]
     parts = Parts(runs, out)
     own, readme = out / "report.md", HERE.parent / "README.md"
@@ -52,18 +60,16 @@ def build(run_paths, out):
         texts[readme] = refresh(readme, readme.read_text(), parts)
     (out / "figures").mkdir(parents=True, exist_ok=True)
     # The pages come first: they read every picture, and nothing is replaced before they are whole.
-    save(
-        out / "report.pdf",
-        lambda unfinished: typeset(texts[own], out, unfinished, parts.figures),
-    )
+    save(out / "report.pdf", lambda unfinished: typeset(texts[own], out, unfinished, parts.figures))
     for path, content in parts.figures.items():
-        save(path, lambda unfinished, content=content: unfinished.write_bytes(content))
+        save(path, partial(Path.write_bytes, data=content))
     for path, text in texts.items():
-        save(path, lambda unfinished, text=text: unfinished.write_text(text))
+        save(path, partial(Path.write_text, data=text))
     return runs
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -75,7 +81,10 @@ def main(argv=None):
         help="run folders, or folders of them (report/runs)",
     )
     parser.add_argument(
-        "--out", type=Path, default=HERE, metavar="FOLDER",
+        "--out",
+        type=Path,
+        default=HERE,
+        metavar="FOLDER",
         help="where the report goes (report); your words in its report.md stay",
     )
     args = parser.parse_args(argv)

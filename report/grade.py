@@ -3,18 +3,21 @@
     python report/grade.py                                  the runs in report/runs
     python report/grade.py gan vae                          your own
 
-A number is only called met or not met where it compares with the reference: the same data, features,
-sample count, hyper-parameters and length of training. Every run that compares has a row. Data are known
-by name and number of images; which pixels they were, `data` in a run's config.json says. Exit codes: 0; 1
-where a comparable number misses its reference; 2 where a folder cannot be read.
+A number is only called met or not met where it compares with the reference: the same data,
+features, sample count, hyper-parameters and length of training. Every run that compares has a row.
+Data are known by name and number of images; which pixels they were, `data` in a run's config.json
+says. Exit codes: 0; 1 where a comparable number misses its reference; 2 where a folder cannot be
+read.
 """
 
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from run_folder import RUNS, RunError, find_runs, read_run
+from run_folder import OF_THE_ASSIGNMENT, RUNS, Run, RunError, find_runs, read_run
 
 
 @dataclass(frozen=True)
@@ -25,36 +28,41 @@ class Question:
     title: str
     settings: dict
     reference: str = ""  # the handout's, as people read it
-    limit: float = None  # and as a number: FID <= limit, reconstruction loss < limit
-    reports_best: float = None  # the best of three public reports on this assignment
-    band: tuple = None  # what public answers report where the handout has no reference
-    setup: dict = None  # the other settings that a number depends on
+    limit: float | None = None  # and as a number: FID <= limit, reconstruction loss < limit
+    reports_best: float | None = None  # the best of three public reports on this assignment
+    band: tuple | None = None  # what public answers report where the handout has no reference
+    setup: dict = field(default_factory=dict)  # the other settings that a number depends on
 
 
 GAN_SETUP = {"batch_size": 256, "lamb": 10}
 VAE_SETUP = {"batch_size": 256, "lr": 1e-3, "grad_clip": 1}
 
 
-def _gan(number, title, loss, limit=None, best=None):
+def _gan(
+    number: str, title: str, loss: str, limit: float | None = None, best: float | None = None
+) -> Question:
     reference = "" if limit is None else f"<= {limit}"
     settings = {"loss": loss, "variant": None}
     if loss != "mlp_gan":  # that one has other networks, rates and steps than the assignment's
-        settings |= {"generator_every": None, "optimizers": None, "networks": None}
+        settings |= OF_THE_ASSIGNMENT["gan"]
     return Question(number, title, settings, reference, limit, best, setup=GAN_SETUP)
 
 
-def _vae(number, title, loss_mode, latent, beta=1, mode="constant", more=(), **rest):
-    settings = {
-        "loss_mode": loss_mode,
-        "latent_size": latent,
-        "flows": None,
-        "free_bits": None,
-        "network": None,
-    }
-    settings |= dict(more)
-    rest = {"setup": VAE_SETUP} | rest
+def _vae(
+    number: str,
+    title: str,
+    loss_mode: str,
+    latent: int,
+    beta: float = 1,
+    mode: str = "constant",
+    **rest: Any,
+) -> Question:
+    """rest: more of a Question; `more` are settings that the assignment does not have."""
+    settings = OF_THE_ASSIGNMENT["vae"] | {"loss_mode": loss_mode, "latent_size": latent}
+    settings |= rest.pop("more", {})
     if loss_mode == "vae":  # an autoencoder's run has a beta too, which it does not use
         settings |= {"target_beta_val": beta, "beta_mode": mode}
+    rest = {"setup": VAE_SETUP} | rest
     if "limit" in rest:
         rest["reference"] = f"< {rest['limit']}"
     return Question(number, title, settings, **rest)
@@ -82,7 +90,7 @@ NEIGHBOURS = (
     _vae("more", "VAE, free bits", "vae", 128, more={"free_bits": 0.5}),
     Question("more", "DDPM", {"model": "ddpm"}, setup={}),
 )
-# clean-fid's file and the first digits of its SHA-256: other weights under the same name give other numbers.
+# clean-fid's file and the first digits of its SHA-256: other weights of that name are others.
 INCEPTION = "inception-2015-12-05-f58cb9b6"
 
 
@@ -91,42 +99,47 @@ class Grade:
     """One row: a question, a run that answers it, its number, and why that compares or not."""
 
     question: Question
-    run: object = None
-    measured: float = None
+    run: Any = None  # a Run, or None
+    measured: Any = None
     row: dict = field(default_factory=dict)
     reasons: list = field(default_factory=list)  # why the number does not compare
 
     @property
-    def metric(self):
+    def metric(self) -> str:
+        """What the number is."""
         return {"gan": self.row.get("score_name", "score"), "vae": "recon", "ddpm": "noise error"}[
             self.run.kind
         ]
 
     @property
-    def verdict(self):
+    def verdict(self) -> str:
+        """For people: met, not met, not comparable, ..."""
         if self.run is None:
             return "not run"
         if self.reasons:
             return "not comparable"
-        limit = self.question.limit
-        if limit is None and self.question.band is None:
+        limit, band = self.question.limit, self.question.band
+        if limit is None and band is None:
             return "no reference"
         if limit is None:
-            low, high = self.question.band
+            low, high = band or (0, 0)
             place = "within" if low <= self.measured <= high else "outside"
             return f"no reference ({place} the public band {low}-{high})"
         met = self.measured <= limit if self.run.kind == "gan" else self.measured < limit
         return "met" if met else "not met"
 
 
-def grade_gan(question, run):
+def grade_gan(question: Question, run: Run) -> Grade:
     """A score, and what keeps it from comparing with an FID of the reports.
 
-    Of the scores at 30,000 iterations, where the assignment ends, the one that compares best; else the last one.
+    Of the scores at 30,000 iterations, where the assignment ends, the one that compares best; else
+    the last one.
     """
     rows = [row for row in run.rows if "score" in row]
     at_end = [row for row in rows if row["iteration"] == 30_000]
-    row = min(reversed(at_end or rows[-1:]), key=lambda row: len(_not_the_reports_fid(row)), default={})
+    row: dict = min(
+        reversed(at_end or rows[-1:]), key=lambda row: len(_not_the_reports_fid(row)), default={}
+    )
     reasons = []
     if run.config["dataset"] != "cub":
         reasons.append(f"{run.config['dataset']} data")
@@ -140,7 +153,7 @@ def grade_gan(question, run):
     return Grade(question, run, row.get("score"), row, reasons)
 
 
-def _not_the_reports_fid(row):
+def _not_the_reports_fid(row: dict) -> list[str]:
     """What makes a score another measure than theirs."""
     if not row:
         return ["no score measured"]
@@ -156,14 +169,14 @@ def _not_the_reports_fid(row):
     return reasons
 
 
-def grade_vae(question, run):
+def grade_vae(question: Question, run: Run) -> Grade:
     """The validation reconstruction loss at epoch 19, and what keeps it from comparing."""
     reasons = []
     if run.config["dataset"] != "cifar10" or run.config["images"] != [50_000, 10_000]:
         training, validation = run.config["images"]
         reasons.append(
-            f"{run.config['dataset']} data, {training:,} training and {validation:,} validation images "
-            "instead of 50,000 and 10,000"
+            f"{run.config['dataset']} data, {training:,} training and {validation:,} validation "
+            "images instead of 50,000 and 10,000"
         )
     row = next((row for row in run.rows if row["epoch"] == 19), run.rows[-1] if run.rows else {})
     if row.get("epoch") != 19:
@@ -174,7 +187,7 @@ def grade_vae(question, run):
     return Grade(question, run, row.get("val_recon_loss"), row, reasons)
 
 
-def grade_ddpm(question, run):
+def grade_ddpm(question: Question, run: Run) -> Grade:
     """The validation loss at the last epoch: the squared error of the predicted noise."""
     row = run.rows[-1] if run.rows else {}
     reasons = [] if run.config["dataset"] == "cifar10" else [f"{run.config['dataset']} data"]
@@ -185,7 +198,7 @@ def grade_ddpm(question, run):
 GRADERS = {"gan": grade_gan, "vae": grade_vae, "ddpm": grade_ddpm}
 
 
-def _other_setup(run, setup):
+def _other_setup(run: Run, setup: dict) -> list[str]:
     return [
         f"{name} {run.config[name]} instead of {value}"
         for name, value in setup.items()
@@ -193,12 +206,16 @@ def _other_setup(run, setup):
     ]
 
 
-def asks_for(question, run):
+def asks_for(question: Question, run: Run) -> bool:
+    """Whether the run has the settings of the question."""
     return all(run.config.get(key) == value for key, value in question.settings.items())
 
 
-def grade_all(runs):
-    """The Grades of each question: of all runs that compare, the best first; else of the longest run, else of none."""
+def grade_all(runs: Sequence[Run]) -> list[Grade]:
+    """The Grades of each question: of all runs that compare, the best first.
+
+    Where none does, of the longest run; where there is none, without one.
+    """
     grades = []
     for question in QUESTIONS + NEIGHBOURS:
         answers = [GRADERS[run.kind](question, run) for run in runs if asks_for(question, run)]
@@ -209,8 +226,8 @@ def grade_all(runs):
     return grades
 
 
-def describe(grade):
-    """The row for people: question, run, measured, done, data, reference, reports' best, verdict."""
+def describe(grade: Grade) -> list[str]:
+    """The row for people, under HEADER."""
     question, run = grade.question, grade.run
     shown = [f"{question.number} {question.title}"]
     if run is None:
@@ -231,17 +248,21 @@ def describe(grade):
 HEADER = ["question", "run", "measured", "done", "data, images", "handout", "reports", "verdict"]
 
 
-def as_table(grades):
+def as_table(grades: list[Grade]) -> str:
     """A line a grade, and below it what keeps the number from comparing."""
     rows = [HEADER, *map(describe, grades)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER) - 1)]
-    lines = ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[-1]]) for row in rows]
+    lines = [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])
+        for row in rows
+    ]
     for at, grade in reversed([*enumerate(grades, start=2)]):
         lines[at:at] = [f"    {reason}" for reason in grade.reasons]
     return "\n".join(lines)
 
 
-def as_json(grades):
+def as_json(grades: list[Grade]) -> str:
+    """The rows for programs."""
     return json.dumps(
         [
             {
@@ -265,12 +286,16 @@ def as_json(grades):
     )
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "folders", nargs="*", metavar="RUN_DIR", help="run folders, or folders of them (report/runs)"
+        "folders",
+        nargs="*",
+        metavar="RUN_DIR",
+        help="run folders, or folders of them (report/runs)",
     )
     parser.add_argument("--json", action="store_true", help="the rows as JSON")
     args = parser.parse_args(argv)
@@ -288,10 +313,15 @@ def main(argv=None):
             damaged += 1
     grades = grade_all(runs)
     print(as_json(grades) if args.json else as_table(grades))
-    others = [run for run in runs if not any(asks_for(question, run) for question in QUESTIONS + NEIGHBOURS)]
+    others = [
+        run
+        for run in runs
+        if not any(asks_for(question, run) for question in QUESTIONS + NEIGHBOURS)
+    ]
     if others:
         print(
-            f"read, but no question asks for them: {', '.join(run.name for run in others)}", file=sys.stderr
+            f"read, but no question asks for them: {', '.join(run.name for run in others)}",
+            file=sys.stderr,
         )
     if damaged:
         return 2

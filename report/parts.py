@@ -1,27 +1,58 @@
-"""The parts of report.md and README.md that come from runs: tables, curves and pictures, as Markdown."""
+"""The parts of report.md and README.md that come from runs: tables and pictures, as Markdown."""
 
 import io
 import json
 import os
 import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import grade
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-from run_folder import read_samplers, read_score
+from grade import Grade
+from run_folder import OF_THE_ASSIGNMENT, Run, read_samplers, read_score
 
 TITLES = {"q1_3": "GAN", "q1_4": "LSGAN", "q1_5": "WGAN-GP", "mlp_gan": "MLP GAN"}
 # What makes two runs the same but for one setting.
 SAME = {
-    "gan": ("loss", "batch_size", "lamb", "seed", "images", "dataset", "number_format", "variant", "num_iterations"),
-    "vae": ("loss_mode", "beta_mode", "latent_size", "target_beta_val", "batch_size", "lr", "grad_clip", "seed", "images",
-            "dataset", "number_format", "flows", "free_bits", "network", "anneal_steps", "cycles", "ratio"),
+    "gan": (
+        "loss",
+        "batch_size",
+        "lamb",
+        "seed",
+        "images",
+        "dataset",
+        "number_format",
+        "variant",
+        "num_iterations",
+    ),
+    "vae": (
+        "loss_mode",
+        "beta_mode",
+        "latent_size",
+        "target_beta_val",
+        "batch_size",
+        "lr",
+        "grad_clip",
+        "seed",
+        "images",
+        "dataset",
+        "number_format",
+        "flows",
+        "free_bits",
+        "network",
+        "anneal_steps",
+        "cycles",
+        "ratio",
+    ),
 }
 EPOCHS = (0, 4, 9, 14, 19)
-# Reconstruction and KL loss at epoch 19 in the three reports, in their order, or else in public answers
-# (../shared/spec.md): loss mode, latent size, beta mode, beta -> numbers.
+# Reconstruction and KL loss at epoch 19 in the three reports, in their order, or else in public
+# answers: loss mode, latent size, beta mode, beta -> numbers.
 PUBLISHED = {
     ("ae", 16, "constant", 1): ("202-206", ""),
     ("ae", 128, "constant", 1): ("54-58", ""),
@@ -35,30 +66,35 @@ PUBLISHED = {
 }
 
 
-def table(header, rows):
-    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in [header, ["---"] * len(header), *rows])
+def table(header: Sequence, rows: Sequence) -> str:
+    """A Markdown table."""
+    return "\n".join(
+        f"| {' | '.join(map(str, row))} |" for row in [header, ["---"] * len(header), *rows]
+    )
 
 
-def paragraphs(*parts):
+def paragraphs(*parts: str) -> str:
+    """The parts that are not empty, a blank line between them."""
     return "\n\n".join(part for part in parts if part)
 
 
-def number_in(path):
+def number_in(path: Path) -> int:
     """The N of samples_N.png, interpolations_N.png and epoch_N_recons.png; -1 for another name."""
     match = re.search(r"_(\d+)", path.name)
     return int(match[1]) if match else -1
 
 
 class Parts:
-    """What the runs have to say; each public method is a part. Pictures and links are relative to `out`.
+    """What the runs have to say; each public method is a part.
 
-    Curves are drawn into `figures`, path -> PNG bytes; whoever writes the text writes them too. Runs
-    without a log line are left out.
+    Pictures and links are relative to `out`. Curves are drawn into `figures`, path -> PNG bytes;
+    whoever writes the text writes them too. Runs without a log line are left out.
     """
 
-    def __init__(self, runs, out):
+    def __init__(self, runs: Sequence[Run], out: Path):
         runs = [run for run in runs if run.log]
-        self.runs, self.out, self.figures = runs, out, {}
+        self.runs, self.out = runs, out
+        self.figures: dict[Path, bytes] = {}
         self.grades = grade.grade_all(runs)
         self.run_for = {  # the first of several: the best
             f"{grade_.question.number} {grade_.question.title}": grade_.run
@@ -69,14 +105,17 @@ class Parts:
     # --------------------------------------------------------------------------------------------
     # Curves and pictures: (caption, path) pairs
 
-    def _row(self, *named):
+    def _row(self, *named: Any) -> str:
         """A row of pictures."""
         cells = [
-            f"![{caption}]({os.path.relpath(path, self.out)})".replace("\\", "/") for caption, path in named
+            f"![{caption}]({os.path.relpath(path, self.out)})".replace("\\", "/")
+            for caption, path in named
         ]
         return table([caption for caption, _ in named], [cells]) if named else ""
 
-    def _curves(self, name, curves, xlabel, ylabel, limit=None):
+    def _curves(
+        self, name: str, curves: dict, xlabel: str, ylabel: str, limit: float | None = None
+    ) -> Path:
         """Draw {label: (steps, values)} to figures/NAME.png; `limit` is the handout's number."""
         figure, axes = plt.subplots(figsize=(5.2, 3.4), dpi=160, layout="constrained")
         for label, (steps, values) in curves.items():
@@ -87,7 +126,7 @@ class Parts:
         drawn = [value for _, values in curves.values() for value in values]
         if drawn and min(drawn) > 0 and max(drawn) > 20 * min(drawn):
             axes.set_yscale("log")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
         axes.grid(alpha=0.3)
         if len(curves) > 1 or limit is not None:
             axes.legend()
@@ -98,7 +137,9 @@ class Parts:
         self.figures[path] = picture.getvalue()
         return path
 
-    def _loss_curves(self, number, runs, limit=None):
+    def _loss_curves(
+        self, number: str, runs: dict[str, Run], limit: float | None = None
+    ) -> Iterator[tuple[str, Path]]:
         """Validation losses of {title: run}: reconstruction and, for VAEs, KL."""
         terms = {"recon": ("Reconstruction loss (validation)", "squared error per image", limit)}
         if all(run.config["loss_mode"] == "vae" for run in runs.values()):
@@ -107,8 +148,10 @@ class Parts:
             curves = {title: run.column(f"val_{term}_loss") for title, run in runs.items()}
             yield caption, self._curves(f"{number}_{term}", curves, "epochs", unit, line)
 
-    def _last_pictures(self, runs, pattern, caption):
-        """The last picture of a kind that each of {title: run} left; `caption` takes title and number."""
+    def _last_pictures(
+        self, runs: dict[str, Run], pattern: str, caption: str
+    ) -> Iterator[tuple[str, Path]]:
+        """The last picture of a kind of each of {title: run}; `caption` takes title and number."""
         for title, run in runs.items():
             if paths := sorted(
                 (path for path in run.folder.glob(pattern) if number_in(path) >= 0), key=number_in
@@ -118,9 +161,10 @@ class Parts:
     # --------------------------------------------------------------------------------------------
     # All questions
 
-    def results(self):
-        """One row a question; below, why numbers do not compare, once for all with the same reasons."""
-        rows, why = [], {}
+    def results(self) -> str:
+        """One row a question; below, why numbers do not compare, once for each reason."""
+        rows = []
+        why: dict[str, list[str]] = {}
         for grade_ in self.questions:
             question, name, measured, done, data, handout, best, _ = grade.describe(grade_)
             if [other.question for other in self.questions].count(grade_.question) > 1:
@@ -130,22 +174,27 @@ class Parts:
             if grade_.reasons:
                 why.setdefault("; ".join(grade_.reasons), []).append(question)
         header = ["question", "measured", "done", "data, images", "handout", "reports", "verdict"]
-        notes = [f"- {', '.join(titles)}: not comparable: {reasons}." for reasons, titles in why.items()]
+        notes = [
+            f"- {', '.join(titles)}: not comparable: {reasons}." for reasons, titles in why.items()
+        ]
         return paragraphs(table(header, rows), "\n".join(notes))
 
     # --------------------------------------------------------------------------------------------
     # Task 1
 
-    def gan_1_3(self):
+    def gan_1_3(self) -> str:
+        """Question 1.3."""
         return self._gan("1.3 GAN", "python gan/q1_3.py")
 
-    def gan_1_4(self):
+    def gan_1_4(self) -> str:
+        """Question 1.4."""
         return self._gan("1.4 LSGAN", "python gan/q1_4.py")
 
-    def gan_1_5(self):
+    def gan_1_5(self) -> str:
+        """Question 1.5."""
         return self._gan("1.5 WGAN-GP", "python gan/q1_5.py")
 
-    def _gan(self, question, command):
+    def _gan(self, question: str, command: str) -> str:
         """Score, curves, samples and interpolations of a GAN run."""
         run = self.run_for[question]
         if run is None:
@@ -155,26 +204,38 @@ class Parts:
         words, curves = [], []
         if run.scored:
             last = run.scored[-1]
+            best = min(curve, key=curve.__getitem__) if curve else None
             words = [
-                f"Run `{run.name}`: {run.steps:,} iterations of batch {run.config['batch_size']} on {run.config['images']:,} images.",
-                f"{last['score_name']} with {last['num_gen']:,} samples: **{last['score']:.2f}** after {last['iteration']:,}",
-                "iterations" + ("." if not curve else
-                    f"; the best of the curve is {min(curve.values()):.2f}, at iteration {min(curve, key=curve.get):,}."),
+                f"Run `{run.name}`: {run.steps:,} iterations of batch {run.config['batch_size']} "
+                f"on {run.config['images']:,} images.",
+                f"{last['score_name']} with {last['num_gen']:,} samples: **{last['score']:.2f}** "
+                f"after {last['iteration']:,} iterations"
+                + (
+                    "."
+                    if best is None
+                    else f"; the best of the curve is {curve[best]:.2f}, at iteration {best:,}."
+                ),
             ]
         if curve:
             path = self._curves(
-                f"{number}_score", {run.name: (list(curve), list(curve.values()))}, "iterations", measure
+                f"{number}_score",
+                {run.name: (list(curve), list(curve.values()))},
+                "iterations",
+                measure,
             )
             curves.append((f"{last['score_name']} against iterations", path))
         if not any(row["score_name"] == "FID" for row in run.scored):
             words.append(
-                f"FID: not measured here; `{command}` measures it, by default after 30,000 iterations of 256."
+                f"FID: not measured here; `{command}` measures it, by default after 30,000 "
+                "iterations of 256."
             )
         losses = {part: run.column(f"{part}_loss") for part in ("discriminator", "generator")}
         path = self._curves(f"{number}_losses", losses, "iterations", "loss")
         curves.append(("Losses (means since the last point)", path))
         pictures = [
-            *self._last_pictures({"": run}, "samples_*.png", "100 samples after {number} iterations"),
+            *self._last_pictures(
+                {"": run}, "samples_*.png", "100 samples after {number} iterations"
+            ),
             *self._last_pictures(
                 {"": run}, "interpolations_*.png", "Interpolation after {number} iterations"
             ),
@@ -183,7 +244,7 @@ class Parts:
             pictures.append(("The same around the first sample", around))
         return paragraphs(" ".join(words), self._row(*curves), self._row(*pictures))
 
-    def comparison(self):
+    def comparison(self) -> str:
         """The scores of the three questions' runs: curves and table."""
         parts = []
         for number, group in enumerate(self._compared()):
@@ -195,11 +256,11 @@ class Parts:
             parts += [self._row((f"{measure}, against iterations", path)), self._score_table(group)]
         return paragraphs(*parts) or "Not run yet."
 
-    def gan_scores(self):
+    def gan_scores(self) -> str:
         """The table alone, for the README."""
         return paragraphs(*map(self._score_table, self._compared())) or "Not run yet."
 
-    def _compared(self):
+    def _compared(self) -> list[dict[str, Run]]:
         """The questions' GAN runs that were scored alike, as lists of {title: run}."""
         titles = {
             grade_.question.title: f"{grade_.question.number} {grade_.question.title}"
@@ -210,9 +271,9 @@ class Parts:
         return [group for group in self._same_measure(named).values() if len(group) > 1]
 
     @staticmethod
-    def _same_measure(named):
-        """{what was measured: {title: run}}: scores in other features, or of other sample counts, do not compare."""
-        groups = {}
+    def _same_measure(named: dict[str, Run]) -> dict:
+        """{what was measured: {title: run}}: only scores of one kind compare."""
+        groups: dict = {}
         for title, run in named.items():
             curve, measure = run.score_curve()
             if curve:
@@ -220,36 +281,57 @@ class Parts:
                 groups.setdefault((measure, row["features"], row["fid_mode"]), {})[title] = run
         return groups
 
-    def _score_table(self, named):
+    def _score_table(self, named: dict[str, Run]) -> str:
         """Scores of {title: run} at every iteration that one of them was scored at."""
         scores = {title: run.score_curve()[0] for title, run in named.items()}
         steps = sorted({step for score in scores.values() for step in score})
         rows = [
-            [f"{step:,}", *(f"{s[step]:.0f}" if step in s else "" for s in scores.values())] for step in steps
+            [f"{step:,}", *(f"{s[step]:.0f}" if step in s else "" for s in scores.values())]
+            for step in steps
         ]
         return table(["iterations", *named], rows)
 
     # --------------------------------------------------------------------------------------------
     # Task 2
 
-    def vae_2_1(self):
-        return self._vae(["2.1 AE, 16 latents", "2.1 AE, 128 latents", "2.1 AE, 1024 latents"], "recons",
-                         "ae_latent16 ae_latent128 ae_latent1024")
+    def vae_2_1(self) -> str:
+        """Question 2.1."""
+        return self._vae(
+            ["2.1 AE, 16 latents", "2.1 AE, 128 latents", "2.1 AE, 1024 latents"],
+            "recons",
+            "ae_latent16 ae_latent128 ae_latent1024",
+        )
 
-    def vae_2_2(self):
+    def vae_2_2(self) -> str:
+        """Question 2.2."""
         return self._vae(["2.2 VAE"], "recons samples", "vae_latent1024", limit=145)
 
-    def vae_2_3_1(self):
-        return self._vae(["2.3.1 beta-VAE, 0.8", "2.2 VAE", "2.3.1 beta-VAE, 1.2"], "samples",
-                         "vae_latent1024 vae_latent1024_beta_constant0.8 vae_latent1024_beta_constant1.2")
+    def vae_2_3_1(self) -> str:
+        """Question 2.3.1."""
+        return self._vae(
+            ["2.3.1 beta-VAE, 0.8", "2.2 VAE", "2.3.1 beta-VAE, 1.2"],
+            "samples",
+            "vae_latent1024 vae_latent1024_beta_constant0.8 vae_latent1024_beta_constant1.2",
+        )
 
-    def vae_2_3_2(self):
-        return self._vae(["2.3.2 VAE, linear beta", "2.2 VAE"], "samples", "vae_latent1024 vae_latent1024_beta_linear1",
-                         limit=125)
+    def vae_2_3_2(self) -> str:
+        """Question 2.3.2."""
+        return self._vae(
+            ["2.3.2 VAE, linear beta", "2.2 VAE"],
+            "samples",
+            "vae_latent1024 vae_latent1024_beta_linear1",
+            limit=125,
+        )
 
-    def _vae(self, questions, kinds, presets, limit=None):
+    def _vae(
+        self, questions: list[str], kinds: str, presets: str, limit: float | None = None
+    ) -> str:
         """Losses, their curves, and the last pictures of each kind."""
-        runs = {question.split(" ", 1)[1]: run for question in questions if (run := self.run_for[question])}
+        runs = {
+            question.split(" ", 1)[1]: run
+            for question in questions
+            if (run := self.run_for[question])
+        }
         if len(runs) < len(questions):
             return f"Not run yet: `python vae/train.py {presets}`."
         header, rows = ["run", "epoch", "reconstruction"], []
@@ -274,13 +356,13 @@ class Parts:
             curves.append(pictures.pop(0))
         return paragraphs(table(header, rows), self._row(*curves), self._row(*pictures))
 
-    def vae_all(self):
-        """Every run of the assignment's VAEs, and beside it the references where the numbers compare."""
+    def vae_all(self) -> str:
+        """Every run of the assignment's VAEs, beside its references where the numbers compare."""
         rows = []
         for run in sorted((run for run in self.runs if run.kind == "vae"), key=self._order):
-            if any(run.config.get(key) for key in ("flows", "free_bits", "network")) or run.config[
-                "beta_mode"
-            ] not in ("constant", "linear"):
+            if any(
+                run.config[key] != value for key, value in OF_THE_ASSIGNMENT["vae"].items()
+            ) or run.config["beta_mode"] not in ("constant", "linear"):
                 continue
             graded = self._graded(run)
             last = graded.row
@@ -289,22 +371,32 @@ class Parts:
             if not graded.reasons:
                 recons, kls = PUBLISHED.get(self._order(run)[:4], ("", ""))
                 handout = next(
-                    (grade_.question.reference for grade_ in self.questions if grade_.run is run), ""
+                    (grade_.question.reference for grade_ in self.questions if grade_.run is run),
+                    "",
                 )
             rows.append(
-                [f"`{run.name}`", last["epoch"], f"{last['val_recon_loss']:.2f}", kl, handout, recons, kls]
+                [
+                    f"`{run.name}`",
+                    last["epoch"],
+                    f"{last['val_recon_loss']:.2f}",
+                    kl,
+                    handout,
+                    recons,
+                    kls,
+                ]
             )
         return table(
-            ["run", "epoch", "recon", "KL", "handout (recon)", "elsewhere: recon", "elsewhere: KL"], rows
+            ["run", "epoch", "recon", "KL", "handout (recon)", "elsewhere: recon", "elsewhere: KL"],
+            rows,
         )
 
     @staticmethod
-    def _graded(run):
+    def _graded(run: Run) -> Grade:
         """As an assignment's VAE: `row` is that of epoch 19, where there is one, else the last."""
         return grade.grade_vae(grade.Question("", "", {}, setup=grade.VAE_SETUP), run)
 
     @staticmethod
-    def _order(run):
+    def _order(run: Run) -> tuple:
         config = run.config
         beta = config["target_beta_val"] if config["loss_mode"] == "vae" else 1
         return config["loss_mode"], config["latent_size"], config["beta_mode"], beta, run.name
@@ -312,16 +404,16 @@ class Parts:
     # --------------------------------------------------------------------------------------------
     # What else the runs teach
 
-    def _pairs(self, kind, key):
+    def _pairs(self, kind: str, key: str) -> list[list[Run]]:
         """Lists of runs with the same settings but for `key`."""
-        groups = {}
+        groups: dict = {}
         for run in self.runs:
             if run.kind == kind:
                 same = json.dumps([run.config.get(name) for name in SAME[kind] if name != key])
                 groups.setdefault(same, {}).setdefault(run.config.get(key), run)
         return [list(group.values()) for group in groups.values() if len(group) > 1]
 
-    def formats(self):
+    def formats(self) -> str:
         """float32 and bfloat16 with the same seed."""
         parts = []
         for runs in self._pairs("vae", "number_format"):
@@ -331,28 +423,41 @@ class Parts:
                 for term, name in (("recon", "reconstruction"), ("kl", "KL"))[
                     : 1 + (run.config["loss_mode"] == "vae")
                 ]:
-                    values = dict(zip(*run.column(f"val_{term}_loss")))
+                    values = dict(zip(*run.column(f"val_{term}_loss"), strict=True))
                     rows.append(
                         [
                             title,
                             name,
-                            *(f"{values[epoch]:.2f}" if epoch in values else "" for epoch in EPOCHS),
+                            *(
+                                f"{values[epoch]:.2f}" if epoch in values else ""
+                                for epoch in EPOCHS
+                            ),
                         ]
                     )
             header = [f"`{runs[0].name}`", "loss", *(f"epoch {epoch}" for epoch in EPOCHS)]
-            parts += [table(header, rows), self._row(*self._loss_curves(f"formats_{runs[0].name}", named))]
+            parts += [
+                table(header, rows),
+                self._row(*self._loss_curves(f"formats_{runs[0].name}", named)),
+            ]
         return paragraphs(*parts) or "Not run yet: a preset with and without `--disable_amp`."
 
-    def statistics(self):
-        """Scores of one generator with batch and with running statistics, as `--evaluate` leaves them."""
+    def statistics(self) -> str:
+        """Scores of a generator with batch and with running statistics, left by `--evaluate`."""
         rows = []
         for run in self.runs:
             paths = [run.folder / f"generator_score_{mode}.json" for mode in ("train", "eval")]
             if all(path.exists() for path in paths):
                 train, running = map(read_score, paths)
                 if train["measure"] == running["measure"]:
-                    rows.append([f"`{run.name}`", f"{run.steps:,}", train["measure"], f"{train['score']:.2f}",
-                                 f"{running['score']:.2f}"])
+                    rows.append(
+                        [
+                            f"`{run.name}`",
+                            f"{run.steps:,}",
+                            train["measure"],
+                            f"{train['score']:.2f}",
+                            f"{running['score']:.2f}",
+                        ]
+                    )
         header = ["run", "iterations", "score", "batch statistics", "running statistics"]
         return (
             table(header, rows)
@@ -360,37 +465,43 @@ class Parts:
             else "Not measured yet: `--evaluate` with `--fid_mode train` and `eval`."
         )
 
-    def upsampling(self):
+    def upsampling(self) -> str:
+        """Runs that differ in their upsampling alone."""
         return self._gan_pairs("variant", "Not run yet: `python tests/gan/bench_upsampling.py`.")
 
-    def seeds(self):
+    def seeds(self) -> str:
+        """Runs that differ in their seed alone."""
         return self._gan_pairs("seed", "Not run yet: a run with another `--seed`.")
 
-    def _gan_pairs(self, key, nothing):
+    def _gan_pairs(self, key: str, nothing: str) -> str:
         """A table for each set of runs that differ in `key` alone."""
         parts = []
         for runs in self._pairs("gan", key):
             labels = [
-                f"{key} {run.config[key]}" if key in run.config else "as the assignment says" for run in runs
+                f"{key} {run.config[key]}" if key in run.config else "as the assignment says"
+                for run in runs
             ]
             named = {
                 f"{TITLES.get(run.config['loss'], run.config['loss'])}, {label}": run
-                for run, label in zip(runs, labels)
+                for run, label in zip(runs, labels, strict=True)
             }
             parts += [
-                self._score_table(group) for group in self._same_measure(named).values() if len(group) > 1
+                self._score_table(group)
+                for group in self._same_measure(named).values()
+                if len(group) > 1
             ]
         return paragraphs(*parts) or nothing
 
     # --------------------------------------------------------------------------------------------
     # Neighbours of the assignment
 
-    def mlp_gan(self):
+    def mlp_gan(self) -> str:
+        """The fully connected GAN."""
         if "more MLP GAN" not in self.run_for:
             return "Not run yet: `python gan/mlp_gan.py`."
         return self._gan("more MLP GAN", "python gan/mlp_gan.py")
 
-    def neighbours(self):
+    def neighbours(self) -> str:
         """The VAEs with 128 latents, and the small autoencoder, at their last epoch.
 
         -(reconstruction + KL) is the ELBO for p(x | z) = N(decoder(z), I / 2) without its constant,
@@ -398,11 +509,18 @@ class Parts:
         """
         titles = {grade_.run.folder: grade_.question.title for grade_ in self.grades if grade_.run}
         chosen = [
-            run for run in self.runs
-            if run.kind == "vae" and (run.config["latent_size"] == 128 and run.config["loss_mode"] == "vae" or run.config.get("network"))
+            run
+            for run in self.runs
+            if run.kind == "vae"
+            and (
+                run.config["latent_size"] == 128
+                and run.config["loss_mode"] == "vae"
+                or run.config["network"] != "assignment"
+            )
         ]
         if not any(run.folder in titles for run in chosen):
-            return "Not run yet: `python vae/train.py ae_small vae_latent128_planar4` and the schedules."
+            presets = "ae_small vae_latent128_planar4"
+            return f"Not run yet: `python vae/train.py {presets}` and the schedules."
         rows, named = [], {}
         for run in chosen:
             plain = (
@@ -413,21 +531,43 @@ class Parts:
             last, title = run.rows[-1], titles.get(run.folder) or ("VAE" if plain else run.name)
             title = run.name if title in named else title
             kl = last.get("val_kl_loss")
-            active = {row["epoch"]: row["active_latents"] for row in run.rows if "active_latents" in row}
-            rows.append([title, f"`{run.name}`", run.steps, f"{last['val_recon_loss']:.2f}", "" if kl is None else f"{kl:.2f}",
-                         "" if kl is None else f"{-last['val_recon_loss'] - kl:.2f}",
-                         max(active.items())[1] if active else ""])
+            active = {
+                row["epoch"]: row["active_latents"] for row in run.rows if "active_latents" in row
+            }
+            rows.append(
+                [
+                    title,
+                    f"`{run.name}`",
+                    run.steps,
+                    f"{last['val_recon_loss']:.2f}",
+                    "" if kl is None else f"{kl:.2f}",
+                    "" if kl is None else f"{-last['val_recon_loss'] - kl:.2f}",
+                    max(active.items())[1] if active else "",
+                ]
+            )
             if kl is not None:
                 named[title] = run
-        header = ["model", "run", "epochs", "reconstruction", "KL", "ELBO + constant", "active latents"]
-        pictures = list(self._last_pictures(named, "epoch_*_samples.png", "{title}: samples, epoch {number}"))
+        header = [
+            "model",
+            "run",
+            "epochs",
+            "reconstruction",
+            "KL",
+            "ELBO + constant",
+            "active latents",
+        ]
+        pictures = list(
+            self._last_pictures(named, "epoch_*_samples.png", "{title}: samples, epoch {number}")
+        )
         rows_of_pictures = [self._row(*pictures[at : at + 3]) for at in range(0, len(pictures), 3)]
         return paragraphs(
-            table(header, rows), self._row(*self._loss_curves("neighbours", named)), *rows_of_pictures
+            table(header, rows),
+            self._row(*self._loss_curves("neighbours", named)),
+            *rows_of_pictures,
         )
 
-    def ddpm(self):
-        """Loss and samples of the diffusion model, and the scores of its samplers (samplers.csv)."""
+    def ddpm(self) -> str:
+        """Loss and samples of the diffusion model, and its samplers' scores (samplers.csv)."""
         if not (run := self.run_for.get("more DDPM")):
             return "Not run yet: `python vae/ddpm.py train`."
         curves = {part: run.column(f"{part}_loss") for part in ("train", "val")}
@@ -437,7 +577,9 @@ class Parts:
         )
         scores = "Not measured yet: `python tests/vae/bench_samplers.py`."
         if (run.folder / "samplers.csv").exists():
-            rows = sorted(read_samplers(run.folder / "samplers.csv"), key=lambda row: -row["images"])
+            rows = sorted(
+                read_samplers(run.folder / "samplers.csv"), key=lambda row: -row["images"]
+            )
             # Sorted by count: only equal ones compare.
             header = [
                 "images",
@@ -447,16 +589,42 @@ class Parts:
                 "seconds",
                 f"{rows[0]['score_name']} against CIFAR-10's training images",
             ]
-            scores = table(header, [[f"{row['images']:,}", row["sampler"],
-                                     *((row["steps"], row["eta"], f"{row['seconds']:.0f}") if row["steps"] else ("", "", "")),
-                                     f"{row['score']:.2f}"] for row in rows])
+            scores = table(
+                header,
+                [
+                    [
+                        f"{row['images']:,}",
+                        row["sampler"],
+                        *(
+                            (row["steps"], row["eta"], f"{row['seconds']:.0f}")
+                            if row["steps"]
+                            else ("", "", "")
+                        ),
+                        f"{row['score']:.2f}",
+                    ]
+                    for row in rows
+                ],
+            )
         return paragraphs(scores, self._row(("Loss", path), *pictures))
 
 
 PARTS = {
-    "results": Parts.results, "1.3": Parts.gan_1_3, "1.4": Parts.gan_1_4, "1.5": Parts.gan_1_5,
-    "comparison": Parts.comparison, "gan scores": Parts.gan_scores, "2.1": Parts.vae_2_1, "2.2": Parts.vae_2_2,
-    "2.3.1": Parts.vae_2_3_1, "2.3.2": Parts.vae_2_3_2, "all VAE runs": Parts.vae_all, "formats": Parts.formats,
-    "statistics": Parts.statistics, "upsampling": Parts.upsampling, "seeds": Parts.seeds,
-    "mlp gan": Parts.mlp_gan, "neighbours": Parts.neighbours, "ddpm": Parts.ddpm,
+    "results": Parts.results,
+    "1.3": Parts.gan_1_3,
+    "1.4": Parts.gan_1_4,
+    "1.5": Parts.gan_1_5,
+    "comparison": Parts.comparison,
+    "gan scores": Parts.gan_scores,
+    "2.1": Parts.vae_2_1,
+    "2.2": Parts.vae_2_2,
+    "2.3.1": Parts.vae_2_3_1,
+    "2.3.2": Parts.vae_2_3_2,
+    "all VAE runs": Parts.vae_all,
+    "formats": Parts.formats,
+    "statistics": Parts.statistics,
+    "upsampling": Parts.upsampling,
+    "seeds": Parts.seeds,
+    "mlp gan": Parts.mlp_gan,
+    "neighbours": Parts.neighbours,
+    "ddpm": Parts.ddpm,
 }

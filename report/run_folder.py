@@ -4,14 +4,21 @@ import csv
 import json
 import math
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 RUNS = Path(__file__).resolve().parent / "runs"
 
 
 class RunError(ValueError):
     """A run folder that cannot be used: one line saying what, got, expected, how to mend."""
+
+
+def damaged(what: str) -> RunError:
+    """The error for a file that is not as the run wrote it."""
+    return RunError(f"{what}; restore the file that the run wrote")
 
 
 @dataclass(frozen=True)
@@ -24,22 +31,23 @@ class Run:
     rows: list
 
     @property
-    def name(self):
+    def name(self) -> str:
+        """That of its folder."""
         return self.folder.name
 
     @property
-    def log(self):
+    def log(self) -> list[dict]:
         """The rows of the curves: without the score at the end of a GAN run."""
         return [row for row in self.rows if row.get("kind", "log") == "log"]
 
     @property
-    def steps(self):
+    def steps(self) -> int:
         """Iterations or epochs done."""
         last = self.log[-1] if self.log else {}
         return last.get("iteration", last.get("epoch", -1) + 1)
 
     @property
-    def scored(self):
+    def scored(self) -> list[dict]:
         """The rows of a GAN run whose scores compare with its last one, "final" ones included."""
         rows = [row for row in self.rows if "score" in row]
         return [
@@ -48,43 +56,103 @@ class Run:
             if all(row[key] == rows[-1][key] for key in ("score_name", "features", "fid_mode"))
         ]
 
-    def score_curve(self):
-        """({iteration: score}, what was measured) of the log lines whose scores compare with the last one's."""
+    def score_curve(self) -> tuple[dict, str]:
+        """({iteration: score}, what was measured) of the log lines that compare with the last."""
         rows = [row for row in self.scored if row["kind"] == "log"]
         rows = [row for row in rows if row["num_gen"] == rows[-1]["num_gen"]]
         measure = f"{rows[-1]['score_name']}, {rows[-1]['num_gen']:,} samples" if rows else ""
         return {row["iteration"]: row["score"] for row in rows}, measure
 
-    def column(self, name):
+    def column(self, name: str) -> tuple[list, list]:
         """(steps, values) of the log lines that have a value there."""
         step = "iteration" if self.kind == "gan" else "epoch"
         rows = [row for row in self.log if name in row]
         return [row[step] for row in rows], [row[name] for row in rows]
 
 
+# Settings that make a run another than the assignment's; an older config.json lacks them.
+OF_THE_ASSIGNMENT: dict[str, dict] = {
+    "gan": {
+        "generator_every": 5,
+        "networks": ["Generator", "Discriminator"],
+        "optimizers": "get_optimizers_and_schedulers",
+    },
+    "vae": {"flows": 0, "free_bits": 0, "network": "assignment"},
+    "ddpm": {},
+}
 # What is read of each file: column or key -> type. The first column is the step; "?" may be empty.
 GAN_COLUMNS = {
-    "iteration": int, "kind": str, "discriminator_loss": "float?", "gradient_penalty": "float?", "real_score": "float?",
-    "fake_score": "float?", "generator_loss": "float?", "score": "float?", "score_name": "str?", "num_gen": "int?",
-    "fid_mode": "str?", "features": "str?", "seconds": float,
+    "iteration": int,
+    "kind": str,
+    "discriminator_loss": "float?",
+    "gradient_penalty": "float?",
+    "real_score": "float?",
+    "fake_score": "float?",
+    "generator_loss": "float?",
+    "score": "float?",
+    "score_name": "str?",
+    "num_gen": "int?",
+    "fid_mode": "str?",
+    "features": "str?",
+    "seconds": float,
 }
 VAE_COLUMNS = {
-    "epoch": int, "beta": float, "train_recon_loss": float, "train_kl_loss": "float?", "val_recon_loss": float,
-    "val_kl_loss": "float?", "active_latents": "int?", "seconds": float,
+    "epoch": int,
+    "beta": float,
+    "train_recon_loss": float,
+    "train_kl_loss": "float?",
+    "val_recon_loss": float,
+    "val_kl_loss": "float?",
+    "active_latents": "int?",
+    "seconds": float,
 }
 OPTIONAL_COLUMNS = {"active_latents"}  # older runs lack them
-SAMPLER_COLUMNS = {"sampler": str, "steps": int, "eta": float, "images": int, "seconds": float, "score": float,
-                   "score_name": str}
+SAMPLER_COLUMNS = {
+    "sampler": str,
+    "steps": int,
+    "eta": float,
+    "images": int,
+    "seconds": float,
+    "score": float,
+    "score_name": str,
+}
 DDPM_COLUMNS = {"epoch": int, "train_loss": float, "val_loss": float, "seconds": float}
-GAN_KEYS = {"loss": str, "batch_size": int, "lamb": (int, float), "seed": int, "num_iterations": int, "images": int,
-            "dataset": str, "number_format": str}
-VAE_KEYS = {"loss_mode": str, "beta_mode": str, "latent_size": int, "target_beta_val": (int, float), "batch_size": int,
-            "lr": (int, float), "grad_clip": (int, float), "num_epochs": int, "images": list, "dataset": str,
-            "number_format": str, "seed": int}
-DDPM_KEYS = {"model": str, "batch_size": int, "lr": (int, float), "num_epochs": int, "images": list, "dataset": str,
-             "number_format": str, "seed": int}
+GAN_KEYS = {
+    "loss": str,
+    "batch_size": int,
+    "lamb": (int, float),
+    "seed": int,
+    "num_iterations": int,
+    "images": int,
+    "dataset": str,
+    "number_format": str,
+}
+VAE_KEYS = {
+    "loss_mode": str,
+    "beta_mode": str,
+    "latent_size": int,
+    "target_beta_val": (int, float),
+    "batch_size": int,
+    "lr": (int, float),
+    "grad_clip": (int, float),
+    "num_epochs": int,
+    "images": list,
+    "dataset": str,
+    "number_format": str,
+    "seed": int,
+}
+DDPM_KEYS = {
+    "model": str,
+    "batch_size": int,
+    "lr": (int, float),
+    "num_epochs": int,
+    "images": list,
+    "dataset": str,
+    "number_format": str,
+    "seed": int,
+}
 # kind of run -> the key of config.json that tells it, and what is read
-KINDS = {
+KINDS: dict[str, tuple[str, dict, dict]] = {
     "gan": ("loss", GAN_KEYS, GAN_COLUMNS),
     "vae": ("loss_mode", VAE_KEYS, VAE_COLUMNS),
     "ddpm": ("model", DDPM_KEYS, DDPM_COLUMNS),
@@ -99,8 +167,8 @@ MAY_BE_NEGATIVE = {
 }
 
 
-def find_runs(paths):
-    """Run folders among `paths` and up to two folders down, in order; what else lies there is left alone.
+def find_runs(paths: Sequence) -> list[Path]:
+    """Run folders among `paths` and up to two folders down, in order; other things are left alone.
 
     Raises RunError for a path that does not exist, and where no run is found at all.
     """
@@ -110,77 +178,82 @@ def find_runs(paths):
             raise RunError(f"{path}: no such folder; give run folders, or a folder of run folders")
         if not path.is_dir():
             continue
-        found = [path] if _is_run(path) else sorted(filter(_is_run, [*path.glob("*"), *path.glob("*/*")]))
+        found = (
+            [path]
+            if _is_run(path)
+            else sorted(filter(_is_run, [*path.glob("*"), *path.glob("*/*")]))
+        )
         folders += [folder for folder in found if folder not in folders]
     if not folders:
         raise RunError(
-            f"{', '.join(map(str, paths))}: no run in it, expected config.json and metrics.csv there or up to two folders down"
+            f"{', '.join(map(str, paths))}: no run in it, expected config.json and metrics.csv "
+            "there or up to two folders down"
         )
     return folders
 
 
-def _is_run(path):
+def _is_run(path: Path) -> bool:
     return path.is_dir() and ((path / "config.json").exists() or (path / "metrics.csv").exists())
 
 
-def read_run(folder):
+def read_run(folder: Path | str) -> Run:
     """The run in `folder`. Raises RunError for a missing, damaged or tampered file."""
     folder = Path(folder)
     config = _read_config(folder / "config.json")
     kind = next(kind for kind, (key, _, _) in KINDS.items() if key in config)
+    config = OF_THE_ASSIGNMENT[kind] | config
     _, keys, columns = KINDS[kind]
     for key, type_ in keys.items():
         if not isinstance(config.get(key), type_) or isinstance(config[key], bool):
-            raise RunError(
-                f"{folder / 'config.json'}: {key} is {config.get(key)!r}; restore the file that the run wrote"
-            )
+            raise damaged(f"{folder / 'config.json'}: {key} is {config.get(key)!r}")
     rows = _read_rows(folder / "metrics.csv", columns)
     _check_order(folder / "metrics.csv", rows, kind, config)
     counts = config["images"] if isinstance(config["images"], list) else [config["images"]]
     if len(counts) != (1 if kind == "gan" else 2) or not all(
         type(count) is int and count > 0 for count in counts
     ):
-        raise RunError(
-            f"{folder / 'config.json'}: images is {config['images']!r}; restore the file that the run wrote"
-        )
+        raise damaged(f"{folder / 'config.json'}: images is {config['images']!r}")
     return Run(folder, kind, config, rows)
 
 
-def _read_config(path):
+def _read_config(path: Path) -> dict:
     try:
         config = json.loads(path.read_text())
     except FileNotFoundError:
-        raise RunError(f"{path}: missing; restore the file that the run wrote") from None
+        raise damaged(f"{path}: missing") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise RunError(
-            f"{path}: not readable as JSON ({error}); restore the file that the run wrote"
-        ) from None
+        raise damaged(f"{path}: not readable as JSON ({error})") from None
     if not isinstance(config, dict) or not {key for key, _, _ in KINDS.values()} & config.keys():
         raise RunError(
-            f"{path}: none of loss, loss_mode and model in it; expected the config.json of a run of gan/ or vae/"
+            f"{path}: none of loss, loss_mode and model in it; "
+            "expected the config.json of a run of gan/ or vae/"
         )
-    # A run that was started from a program, not from the command line, need not say what its data are.
+    # A run that was started from a program need not say what its data are.
     return {"dataset": "unnamed"} | config
 
 
-def _read_rows(path, columns):
+def _read_rows(path: Path, columns: dict) -> list[dict]:
     try:
         with open(path, newline="") as file:
             reader = csv.DictReader(file)
             header, table = reader.fieldnames or (), list(reader)
     except FileNotFoundError:
-        raise RunError(f"{path}: missing; restore the file that the run wrote") from None
+        raise damaged(f"{path}: missing") from None
     except (OSError, ValueError, csv.Error) as error:
-        raise RunError(f"{path}: not readable ({error}); restore the file that the run wrote") from None
+        raise damaged(f"{path}: not readable ({error})") from None
     if missing := [name for name in columns if name not in header and name not in OPTIONAL_COLUMNS]:
-        raise RunError(f"{path}: no column {missing[0]}; restore the file that the run wrote")
+        raise damaged(f"{path}: no column {missing[0]}")
     return [
-        {name: value for name, kind in columns.items() if (value := _cell(path, line, name, row.get(name), kind)) is not None}
+        {
+            name: value
+            for name, kind in columns.items()
+            if (value := _cell(path, line, name, row.get(name), kind)) is not None
+        }
         for line, row in enumerate(table, start=2)
     ]
 
 
-def _cell(path, line, name, text, kind):
+def _cell(path: Path, line: int, name: str, text: str | None, kind: Any) -> Any:
     """A cell as its type, None where it is empty and may be."""
     optional = isinstance(kind, str) and kind.endswith("?")
     if optional:
@@ -197,33 +270,41 @@ def _cell(path, line, name, text, kind):
         expected = {int: "a whole number", float: "a finite number", str: "a word"}[kind]
         if kind is not str and name not in MAY_BE_NEGATIVE:
             expected += " >= 0"
-        raise RunError(f"{path}, line {line}: {name} is {text!r}, expected {expected}; restore the file that the run wrote") from None
+        raise damaged(f"{path}, line {line}: {name} is {text!r}, expected {expected}") from None
     return value
 
 
-def _check_order(path, rows, run_kind, config):
+def _check_order(path: Path, rows: list[dict], run_kind: str, config: dict) -> None:
     """Log lines rise; a GAN run's final score comes last; no run goes beyond its own length."""
     step, length = (
-        ("iteration", config["num_iterations"]) if run_kind == "gan" else ("epoch", config["num_epochs"] - 1)
+        ("iteration", config["num_iterations"])
+        if run_kind == "gan"
+        else ("epoch", config["num_epochs"] - 1)
     )
     previous = None
     for line, row in enumerate(rows, start=2):
         kind = row.get("kind", "log")
         if kind not in ("log", "final"):
-            raise RunError(f"{path}, line {line}: kind is {kind!r}, expected log or final; restore the file that the run wrote")
+            raise damaged(f"{path}, line {line}: kind is {kind!r}, expected log or final")
         rising = previous is None or (
-            row[step] > previous[step] or (kind == "final" and previous["kind"] == "log" and row[step] == previous[step])
+            row[step] > previous[step]
+            or (kind == "final" and previous["kind"] == "log" and row[step] == previous[step])
         )
         if not rising or row[step] > length:
-            raise RunError(f"{path}, line {line}: {step} is {row[step]} after {previous and previous[step]} in a run of {length}; restore the file that the run wrote")
+            raise damaged(
+                f"{path}, line {line}: {step} is {row[step]} "
+                f"after {previous and previous[step]} in a run of {length}"
+            )
         if "score" in row and not {"score_name", "num_gen", "fid_mode", "features"} <= row.keys():
-            raise RunError(f"{path}, line {line}: a score without score_name, num_gen, fid_mode or features; restore the file that the run wrote")
+            raise damaged(
+                f"{path}, line {line}: a score without score_name, num_gen, fid_mode or features"
+            )
         if run_kind == "vae" and config["loss_mode"] == "vae" and "val_kl_loss" not in row:
-            raise RunError(f"{path}, line {line}: val_kl_loss is '', expected a finite number; restore the file that the run wrote")
+            raise damaged(f"{path}, line {line}: val_kl_loss is '', expected a finite number")
         previous = row
 
 
-def read_samplers(path):
+def read_samplers(path: Path) -> list[dict]:
     """The rows that tests/vae/bench_samplers.py writes."""
     rows = _read_rows(path, SAMPLER_COLUMNS)
     if not rows:
@@ -231,19 +312,24 @@ def read_samplers(path):
     return rows
 
 
-def read_score(path):
+def read_score(path: Path) -> dict:
     """The JSON that `--evaluate` writes: its score, and a string of what was measured."""
     try:
         row = json.loads(path.read_text())
-        score, measure = float(row["score"]), f"{row['score_name']}, {int(row['num_gen']):,} samples"
+        score, measure = (
+            float(row["score"]),
+            f"{row['score_name']}, {int(row['num_gen']):,} samples",
+        )
         if not math.isfinite(score):
             raise ValueError(f"score is {score}")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path}: not a score ({error}); restore the file that --evaluate wrote") from None
+        raise RunError(
+            f"{path}: not a score ({error}); restore the file that --evaluate wrote"
+        ) from None
     return {"score": score, "measure": measure}
 
 
-def save(path, write):
+def save(path: Path, write: Callable[[Path], object]) -> None:
     """Write beside `path` with `write(unfinished)`, then move into place."""
     unfinished = path.with_name(f".unfinished.{os.getpid()}.{path.name}")
     try:

@@ -1,4 +1,4 @@
-"""gan/, vae/ and report/ are flat folders; the first two have module names in common (`train`, `utils`, ...).
+"""gan/, vae/ and report/ are flat; the first two have names in common (`train`, `utils`, ...).
 
 As a grader does, each test file imports from its own folder: before a file of tests/gan is
 collected or run, gan/ is first on sys.path and its modules are the ones in sys.modules.
@@ -50,6 +50,16 @@ def pytest_collectstart(collector):
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     use_folder(item.path.parent.name)
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "shared: needs the real data beside the project")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "shared" in getattr(item, "fixturenames", ()):
+            item.add_marker("shared")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""gan/ and vae/ do not import each other; what both need is one folder, twice, and stays the same."""
+"""gan/ and vae/ do not import each other; what both need is one folder, twice, kept the same."""
 
 import ast
 from pathlib import Path

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from utils import count_active_latents, vis_recons, vis_samples
 
 from common import InputError, NonFiniteError
-from common.command_line import exit_codes
+from common.command_line import UNNAMED, exit_codes
 from common.device import Precision, autocast_dtype, prepare, resolve_device
 from common.files import fingerprint, save_weights
 from common.measure import RunningMeans, check_weights, measuring
@@ -395,6 +395,7 @@ def main(
         grad_clip=grad_clip,
         lr=lr,
         eval_interval=eval_interval,
+        dataset=settings.dataset if images is None else UNNAMED,
     )
     precision = choose_precision(resolve_device(device), amp_enabled)
     with RunFolder(DATA_DIR / log_dir, LAYOUT, resume, overwrite) as run:

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "gan"))
-from dataset import load_images  # noqa: E402
-from fid import Features, Scorer, frechet_distance, moments  # noqa: E402
+from dataset import load_images
+from fid import Features, Scorer, frechet_distance, moments
 
 
 def main():

@@ -1,12 +1,14 @@
 """Seconds per iteration of our training step and of a plain one, side by side in one run.
 
-    python tests/gan/bench_step.py [--batch_size 256] [--rounds 3] [--threads 2]
+    python tests/gan/bench_step.py [--batch_size 256] [--rounds 3] [--threads 2] [--disable_amp]
 
 The plain one is the handout's, read literally: float32, contiguous (NCHW) tensors, the generator's
 graph kept in the discriminator step, real, fake and interpolated images in three passes for every
 loss, shortcuts convolved after the upsampling, the penalty differentiated twice, gradients of the
-discriminator computed and dropped in the generator step, unfused Adam, three `.item()` an iteration.
-Both start from the same weights. An iteration is (5 discriminator steps + 1 generator step) / 5.
+discriminator computed and dropped in the generator step, unfused Adam, three `.item()` an
+iteration. Ours is measured for WGAN-GP without and with --fast_penalty; --disable_amp measures it
+in float32. All start from the same weights. An iteration is (5 discriminator steps + 1 generator
+step) / 5.
 """
 
 import argparse
@@ -20,13 +22,15 @@ import torch
 import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "gan"))
-import hardware  # noqa: E402
-import q1_3  # noqa: E402
-import q1_4  # noqa: E402
-import q1_5  # noqa: E402
-from networks import Discriminator, Generator, UpSampleConv2D  # noqa: E402
-from synthetic import draw_birds  # noqa: E402
-from train import Trainer  # noqa: E402
+import q1_3
+import q1_4
+import q1_5
+from dataset import draw_birds
+from networks import Discriminator, Generator, UpSampleConv2D
+from settings import Settings
+from train import Losses, Trainer
+
+from common.device import autocast_dtype, prepare
 
 
 class PlainUpSample(UpSampleConv2D):
@@ -87,30 +91,25 @@ def seconds_per_iteration(trainer):
     return (times[0] + 4 * times[1]) / 5
 
 
-def worker(name, question_name, batch_size, threads, connection):
-    """Time one iteration whenever asked. A process of its own: the two versions share no allocator."""
-    torch.set_num_threads(threads)
+QUESTIONS = {"q1_3": q1_3, "q1_4": q1_4, "q1_5": q1_5}
+
+
+def worker(name, question_name, args, connection):
+    """Time one iteration whenever asked; each version in a process and allocator of its own."""
+    torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    question = {"q1_3": q1_3, "q1_4": q1_4, "q1_5": q1_5}[question_name]
-    images = draw_birds(2 * batch_size, torch.Generator().manual_seed(0))
+    question, cpu = QUESTIONS[question_name], torch.device("cpu")
+    images = draw_birds(2 * args.batch_size, torch.Generator().manual_seed(0))
     if name == "plain":
-        trainer = PlainTrainer(PlainGenerator(), Discriminator(), images, batch_size, question)
+        networks = PlainGenerator(), Discriminator()
+        trainer = PlainTrainer(*networks, images, args.batch_size, question)
     else:
-        hardware.keep_freed_memory()
-        gen, disc = (
-            net.to(memory_format=torch.channels_last) for net in (Generator(), Discriminator())
-        )
-        dtype = hardware.autocast_dtype(torch.device("cpu"))
-        trainer = Trainer(
-            gen,
-            disc,
-            images,
-            batch_size,
-            10,
-            question.compute_generator_loss,
-            question.compute_discriminator_loss,
-            dtype,
-        )
+        prepare(cpu)
+        loss_fns = question.compute_discriminator_loss, question.compute_generator_loss
+        losses = Losses(*loss_fns, interpolates=question is q1_5)
+        settings = Settings(batch_size=args.batch_size, fast_penalty=name == "fast")
+        dtype = autocast_dtype(cpu, not args.disable_amp)
+        trainer = Trainer(Generator(), Discriminator(), losses, images, settings, dtype)
     while connection.recv():
         connection.send(seconds_per_iteration(trainer))
 
@@ -122,19 +121,20 @@ def main():
     parser.add_argument("--batch_size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--disable_amp", action="store_true")
+    parser.add_argument("--questions", nargs="+", default=list(QUESTIONS), choices=QUESTIONS)
     args = parser.parse_args()
-    dtype = hardware.autocast_dtype(torch.device("cpu"))
+    dtype = autocast_dtype(torch.device("cpu"), not args.disable_amp) or torch.float32
     print(
-        f"torch {torch.__version__}, batch {args.batch_size}, {args.threads} threads, ours in {dtype}, median of {args.rounds}"
+        f"torch {torch.__version__}, batch {args.batch_size}, {args.threads} threads, "
+        f"ours in {dtype}, median of {args.rounds}"
     )
     spawn = multiprocessing.get_context("spawn")
-    for question in ("q1_3", "q1_4", "q1_5"):
+    for question in args.questions:
         ends = {}
-        for name in ("plain", "ours"):
+        for name in ("plain", "ours", *(["fast"] if question == "q1_5" else [])):
             ends[name], other_end = spawn.Pipe()
-            spawn.Process(
-                target=worker, args=(name, question, args.batch_size, args.threads, other_end)
-            ).start()
+            spawn.Process(target=worker, args=(name, question, args, other_end)).start()
         times = {name: [] for name in ends}
         for number in range(args.rounds + 1):  # in turns; the first round warms up
             for name, end in ends.items():
@@ -145,9 +145,12 @@ def main():
         for end in ends.values():
             end.send(False)
         median = {name: statistics.median(values) for name, values in times.items()}
-        print(
-            f"{question}: plain {median['plain']:.2f} s, ours {median['ours']:.2f} s, {median['plain'] / median['ours']:.1f}x"
-        )
+        plain, ours = median["plain"], median["ours"]
+        line = f"{question}: plain {plain:.2f} s, ours {ours:.2f} s, {plain / ours:.1f}x"
+        if "fast" in median:
+            fast = median["fast"]
+            line += f"; --fast_penalty {fast:.2f} s, {ours / fast:.2f}x ours, {plain / fast:.1f}x"
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """What the handout's upsampling costs when it is read literally: one short WGAN-GP run.
 
-    python tests/gan/bench_upsampling.py --data_dir ../shared/datasets/CUB_200_2011_32 \
-        --features ../shared/features/efficientnet_lite0.pt --out_dir report/runs/short_wgan_gp_scrambled
+    python tests/gan/bench_upsampling.py --data_dir BIRDS --features FILE.pt --out_dir RUN
 
-"Repeat r^2 times channel-wise, then pixel shuffle" with torch's channel order is not nearest-neighbour
-upsampling: output channel c is made of the input channels 4c, ..., 4c + 3 (modulo their number), one a
-sub-pixel. Seed, data, batch and length are those of report/runs/short_wgan_gp, so the two compare.
+"Repeat r^2 times channel-wise, then pixel shuffle" with torch's channel order is not
+nearest-neighbour upsampling: output channel c is made of the input channels 4c, ..., 4c + 3 (modulo
+their number), one a sub-pixel. Seed, batch and length are those of report/runs/short_wgan_gp, so on
+the same birds and features the two compare (report/runs/short_wgan_gp_scrambled).
 """
 
 import argparse
@@ -16,11 +16,16 @@ import torch
 import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "gan"))
-from command_line import exit_codes  # noqa: E402
-from dataset import load_images  # noqa: E402
-from networks import Discriminator, Generator, UpSampleConv2D  # noqa: E402
-from q1_5 import compute_discriminator_loss, compute_generator_loss  # noqa: E402
-from train import train_model  # noqa: E402
+from dataset import load_images
+from logger import LAYOUT
+from networks import Discriminator, Generator, UpSampleConv2D
+from q1_5 import compute_discriminator_loss, compute_generator_loss
+from settings import Settings
+from train import Losses, Trainer, train
+
+from common.command_line import exit_codes
+from common.device import autocast_dtype
+from common.run import RunFolder
 
 
 class ScrambledUpSampleConv2D(UpSampleConv2D):
@@ -29,9 +34,13 @@ class ScrambledUpSampleConv2D(UpSampleConv2D):
         return self.conv(F.pixel_shuffle(x.repeat(1, r * r, 1, 1), r))
 
 
+class ScrambledGenerator(Generator):
+    """By its name in config.json the run is told from the assignment's."""
+
+
 def scrambled_generator():
     """A Generator with the same initial weights as the seed gives the true one."""
-    gen = Generator()
+    gen = ScrambledGenerator()
     for module in gen.modules():
         if isinstance(module, UpSampleConv2D):
             module.__class__ = ScrambledUpSampleConv2D
@@ -48,29 +57,23 @@ def main():
     parser.add_argument("--num_iterations", type=int, default=1000)
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
-    with exit_codes():
+    settings = Settings(
+        num_iterations=args.num_iterations,
+        batch_size=64,
+        log_period=250,
+        fid=args.features,
+        num_gen=(2000, 2000),
+        data_dir=str(args.data_dir),
+        fast_penalty=True,
+    )
+    losses = Losses(compute_discriminator_loss, compute_generator_loss, interpolates=True)
+    with exit_codes(), RunFolder(args.out_dir, LAYOUT, args.resume) as run:
         images = load_images(args.data_dir)
         torch.manual_seed(0)
-        train_model(
-            scrambled_generator(),
-            Discriminator(),
-            args.num_iterations,
-            64,
-            prefix=args.out_dir.absolute(),
-            gen_loss_fn=compute_generator_loss,
-            disc_loss_fn=compute_discriminator_loss,
-            log_period=250,
-            images=images,
-            stats_folders=(args.data_dir.parent,),
-            fid=args.features,
-            num_gen=(2000, 2000),
-            resume=args.resume,
-            options={
-                "dataset": "cub",
-                "data_dir": str(args.data_dir),
-                "variant": "scrambled upsampling",
-            },
-        )
+        networks = scrambled_generator(), Discriminator()
+        dtype = autocast_dtype(torch.device("cpu"))
+        trainer = Trainer(*networks, losses, images, settings, dtype)
+        train(trainer, run, (args.data_dir.parent,))
 
 
 if __name__ == "__main__":

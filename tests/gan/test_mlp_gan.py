@@ -1,4 +1,4 @@
-"""The fully connected GAN: networks, loss by hand, rates, and the shared loop with steps one to one."""
+"""The fully connected GAN: networks, loss by hand, rates, the shared loop with steps one to one."""
 
 import csv
 import json
@@ -11,7 +11,10 @@ import mlp_gan
 import pytest
 import torch
 import train
-from errors import Interrupted
+from settings import Settings
+from train import Losses
+
+from common import Interrupted
 
 
 def test_networks():
@@ -65,21 +68,24 @@ def test_rates_are_two_and_constant():
             optimizer.step(), scheduler.step()
 
 
+LOSSES = Losses(mlp_gan.compute_discriminator_loss, mlp_gan.compute_generator_loss, False)
+NETWORKS = mlp_gan.MLPGenerator, mlp_gan.MLPDiscriminator
+
+
 def start(folder, birds, iterations, **options):
     torch.manual_seed(0)
     train.train_model(
-        mlp_gan.MLPGenerator(),
-        mlp_gan.MLPDiscriminator(),
+        *(network() for network in NETWORKS),
         iterations,
         4,
         prefix=folder,
         images=birds,
-        fid="off",
-        gen_loss_fn=mlp_gan.compute_generator_loss,
-        disc_loss_fn=mlp_gan.compute_discriminator_loss,
+        gen_loss_fn=LOSSES.generator,
+        disc_loss_fn=LOSSES.discriminator,
         log_period=2,
-        generator_every=1,
+        interpolates=False,
         make_optimizers=mlp_gan.get_optimizers_and_schedulers,
+        settings=Settings(fid="off", generator_every=1),
         **options,
     )
     with open(folder / "metrics.csv", newline="") as file:
@@ -132,10 +138,8 @@ def test_train_and_evaluate(bird_folder, tiny_features, tmp_path, capsys):
         "--device",
         "cpu",
     ]
-    networks = (mlp_gan.MLPGenerator, mlp_gan.MLPDiscriminator)
-    losses = mlp_gan.compute_discriminator_loss, mlp_gan.compute_generator_loss
-    main.run("", "data_mlp_gan", *losses, options, networks, generator_every=1)
-    main.run("", "data_mlp_gan", *losses, [*options, "--evaluate"], networks)
+    main.run("", "data_mlp_gan", LOSSES, NETWORKS, generator_every=1, argv=options)
+    main.run("", "data_mlp_gan", LOSSES, NETWORKS, argv=[*options, "--evaluate"])
     assert (tmp_path / "generator_samples.png").exists() and (
         tmp_path / "generator_score_train.json"
     ).exists()
@@ -147,10 +151,9 @@ def test_train_and_evaluate(bird_folder, tiny_features, tmp_path, capsys):
     ]
     assert config["generator_every"] == 1
     with pytest.raises(SystemExit):  # a run goes on with the same steps
-        main.run(
-            "", "data_mlp_gan", *losses, [*options, "--resume", "--num_iterations", "3"], networks
-        )
+        argv = [*options, "--resume", "--num_iterations", "3"]
+        main.run("", "data_mlp_gan", LOSSES, NETWORKS, argv=argv)
     assert "generator_every was 1" in capsys.readouterr().err
     with pytest.raises(SystemExit):  # the convolutional generator is another one
-        main.run("", "data_gan", *losses, [*options, "--evaluate"])
+        main.run("", "data_gan", LOSSES, argv=[*options, "--evaluate"])
     assert "does not hold the weights of a Generator" in capsys.readouterr().err

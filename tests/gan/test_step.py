@@ -272,7 +272,7 @@ def test_the_fast_penalty_is_tried_before_it_is_used(make, loss_fn, holds, birds
 
 def test_a_loss_without_a_penalty_has_no_fast_one(birds, nets):
     with pytest.raises(InputError, match="--fast_penalty: this loss has no penalty"):
-        train.Trainer(*nets, GAN, birds, Settings(fast_penalty=True))
+        train.Trainer(*nets, GAN, birds, Settings(batch_size=2, fast_penalty=True))
 
 
 @pytest.mark.parametrize("fast", [False, True])
@@ -306,7 +306,7 @@ def test_an_iteration_moves_the_weights_as_adam_does(birds, nets):
     before = parameters(disc), parameters(gen)
     trainer.iterate()
     assert all(changed(disc, before[0]))
-    # Where Adam (2e-4, betas (0, 0.9)) starts, each weight moves by its rate against its gradient's sign.
+    # Where Adam (2e-4, betas (0, 0.9)) starts, each weight moves by its rate against its gradient.
     for module, old in zip((disc, gen), before):
         for p, start in zip(module.parameters(), old):
             clear = p.grad.abs() > 1e-5

@@ -7,7 +7,10 @@ import torch
 import utils
 from networks import Generator
 from PIL import Image
+from settings import Settings
 from torch import nn
+
+from common import InputError
 
 
 def test_latent_grid():
@@ -89,16 +92,33 @@ def test_save_plot_draws_one_or_several_curves_and_closes(tmp_path):
 
 
 def test_defaults_are_the_assignments():
-    args = utils.get_args(argv=[])
-    assert (args.num_iterations, args.batch_size, args.log_period) == (30_000, 256, 1000)
-    assert (
-        tuple(args.num_gen) == (10_000, 50_000)
-        and args.fid == "inception"
-        and args.fid_mode == "train"
+    settings = Settings()
+    assert (settings.num_iterations, settings.batch_size, settings.log_period) == (
+        30_000,
+        256,
+        1000,
     )
-    assert not args.disable_amp and args.out_dir.name == "data_gan"
+    assert settings.num_gen == (10_000, 50_000) and settings.fid == "inception"
+    assert (settings.lamb, settings.generator_every, settings.fid_mode) == (10, 5, "train")
+    assert not settings.fast_penalty
+    args = utils.get_args(argv=[])
+    assert args.settings == {} and not args.disable_amp and args.out_dir.name == "data_gan"
     synthetic = utils.get_args(out_dir="data_wgan_gp", argv=["--dataset", "synthetic"])
-    assert synthetic.fid == "off" and synthetic.out_dir.name == "data_wgan_gp_synthetic"
+    assert synthetic.out_dir.name == "data_wgan_gp_synthetic"
+    assert Settings(**synthetic.settings).fid == "off"
+
+
+@pytest.mark.parametrize("option", ["num_iterations", "batch_size", "log_period", "save_minutes"])
+def test_what_the_command_line_refuses_the_settings_refuse(option, capsys):
+    for value in (0, -3, float("nan")):
+        with pytest.raises(InputError, match=f"--{option}: got .*expected (int >= 1|float > 0)"):
+            Settings(**{option: value})
+        with pytest.raises(SystemExit):
+            utils.get_args(argv=[f"--{option}", str(value)])
+        assert "expected" in capsys.readouterr().err
+    for choice in ({"fid_mode": "running"}, {"dataset": "mnist"}, {"num_gen": (10,)}):
+        with pytest.raises(InputError, match="got .*expected"):
+            Settings(**choice)
 
 
 def test_the_readmes_commands_are_understood():

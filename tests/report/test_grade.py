@@ -1,4 +1,4 @@
-"""report/grade.py: which numbers compare with a reference, what they earn, and what it says of damaged files."""
+"""report/grade.py: which numbers compare, what they earn, what it says of damaged files."""
 
 import json
 
@@ -104,7 +104,8 @@ def test_what_keeps_a_gan_from_comparing(tmp_path, capsys, make_gan, change, rea
     [
         (
             {"dataset": "synthetic", "images": [5_000, 1_000]},
-            "synthetic data, 5,000 training and 1,000 validation images instead of 50,000 and 10,000",
+            "synthetic data, 5,000 training and 1,000 validation images "
+            "instead of 50,000 and 10,000",
         ),
         ({"epochs": 12}, "12 epochs instead of 20"),
         ({"batch_size": 128}, "batch_size 128 instead of 256"),

@@ -1,4 +1,4 @@
-"""report/build_report.py: from run folders to Markdown and pages; and the committed report against its runs."""
+"""report/build_report.py: from run folders to Markdown and pages; the committed report."""
 
 import hashlib
 import json
@@ -47,8 +47,8 @@ def test_a_report_of_ones_own(runs, tmp_path, capsys):
     assert build_report.main(["--runs", str(runs), "--out", str(out)]) == 0
     text = (out / "report.md").read_text()
     assert (
-        "FID with 50,000 samples: **44.25** after 30,000 iterations; the best of the curve is 41.50, at iteration 20,000"
-        in text
+        "FID with 50,000 samples: **44.25** after 30,000 iterations; "
+        "the best of the curve is 41.50, at iteration 20,000" in text
     )
     assert (
         "Not run yet: `python gan/q1_3.py`" in text
@@ -137,7 +137,8 @@ def test_neighbours_have_parts_and_rows(tmp_path, make_gan, make_vae, make_ddpm,
     assert "| VAE | `plain` | 20 | 120.00 | 69.00 | -189.00 |" in parts.neighbours()
     assert "Not measured yet" in parts.ddpm()
     (folder / "samplers.csv").write_text(
-        "sampler,steps,eta,images,seconds,score,score_name,features\nddim,10,0.0,2000,61.5,321.04,FD (x.pt),x-12\n"
+        "sampler,steps,eta,images,seconds,score,score_name,features\n"
+        "ddim,10,0.0,2000,61.5,321.04,FD (x.pt),x-12\n"
     )
     assert "| 2,000 | ddim | 10 | 0.0 | 62 | 321.04 |" in parts.ddpm()
     (folder / "samplers.csv").write_text("sampler,steps\nddim,10\n")
@@ -173,7 +174,7 @@ def final_only(folder):
 
 
 def test_unusual_runs_make_a_report(tmp_path, make_gan, make_vae, make_ddpm):
-    """Just begun, never scored, scored at the end alone, other kinds alone, without pictures or with odd ones."""
+    """Just begun, never scored, scored at the end alone, other kinds alone, with odd pictures."""
     runs = tmp_path / "runs"
     final_only(make_gan(runs / "a"))
     assert "**44.25** after 30,000 iterations." in build_markdown(tmp_path)
@@ -277,7 +278,8 @@ def test_words_survive(tmp_path, runs):
 
 
 def test_markdown_blocks():
-    text = "# T\n\none\ntwo **b** `c`\n- x\n  y\n- z\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n```sh\nrun it\n```\nend"
+    text = "# T\n\none\ntwo **b** `c`\n- x\n  y\n- z\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n"
+    text += "```sh\nrun it\n```\nend"
     assert list(typeset.blocks(text)) == [
         ("heading", ("T", 1)),
         ("paragraph", "one two b c"),
@@ -302,7 +304,7 @@ def test_wrapped_lines_fit_and_lose_no_word():
 
 
 def test_the_committed_tables_are_what_the_committed_runs_say(tmp_path):
-    """Every number between the marks of report.md and README.md comes from a metrics.csv in report/runs."""
+    """Every number between the marks comes from a metrics.csv in report/runs."""
     shutil.copytree(RUNS, tmp_path / "report/runs")
     parts = Parts(
         [read_run(folder) for folder in find_runs([tmp_path / "report/runs"])], tmp_path / "report"

@@ -20,11 +20,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "vae"))
-import train  # noqa: E402
-from conv_transpose import ConvTranspose2d  # noqa: E402
-from dataset import load_cifar10  # noqa: E402
-from hardware import autocast_dtype, keep_freed_memory  # noqa: E402
-from model import AEModel  # noqa: E402
+import train
+from conv_transpose import ConvTranspose2d
+from dataset import load_cifar10
+from model import AEModel
+
+from common.device import autocast_dtype, prepare
 
 
 class Images(torch.utils.data.Dataset):
@@ -66,20 +67,11 @@ class Enough(Exception):
 
 
 def our_loop(images, steps):
-    keep_freed_memory()
     device = torch.device("cpu")
-    trainer = train.Trainer(
-        AEModel(True, 1024),
-        "vae",
-        "vae",
-        (images, images[:256]),
-        256,
-        1,
-        1e-3,
-        device,
-        autocast_dtype(device),
-        0,
-    )
+    prepare(device)
+    precision = train.choose_precision(device, amp_enabled=True)
+    parts = images, images[:256]
+    trainer = train.AutoencoderTrainer(parts, train.Settings(latent_size=1024), precision)
     count = 0
 
     def after_step():
@@ -90,13 +82,20 @@ def our_loop(images, steps):
 
     while True:
         try:
-            trainer.train_epoch(lambda epoch, step: 1, after_step)
+            train.run_train_epoch(
+                trainer.model,
+                trainer.loss,
+                trainer.train_loader,
+                trainer.optimizer,
+                means=trainer.means,
+                after_step=after_step,
+            )
         except Enough:
             yield
 
 
 def arithmetic(data_dir, threads):
-    """(GFLOP of one training step, GFLOP/s of plain matrix products in the loop's number format)."""
+    """(GFLOP of one training step, GFLOP/s of plain matrix products in its number format)."""
     torch.set_num_threads(threads)
     images, _ = load_cifar10(data_dir, download=False)
     loop = our_loop(images[:256], 1)
@@ -153,18 +152,22 @@ def main():
         end.send(False)
     median = {name: statistics.median(values) for name, values in times.items()}
     print(
-        f"torch {torch.__version__}, vae_latent1024, batch 256, {args.threads} threads, median of {args.rounds}"
+        f"torch {torch.__version__}, vae_latent1024, batch 256, {args.threads} threads, "
+        f"median of {args.rounds}"
     )
     print(
-        f"seconds per training epoch: plain {median['plain']:.1f}, ours {median['ours']:.1f}, {median['plain'] / median['ours']:.1f}x"
+        f"seconds per training epoch: plain {median['plain']:.1f}, ours {median['ours']:.1f}, "
+        f"{median['plain'] / median['ours']:.1f}x"
     )
     step, peak = arithmetic(args.data_dir, args.threads)
     print(
-        f"arithmetic: {step:.1f} GFLOP a step, ours {step * 196 / median['ours']:.0f} GFLOP/s over an epoch; "
+        f"arithmetic: {step:.1f} GFLOP a step, ours {step * 196 / median['ours']:.0f} GFLOP/s "
+        "over an epoch; "
         f"plain matrix products reach {peak:.0f} GFLOP/s"
     )
     print(
-        f"peak memory of the process (without DataLoader workers): plain {memory['plain']:.2f} GiB, ours {memory['ours']:.2f} GiB"
+        f"peak memory of the process (without DataLoader workers): plain {memory['plain']:.2f} GiB, "
+        f"ours {memory['ours']:.2f} GiB"
     )
 
 

@@ -1,4 +1,4 @@
-"""What the best linear code reaches: reconstruction error of PCA with as many components as latents.
+"""What the best linear code reaches: reconstruction error of PCA, a component for each latent.
 
     python tests/vae/bench_pca.py --data_dir ../shared/datasets
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "vae"))
-from dataset import load_cifar10, to_signed  # noqa: E402
+from dataset import load_cifar10, to_signed
 
 
 def main():

@@ -1,11 +1,12 @@
-"""How good and how slow each sampler of the diffusion model is: Frechet distance and seconds, one row each.
+"""How good and how slow each sampler of the diffusion model is: distance and seconds, a row each.
 
-    python tests/vae/bench_samplers.py --model vae/data/ddpm/model.pt --data_dir ../shared/datasets \
-        --features ../shared/features/efficientnet_lite0.pt --out report/runs/ddpm/samplers.csv
+    python tests/vae/bench_samplers.py --model vae/data/ddpm/model.pt --data_dir CIFAR10 \
+        --features FILE.pt --out report/runs/ddpm/samplers.csv
 
 DDIM (eta 0) with 10, 50 and 100 steps on 2,000 samples and DDPM's 1000 steps on 500, each a run of
-`vae/ddpm.py sample`, scored as `gan/fid.py` does against all 50,000 training images. A distance rises as the
-images get fewer, so the first 500 of each DDIM folder are scored too, and as many of the training images.
+`vae/ddpm.py sample`, scored as `gan/fid.py` does against all 50,000 training images. A distance
+rises as the images get fewer, so the first 500 of each DDIM folder are scored too, and as many of
+the training images.
 """
 
 import argparse
@@ -22,8 +23,9 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "gan"))
-from fid import Features, folder_batches, frechet_distance, moments  # noqa: E402
-from hardware import resolve_device  # noqa: E402
+from fid import Features, folder_batches, frechet_distance, moments
+
+from common.device import resolve_device
 
 SAMPLERS = (("ddim", 10, 2000), ("ddim", 50, 2000), ("ddim", 100, 2000), ("ddpm", 1000, 500))
 FEWER = 500
@@ -46,7 +48,7 @@ def main():
         real = moments(features(batch) for batch in folder_batches(f"{folder}/real"))
 
         def add_rows(sampler, steps, eta, seconds, out, counts):
-            """Score the first images of a folder, and write all rows so far: they are an hour's work."""
+            """Score the first images of a folder, and write all rows so far: an hour's work."""
             images = torch.cat([*islice(folder_batches(out), -(-max(counts) // 64))])
             for count in counts:
                 mean, cov, _ = moments(features(batch) for batch in images[:count].split(64))

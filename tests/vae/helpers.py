@@ -1,22 +1,23 @@
 """Short runs, for the tests of whole runs."""
 
+import inspect
 import os
 import signal
 
 import pytest
 import torch
 import train
+from settings import Settings
 
 
 def start(folder, images, epochs=2, **options):
-    options = {
-        "loss_mode": "vae",
-        "latent_size": 4,
-        "batch_size": 10,
-        "device": "cpu",
-        "eval_interval": 2,
-    } | options
-    rows = train.main(folder, num_epochs=epochs, images=images, **options)
+    """A short run by `main`; options that it does not take itself go into the settings."""
+    short = {"latent_size": 4, "batch_size": 10, "device": "cpu", "eval_interval": 2}
+    own = inspect.signature(train.main).parameters
+    doors = short | {name: value for name, value in options.items() if name in own}
+    more = {name: value for name, value in options.items() if name not in own}
+    more = Settings(**more, loss_mode=options.get("loss_mode", "vae")) if more else Settings()
+    rows = train.main(folder, num_epochs=epochs, images=images, settings=more, **doors)
     return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 
@@ -44,7 +45,7 @@ def interrupt_after(monkeypatch, steps, number=signal.SIGTERM):
 
 def command(*argv):
     with train.exit_codes():
-        train.run(train.get_args(argv=[*argv, "--device", "cpu"]))
+        train.run_all(train.get_args(argv=[*argv, "--device", "cpu"]))
 
 
 def assert_refused(argv, message, folder, capsys):

@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 import torch
 import utils
-from errors import InputError
 from model import AEModel
 from PIL import Image
+
+from common import InputError
 
 
 @pytest.fixture
 def tiny_cifar(tmp_path, monkeypatch):
-    """A CIFAR-10 of 3 training and 2 validation images in the official format, with its own md5s."""
+    """3 training and 2 validation images in the official format, with md5s of their own."""
     folder = tmp_path / "source" / dataset.FOLDER
     folder.mkdir(parents=True)
     pixels = np.random.default_rng(0).integers(0, 256, (5, 3072), dtype=np.uint8)

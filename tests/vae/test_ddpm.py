@@ -1,16 +1,18 @@
-"""The diffusion model: schedule, moments, samplers against each other and an oracle, the network, whole runs."""
+"""The diffusion model: schedule, moments, samplers and an oracle, the network, whole runs."""
 
 import math
 import os
 import signal
 
+import dataset
 import ddpm
 import numpy as np
 import pytest
 import torch
 import train
 from dataset import draw_shapes
-from ddpm import Diffusion, WeightAverage, ddpm_loss, draw
+from ddpm import WeightAverage
+from diffusion import Diffusion, ddpm_loss, draw
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 from unet import UNet, time_embedding
@@ -122,7 +124,7 @@ class Oracle(torch.nn.Module):
         {"steps": 7},
         {"steps": 50, "eta": 0.5},
         {"steps": 10, "eta": 1.0},
-        {"sampler": "ddpm", "steps": 0},
+        {"steps": None},
     ],
 )
 def test_every_sampler_finds_the_image_of_an_oracle(options):
@@ -172,8 +174,7 @@ def test_the_loss_is_the_mean_squared_error_of_the_noise():
 
     x = random_images(400).float()
     losses = [
-        ddpm_loss(Nothing(), x, generator=torch.Generator().manual_seed(0), diffusion=DIFFUSION)[0]
-        for _ in range(2)
+        ddpm_loss(Nothing(), x, DIFFUSION, torch.Generator().manual_seed(0)) for _ in range(2)
     ]
     assert losses[0] == losses[1]
     assert losses[0].item() == pytest.approx(1 + 2**2, rel=0.01)  # E(n - 2)^2
@@ -187,7 +188,7 @@ def test_times_are_uniform():
         return x
 
     x = torch.zeros(4000, 3, 1, 1)
-    ddpm_loss(model, x, generator=torch.Generator().manual_seed(0), diffusion=DIFFUSION)
+    ddpm_loss(model, x, DIFFUSION, torch.Generator().manual_seed(0))
     counts = torch.histc(seen[0].float(), bins=10, min=0.5, max=1000.5)
     assert (
         counts.sum() == 4000 and counts.min() > 340 and counts.max() < 460
@@ -268,15 +269,13 @@ def test_average_of_weights_by_hand():
 @pytest.fixture
 def small(monkeypatch):
     """Forty drawn images."""
-    monkeypatch.setattr(train, "SYNTHETIC_IMAGES", (30, 10))
+    monkeypatch.setattr(dataset, "SYNTHETIC_IMAGES", (30, 10))
 
 
 def command(*argv):
     arguments = ddpm.get_args([*map(str, argv)])
     with ddpm.exit_codes():
-        {"train": ddpm.train, "sample": ddpm.sample, "reference": ddpm.reference}[
-            arguments.command
-        ](arguments)
+        arguments.command(arguments)
 
 
 TRAIN = [
@@ -340,15 +339,13 @@ def test_the_average_of_a_run(small, tmp_path, monkeypatch, capsys):
 
     validated = []
     get_val_metrics = train.get_val_metrics
+
+    def record_validated(model, *rest):
+        validated.append(model.head.weight.detach().clone())
+        return get_val_metrics(model, *rest)
+
     monkeypatch.setattr(WeightAverage, "update", record)
-    monkeypatch.setattr(
-        train,
-        "get_val_metrics",
-        lambda model, *rest, **options: (
-            validated.append(model.head.weight.detach().clone())
-            or get_val_metrics(model, *rest, **options)
-        ),
-    )
+    monkeypatch.setattr(train, "get_val_metrics", record_validated)
     command(*TRAIN, "--decay", "0.15", "--out_dir", tmp_path / "run")
     assert len(heads) == 6  # two epochs of three batches
     expected = torch.zeros_like(heads[0])  # where the head begins

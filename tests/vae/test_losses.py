@@ -1,13 +1,18 @@
-"""Reductions, the KL divergence, the reparameterisation and the schedules, by hand-computed numbers."""
+"""Reductions, KL divergence, reparameterisation and schedules, by hand-computed numbers."""
 
 import inspect
 import math
+from dataclasses import replace
 
+import losses
 import pytest
 import torch
 import train
+from settings import PRESETS, Settings
 from torch import nn
 from torch.distributions import Normal, kl_divergence
+
+from common import InputError
 
 
 class Constant(nn.Module):
@@ -50,13 +55,13 @@ def test_kl_is_that_of_torch_distributions():
     torch.manual_seed(0)
     mu, log_std = torch.randn(5, 7), torch.randn(5, 7)
     expected = kl_divergence(Normal(mu, log_std.exp()), Normal(0.0, 1.0)).sum(dim=1).mean()
-    torch.testing.assert_close(train.kl_divergence(mu, log_std), expected)
+    torch.testing.assert_close(losses.kl_divergence(mu, log_std), expected)
 
 
 @pytest.mark.parametrize("extreme", [-1000.0, -60.0, 40.0])
 def test_kl_and_its_gradient_are_finite_for_extreme_log_std(extreme):
     log_std = torch.full((1, 2), extreme, requires_grad=True)
-    loss = train.kl_divergence(torch.zeros(1, 2), log_std)
+    loss = losses.kl_divergence(torch.zeros(1, 2), log_std)
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(log_std.grad).all()
     if extreme < 0:
@@ -66,12 +71,12 @@ def test_kl_and_its_gradient_are_finite_for_extreme_log_std(extreme):
 def test_reparameterisation_has_the_right_moments_and_gradients():
     mu = torch.tensor([1.0, -2.0]).expand(200_000, 2)
     log_std = torch.tensor([math.log(0.5), math.log(3.0)]).expand(200_000, 2)
-    z = train.reparameterise(mu, log_std, torch.Generator().manual_seed(0))
+    z = losses.reparameterise(mu, log_std, torch.Generator().manual_seed(0))
     torch.testing.assert_close(z.mean(0), mu[0], atol=0.03, rtol=0)
     torch.testing.assert_close(z.std(0), torch.tensor([0.5, 3.0]), rtol=0.01, atol=0)
     assert abs(torch.corrcoef(z.T)[0, 1]) < 0.01  # every latent has noise of its own
     mean = torch.zeros(1, 2, requires_grad=True)
-    train.reparameterise(mean, torch.zeros(1, 2)).sum().backward()
+    losses.reparameterise(mean, torch.zeros(1, 2)).sum().backward()
     assert mean.grad.tolist() == [[1.0, 1.0]]
 
 
@@ -128,50 +133,60 @@ def test_validation_draws_the_same_noise_and_leaves_no_trace():
     )  # beta 1
 
 
-def test_defaults_are_the_assignments(monkeypatch, tmp_path):
-    args = train.get_args(argv=["vae_latent16"])
-    assert (args.num_epochs, args.lr, args.grad_clip, args.eval_interval, args.seed) == (
-        20,
-        1e-3,
-        1.0,
-        5,
-        0,
-    )
-    assert args.batch_size is None  # that of the preset
+EXPECTED = {
+    **{"loss_mode": "vae", "beta_mode": "constant", "num_epochs": 20, "batch_size": 256},
+    **{"latent_size": 256, "target_beta_val": 1, "grad_clip": 1, "lr": 1e-3, "eval_interval": 5},
+}
+
+
+def test_defaults_are_the_assignments():
+    """Those of the handout's main, of the settings, and of a run that the command line names."""
     defaults = {name: p.default for name, p in inspect.signature(train.main).parameters.items()}
-    expected = {
-        "loss_mode": "vae",
-        "beta_mode": "constant",
-        "num_epochs": 20,
-        "batch_size": 256,
-        "latent_size": 256,
-        "target_beta_val": 1,
-        "grad_clip": 1,
-        "lr": 1e-3,
-        "eval_interval": 5,
-    }
-    assert {name: defaults[name] for name in expected} == expected
-    given = {}
-    monkeypatch.setattr(
-        train, "main", lambda folder, **settings: given.update(settings) or [{"epoch": 0}]
-    )
-    train.run(
-        train.get_args("", ["vae_latent1024", "--dataset", "synthetic", "--out_dir", str(tmp_path)])
-    )
-    assert {name: given[name] for name in expected} == expected | {"latent_size": 1024}
+    assert list(defaults)[1:10] == list(EXPECTED)  # in the handout's order, after log_dir
+    assert {name: defaults[name] for name in EXPECTED} == EXPECTED
+    assert {name: getattr(Settings(), name) for name in EXPECTED} == EXPECTED
+    (run,) = train.get_args("", ["vae_latent1024"]).runs.items()
+    assert run == ("vae_latent1024", Settings(latent_size=1024)) and run[1].seed == 0
+    (own,) = train.get_args("", ["--log_dir", "mine", "--lr", "0.5"]).runs.items()
+    assert own == ("mine", Settings(lr=0.5))
 
 
 def test_presets_are_the_reports():
-    assert len(train.PRESETS) == 9
-    assert train.PRESETS["vae_latent1024_beta_constant0.8"] == {
-        "loss_mode": "vae",
-        "latent_size": 1024,
-        "target_beta_val": 0.8,
-    }
-    assert train.PRESETS["vae_latent1024_beta_linear1"] == {
-        "loss_mode": "vae",
-        "latent_size": 1024,
-        "beta_mode": "linear",
-    }
-    for name, settings in train.PRESETS.items():
-        assert name.startswith(f"{settings['loss_mode']}_latent{settings['latent_size']}")
+    assert len(PRESETS) == 9
+    low, linear = Settings(latent_size=1024, target_beta_val=0.8), PRESETS["vae_latent1024"]
+    assert PRESETS["vae_latent1024_beta_constant0.8"] == low != linear
+    assert PRESETS["vae_latent1024_beta_linear1"] == replace(linear, beta_mode="linear")
+    for name, settings in PRESETS.items():
+        assert name.startswith(f"{settings.loss_mode}_latent{settings.latent_size}")
+    (run,) = train.get_args("", ["vae_latent16", "--seed", "3", "--num_epochs", "2"]).runs.values()
+    assert run == replace(PRESETS["vae_latent16"], seed=3) and run.num_epochs == 2
+
+
+def test_two_settings_are_equal_where_a_run_can_go_on():
+    base = Settings()
+    for may_change in ({"num_epochs": 30}, {"eval_interval": 1}, {"patience": 3}):
+        assert replace(base, **may_change) == base
+    for may_not in ({"lr": 2e-3}, {"latent_size": 3}, {"seed": 1}, {"data": "abc"}, {"flows": 1}):
+        assert replace(base, **may_not) != base
+    linear = replace(base, beta_mode="linear")  # whose slope depends on the length
+    assert replace(linear, num_epochs=30) != linear
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"latent_size": 0},
+        {"latent_size": 2.5},
+        {"latent_size": True},
+        {"flows": 10**9},
+        {"lr": float("nan")},
+        {"patience": 0},
+        {"ratio": 0.0},
+        {"dataset": "mnist"},
+        {"seed": -1},
+    ],
+)
+def test_settings_check_themselves(values):
+    (name,) = values
+    with pytest.raises(InputError, match=f"--{name}: got .*expected"):
+        Settings(**values)

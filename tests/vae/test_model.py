@@ -1,4 +1,4 @@
-"""Shapes and parameter counts of every module, worked out from the layer table of the assignment."""
+"""Shapes and parameter counts of every module, worked out from the assignment's layer table."""
 
 import pytest
 import torch

@@ -8,14 +8,17 @@ import subprocess
 import sys
 import time
 
+import dataset
 import pytest
+import settings
 import torch
 import train
 from dataset import draw_shapes
-from errors import InputError, Interrupted, NonFiniteError
 from helpers import assert_refused, command, interrupt_after, same, start, weights
 from model import AEModel
 from PIL import Image
+
+from common import InputError, Interrupted, NonFiniteError
 
 
 @pytest.fixture(scope="module")
@@ -93,14 +96,14 @@ def test_training_learns(images, tmp_path):
 
 
 def test_a_non_finite_loss_stops_with_terms_and_state(images, tmp_path, monkeypatch):
-    validate = train.Trainer.validate
+    validated_model = train.Trainer.validated_model
 
     def poison(self):
         if self.epoch == 1:
             torch.nn.init.constant_(self.model.decoder.fc.bias, float("nan"))
-        return validate(self)
+        return validated_model(self)
 
-    monkeypatch.setattr(train.Trainer, "validate", poison)
+    monkeypatch.setattr(train.Trainer, "validated_model", poison)
     with pytest.raises(NonFiniteError) as error:
         start(tmp_path / "run", images, epochs=4)
     assert (
@@ -120,7 +123,7 @@ def test_a_non_finite_loss_stops_with_terms_and_state(images, tmp_path, monkeypa
         ({"resume": True, "loss_mode": "ae"}, "--loss_mode was 'vae' .*, now 'ae'"),
         ({"resume": True, "target_beta_val": 2}, "--target_beta_val was 1 .*, now 2"),
         ({"resume": True, "epochs": 0}, "--num_epochs: got 0"),
-        ({"loss_mode": "gan", "overwrite": True}, "expected ae or vae"),
+        ({"loss_mode": "gan", "overwrite": True}, "expected one of ae, vae"),
     ],
 )
 def test_refused_runs_touch_nothing(images, tmp_path, options, message):
@@ -164,10 +167,9 @@ def test_numbers_that_make_no_sense_are_refused(options, images, tmp_path):
 
 
 def test_an_infinite_validation_loss_stops_the_run(images, tmp_path, monkeypatch):
-    validate = train.Trainer.validate
-    monkeypatch.setattr(
-        train.Trainer, "validate", lambda self: validate(self) | {"val": float("inf")}
-    )
+    validate = train.get_val_metrics
+    infinite = {"loss": float("inf")}
+    monkeypatch.setattr(train, "get_val_metrics", lambda *args: validate(*args) | infinite)
     with pytest.raises(NonFiniteError, match="validation"):
         start(tmp_path / "run", images)
 
@@ -175,8 +177,11 @@ def test_an_infinite_validation_loss_stops_the_run(images, tmp_path, monkeypatch
 def test_a_start_that_was_killed_before_its_first_state_is_no_obstacle(
     images, tmp_path, monkeypatch
 ):
+    def killed(*args):
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
-        patch.setattr(train.Logger, "save", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(train.RunFolder, "save", killed)
         with pytest.raises(KeyboardInterrupt):
             start(tmp_path / "run", images)
     assert (tmp_path / "run" / "metrics.csv").exists()
@@ -254,24 +259,23 @@ def test_all_presets_one_after_the_other_and_only_once(two_presets, tmp_path, ca
 
 @pytest.fixture
 def two_presets(monkeypatch):
-    monkeypatch.setattr(train, "SYNTHETIC_IMAGES", (40, 10))
-    monkeypatch.setattr(
-        train, "PRESETS", {name: train.PRESETS[name] for name in ("ae_latent16", "vae_latent16")}
-    )
+    monkeypatch.setattr(dataset, "SYNTHETIC_IMAGES", (40, 10))
+    two = {name: settings.PRESETS[name] for name in ("ae_latent16", "vae_latent16")}
+    monkeypatch.setattr(settings, "PRESETS", two)
 
 
 OPTIONS = ["--dataset", "synthetic", "--batch_size", "20", "--num_epochs", "1"]
 
 
 def test_a_signal_during_validation_stops_all(two_presets, tmp_path, monkeypatch, capsys):
-    validate = train.Trainer.validate
+    validate = train.get_val_metrics
 
-    def validate_and_signal(self):
+    def validate_and_signal(*args):
         os.kill(os.getpid(), signal.SIGTERM)
-        return validate(self)
+        return validate(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train.Trainer, "validate", validate_and_signal)
+        patch.setattr(train, "get_val_metrics", validate_and_signal)
         with pytest.raises(SystemExit) as stop:
             command("all", *OPTIONS, "--out_dir", str(tmp_path))
     assert stop.value.code == 143 and not (tmp_path / "vae_latent16_synthetic").exists()
@@ -312,7 +316,7 @@ def script(*argv, **options):
         "--device",
         "cpu",
     ]
-    # Two of them run side by side: with two threads each they would wait for each other on two cores.
+    # Two of them run side by side: with two threads each they would wait for each other.
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         argv, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=one_thread, **options

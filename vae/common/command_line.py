@@ -16,6 +16,8 @@ from typing import Any
 
 from common import InputError, Interrupted, NonFiniteError
 
+UNNAMED = "unnamed"  # what a program chose that no command line can: images of its own
+
 
 @dataclass(frozen=True)
 class Number:
@@ -75,7 +77,7 @@ def check_settings(settings: Any) -> None:
         if isinstance(expected, Number) and value is not None:
             if not all(map(expected.allows, values)) or len(values) != how.get("nargs", 1):
                 raise InputError(f"--{field.name}: got {value!r}, expected {expected}")
-        if "choices" in how and value not in how["choices"]:
+        if "choices" in how and value not in (*how["choices"], UNNAMED):
             choices = ", ".join(how["choices"])
             raise InputError(f"--{field.name}: got {value!r}, expected one of {choices}")
 

@@ -1,83 +1,130 @@
 """Images on their way into a run: files or drawings -> a uint8 tensor -> float batches."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 from common import InputError
+from common.files import check_images
 
 DATA_DIR = Path(__file__).resolve().parent / "datasets" / "CUB_200_2011_32"
 
 
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}  # in any case
+PLAIN_MODES = {"1", "L", "P", "RGB", "CMYK", "YCbCr", "LAB", "HSV"}  # Pillow converts them right
+
+
+def find_images(folder: Path | str, deep: bool = False) -> tuple[list[Path], list[str]]:
+    """The image files in a folder, sorted, and the names of the files that are none.
+
+    deep: also below it, through links to folders. Dot files are nobody's images: macOS and this
+    program keep notes and unfinished files under such names.
+    """
+    files, seen = [], set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = [
+            name for name in sorted(folders) if deep and name[0] != "." and real not in seen
+        ]
+        if real not in seen:  # a link may lead back
+            files += [Path(place, name) for name in names if name[0] != "."]
+        seen.add(real)
+    images = sorted(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES)
+    return images, sorted({path.name for path in files} - {path.name for path in images})
+
+
+def read_rgb(path: Path) -> tuple[Image.Image, str]:
+    """The picture as a viewer shows it, in RGB, and the mode that it is stored in.
+
+    Turned as its EXIF orientation says; transparency over white; 16-bit grey by its upper byte.
+    Raises ValueError for pixels that have no such meaning (32-bit numbers), OSError and others for
+    a file that is none or damaged.
+    """
+    with Image.open(path) as stored:
+        image = ImageOps.exif_transpose(stored)
+        mode = stored.mode
+    if "transparency" in image.info or mode in ("RGBA", "LA", "PA", "RGBa", "La"):
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB"), f"{mode} with transparency"
+    if mode.startswith("I;16"):
+        upper = np.asarray(image).astype(np.uint16) >> 8  # (H, W) in [0, 255]
+        return Image.fromarray(upper.astype(np.uint8)).convert("RGB"), mode
+    if mode not in PLAIN_MODES:
+        raise ValueError(f"mode {mode}: what is white is not said; save it with 8 bits a channel")
+    return image.convert("RGB"), mode
+
+
+def some(names: Sequence[str], most: int = 8) -> str:
+    """The first of them, for a message."""
+    return ", ".join([*names[:most], *(["..."] if len(names) > most else [])])
+
+
 class Dataset(torch.utils.data.Dataset):
-    """The `*.jpg` files of a folder in name order, each opened as RGB and passed to `transform`."""
+    """The images of a folder in name order, each opened as RGB and passed to `transform`."""
 
     def __init__(self, root: Path | str, transform: Callable[[Any], Any]):
-        self.file_names = sorted(Path(root).glob("*.jpg"))
+        self.file_names, _ = find_images(root)
         self.transform = transform
 
     def __len__(self) -> int:
         return len(self.file_names)
 
     def __getitem__(self, index: int) -> Any:
-        with Image.open(self.file_names[index]) as image:
-            return self.transform(image.convert("RGB"))
+        return self.transform(read_rgb(self.file_names[index])[0])
 
 
 def load_images(root: Path | str, resolution: int = 32) -> Tensor:
-    """Decode a folder of JPEGs once: uint8 (N, 3, resolution, resolution) in [0, 255], on the CPU.
+    """Decode a folder of images once: uint8 (N, 3, resolution, resolution) in [0, 255], on the CPU.
 
     Raises InputError where the folder is missing, unreadable or empty, where a file is corrupt, and
-    where an image has another size. Greyscale and CMYK images are converted and named.
+    where an image has another size. What was converted or left out is named.
     """
     root = Path(root)
     try:
         if not root.is_dir():
+            what = "is not a folder" if root.exists() else "does not exist"
             raise InputError(
-                f"--data_dir: {root} is not a folder; "
-                f"expected one with {resolution}x{resolution} .jpg files"
+                f"--data_dir: {root} {what}; "
+                f"expected a folder with {resolution}x{resolution} images"
             )
         next(root.iterdir(), None)
     except OSError as error:
         raise InputError(
             f"--data_dir: cannot read {root} ({error.strerror}); check its permissions"
         ) from None
-    modes = {}
-
-    def decode(path: Path) -> Tensor:
-        with Image.open(path) as image:
-            if image.mode != "RGB":
-                modes[path.name] = image.mode
-            return pil_to_tensor(image.convert("RGB"))
-
-    files = sorted(root.glob("*.jpg"))
+    files, others = find_images(root)
     if not files:
-        raise InputError(
-            f"--data_dir: no .jpg files in {root}; make them with gan/resize_dataset.py"
-        )
+        raise InputError(f"--data_dir: no images in {root}; make them with gan/resize_dataset.py")
+    modes = {}
     images = torch.empty(len(files), 3, resolution, resolution, dtype=torch.uint8)
     for index, path in enumerate(files):
         try:
-            image = decode(path)  # (3, H, W)
+            image, mode = read_rgb(path)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise InputError(
                 f"--data_dir: cannot decode {path} ({error}); replace or delete that file"
             ) from None
-        if image.shape[1:] != (resolution, resolution):
+        if image.size != (resolution, resolution):
             raise InputError(
-                f"--data_dir: {path} is {image.shape[2]}x{image.shape[1]}, "
+                f"--data_dir: {path} is {image.size[0]}x{image.size[1]}, "
                 f"expected {resolution}x{resolution}; make the folder with gan/resize_dataset.py"
             )
-        images[index] = image
+        images[index] = pil_to_tensor(image)
+        if mode != "RGB":
+            modes[path.name] = mode
     if modes:
-        named = [f"{name} ({mode})" for name, mode in list(modes.items())[:8]]
-        named += ["..."] if len(modes) > 8 else []
-        print(f"Converted to RGB: {len(modes)} of {len(files)} images: {', '.join(named)}")
+        named = some([f"{name} ({mode})" for name, mode in modes.items()])
+        print(f"Converted to RGB: {len(modes)} of {len(files)} images: {named}")
+    if others:
+        print(f"Not images, left out: {len(others)} of the files in {root}: {some(others)}")
     return images
 
 
@@ -95,6 +142,7 @@ class Batches:
     """
 
     def __init__(self, images: Tensor, batch_size: int, generator: torch.Generator):
+        check_images(images)
         if not 1 <= batch_size <= len(images):
             raise InputError(
                 f"--batch_size: got {batch_size}, expected 1 to {len(images)}, the number of images"

@@ -1,5 +1,7 @@
 """CUB-200-2011 from its archive to 32x32 JPEGs (Task 0), each stage skipped where it is done.
 
+    python gan/download.py          (the question's scripts do it by themselves)
+
 archive -> CUB_200_2011/images -> CUB_200_2011_32, side by side in one folder. A stage works under
 another name and is moved into place once it is complete, so it can be stopped anywhere.
 """
@@ -9,15 +11,18 @@ import tarfile
 from pathlib import Path
 
 import gdown
-from resize_dataset import resize_folder
+from dataset import DATA_DIR
+from resize_dataset import OUTCOMES, resize_folder
 from tqdm import tqdm
 
 from common import InputError
+from common.command_line import OneLineParser, exit_codes
 from common.files import fetch, from_url, locked, md5_of
 
 ARCHIVE = "CUB_200_2011.tgz"
 ARCHIVE_MD5 = "97eceeb196236b17998738112f37df78"
 DRIVE_ID = "1hbzc_P1FuxMkcabkgn9ZKinBwW683j45"
+UNFINISHED = ".unfinished"  # in a folder that is being filled: what it is filled from
 MIRROR = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz"
 
 
@@ -27,21 +32,32 @@ def prepare_cub(folder: Path | str, download: bool = True) -> Path:
     Needs about 2.5 GB beside `folder` until done. Raises InputError with what to do instead.
     """
     folder = Path(folder)
-    if folder.is_dir():
+    if folder.is_dir() and not (folder / UNFINISHED).exists() and (any(folder.iterdir())):
         return folder
-    if folder.exists():
-        raise InputError(f"--data_dir: {folder} is a file, expected a folder of 32x32 .jpg files")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--data_dir: {folder} is a file, expected a folder of 32x32 images")
     if not download:
+        what = "nothing in" if folder.exists() else "no folder"
         raise InputError(
-            f"--data_dir: no folder {folder}; correct the path, "
+            f"--data_dir: {what} {folder}; correct the path, "
             "or add --download to fetch CUB-200-2011 to it"
         )
-    parent = folder.parent
     try:
+        if folder.is_dir():  # an empty one, a mounted volume perhaps, is filled
+            (folder / UNFINISHED).mkdir(exist_ok=True)
+            with locked(folder):
+                if (folder / UNFINISHED).exists():  # another program may have been there first
+                    place = folder / UNFINISHED
+                    make(folder, place / "CUB_200_2011", place / ARCHIVE)
+                    shutil.rmtree(place)
+            return folder
+        parent = folder.parent
         parent.mkdir(parents=True, exist_ok=True)
         with locked(parent):
             if not folder.is_dir():  # another program may have been there first
-                make(folder, parent / "CUB_200_2011", parent / ARCHIVE)
+                unfinished = folder.with_name(f".unfinished.{folder.name}")
+                make(unfinished, parent / "CUB_200_2011", parent / ARCHIVE)
+                unfinished.rename(folder)
     except (OSError, tarfile.TarError) as error:
         raise InputError(
             f"--data_dir: cannot prepare {folder} ({error}); "
@@ -51,16 +67,14 @@ def prepare_cub(folder: Path | str, download: bool = True) -> Path:
 
 
 def make(folder: Path, originals: Path, archive: Path) -> None:
-    """The stages that are not done yet."""
+    """Fill `folder` with the small images: the stages that are not done yet."""
     if not (originals / "images").is_dir():
         if not archive.is_file():
             fetch_archive(archive)
         unpack(archive, originals)
-    unfinished = folder.with_name(f".unfinished.{folder.name}")
-    outcome = resize_folder(originals / "images", unfinished)
-    if outcome["corrupt, skipped"]:
+    outcome = resize_folder(originals / "images", folder)
+    if outcome[OUTCOMES[4]]:
         raise InputError(f"{originals} holds corrupt images; delete that folder and start again")
-    unfinished.rename(folder)
 
 
 def fetch_archive(archive: Path) -> None:
@@ -92,3 +106,9 @@ def unpack(archive: Path, originals: Path) -> None:
         tar.extractall(unfinished, members=members, filter="data")
     (unfinished / "CUB_200_2011").rename(originals)
     shutil.rmtree(unfinished)
+
+
+if __name__ == "__main__":
+    OneLineParser(__doc__).parse_args()
+    with exit_codes():
+        print(f"The images are in {prepare_cub(DATA_DIR)}")

@@ -8,6 +8,12 @@ PIL-like bicubic resizing to 299x299, float images in [0, 255]. Only Inception s
 FID; the rest are "FD (FILE)". Every score names its sample count: it falls as the count grows.
 """
 
+if __name__ == "__main__":  # a slip in the command line is told before torch loads
+    from settings import get_fid_args
+
+    arguments = get_fid_args(__doc__)
+
+import argparse
 import contextlib
 import hashlib
 import http.client
@@ -21,6 +27,7 @@ import torch
 import torch.nn.functional as F
 from cleanfid.downloads_helper import inception_url
 from cleanfid.inception_torchscript import InceptionV3W
+from dataset import IMAGE_SUFFIXES, find_images, read_rgb, some
 from networks import LATENT_DIM, Generator
 from PIL import Image
 from torch import Tensor
@@ -28,7 +35,7 @@ from torchvision.transforms.functional import pil_to_tensor
 from tqdm import tqdm
 
 from common import InputError, NonFiniteError
-from common.command_line import OneLineParser, exit_codes
+from common.command_line import exit_codes
 from common.device import resolve_device
 from common.files import atomic, fingerprint, first_sentence, from_url, is_writable, locked
 from common.measure import measuring
@@ -36,7 +43,7 @@ from common.measure import measuring
 INCEPTION_FILE = "inception-2015-12-05.pt"
 WEIGHTS_FOLDER = Path(__file__).parent / "datasets"
 GENERATOR_BATCH = 256  # batch normalisation in train mode sees this many images, whatever is asked
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+INCEPTION_SHA256 = "f58cb9b6"  # the first digits of clean-fid's file
 
 
 def resize_like_pil(images: Tensor, size: int = 299) -> Tensor:
@@ -90,7 +97,11 @@ class Features:
                 f"features: {path} is not a TorchScript file ({first_sentence(error)}); {again}"
             ) from None
         self.network = network.to(self.device).eval()
-        self.key = f"{path.stem}-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        self.key = f"{path.stem}-{digest[:8]}"
+        if self.is_inception and not digest.startswith(INCEPTION_SHA256):
+            print(f"{path} is not clean-fid's file: its scores are called FD, not FID")
+            self.name = f"FD ({path.name}, another one)"
         probe = self(torch.zeros(2, 3, 32, 32))
         if probe.ndim != 2 or len(probe) != 2:
             raise InputError(
@@ -107,10 +118,12 @@ class Features:
                 pieces.append(self.network(resize_like_pil(piece) if self.is_inception else piece))
             except Exception as error:  # whatever a foreign TorchScript program raises
                 reason = (str(error).splitlines() or [type(error).__name__])[-1]
-                shape = tuple(piece.shape)
-                raise InputError(
-                    f"features: {self.key} fails on images of shape {shape} ({reason})"
-                ) from None
+                what = f"fails on images of shape {tuple(piece.shape)} ({reason})"
+                if isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+                    "allocate memory" in str(error)  # the CPU allocator's words
+                ):
+                    what = "needs more memory than there is; free some, or give --device cpu"
+                raise InputError(f"features: {self.key} {what}") from None
         features = torch.cat(pieces).double()
         if not torch.isfinite(features).all():
             raise InputError(
@@ -135,6 +148,10 @@ def inception_weights(named: str | Path | None = None) -> Path:
         with locked(folder):
             if not path.is_file():  # another program may have been there first
                 from_url(inception_url)(unfinished)
+                digest = hashlib.sha256(unfinished.read_bytes()).hexdigest()
+                if not digest.startswith(INCEPTION_SHA256):
+                    unfinished.unlink()
+                    raise OSError(f"what came has another SHA-256 ({digest[:8]}...)")
                 unfinished.rename(path)
     except (OSError, http.client.HTTPException) as error:  # URLError is an OSError
         raise InputError(
@@ -175,11 +192,14 @@ def frechet_distance(
     tr (C1 C2)^(1/2) is the sum of the roots of the eigenvalues of C1^(1/2) C2 C1^(1/2), which is
     symmetric: no complex square root, and no trouble with fewer samples than features.
     """
+    # On the CPU: float64 eigenvalues are slow on most GPUs, and less robust there.
+    mean1, cov1, mean2, cov2 = (value.cpu() for value in (mean1, cov1, mean2, cov2))
     sqrt_cov1 = matrix_sqrt(cov1) if sqrt_cov1 is None else sqrt_cov1
     product = sqrt_cov1 @ cov2 @ sqrt_cov1
     eigenvalues = torch.linalg.eigvalsh((product + product.T) / 2)
     trace = eigenvalues.clamp(min=0).sqrt().sum()
-    return float((mean1 - mean2).square().sum() + cov1.trace() + cov2.trace() - 2 * trace)
+    distance = (mean1 - mean2).square().sum() + cov1.trace() + cov2.trace() - 2 * trace
+    return max(0.0, float(distance))  # rounding may leave less than nothing of equal sets
 
 
 class Scorer:
@@ -203,8 +223,7 @@ class Scorer:
         self.name = features.name
         file_name = f"fid_{fingerprint(images)}_{features.key}.npz"
         mean, cov = self._reference(images, stats_folders, file_name)
-        self.mean = torch.from_numpy(mean).to(features.device)  # (d,)
-        self.cov = torch.from_numpy(cov).to(features.device)  # (d, d)
+        self.mean, self.cov = torch.from_numpy(mean), torch.from_numpy(cov)  # (d,), (d, d)
         self.sqrt_cov = matrix_sqrt(self.cov)
 
     def _reference(
@@ -267,21 +286,23 @@ class Scorer:
 
 def image_files(folder: str | Path) -> list[Path]:
     """The images below `folder`, sorted; InputError where there is none."""
-    every = Path(folder).rglob("*")
-    files = sorted(path for path in every if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not Path(folder).is_dir():
+        raise InputError(f"{folder} is not a folder; expected one with images")
+    files, others = find_images(folder, deep=True)
     if not files:
         suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
         raise InputError(f"no images in {folder}; expected a folder with {suffixes} files")
+    if others:
+        print(f"Not images, left out: {len(others)} of the files in {folder}: {some(others)}")
     return files
 
 
 def folder_batches(folder: str | Path, size: int = 64) -> Iterator[Tensor]:
     """uint8 batches (B, 3, H, W) of the images below `folder`; neighbours of one size together."""
     batch: list[Tensor] = []
-    for path in tqdm(image_files(folder), desc=str(folder), leave=False):
+    for path in tqdm(find_images(folder, deep=True)[0], desc=str(folder), leave=False):
         try:
-            with Image.open(path) as image:
-                pixels = pil_to_tensor(image.convert("RGB"))
+            pixels = pil_to_tensor(read_rgb(path)[0])
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise InputError(
                 f"cannot decode {path} ({error}); replace or delete that file"
@@ -293,22 +314,8 @@ def folder_batches(folder: str | Path, size: int = 64) -> Iterator[Tensor]:
     yield torch.stack(batch)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(args: argparse.Namespace) -> None:
     """The command."""
-    parser = OneLineParser(__doc__)
-    parser.add_argument("images", help="folder of images to score, searched to any depth")
-    parser.add_argument("reference", help="folder of images to score against")
-    parser.add_argument(
-        "--features",
-        default="inception",
-        metavar="FILE",
-        help="inception (default) or a TorchScript file: a program, which is run",
-    )
-    parser.add_argument(
-        "--inception_weights", metavar="FOLDER", help=f"folder that holds {INCEPTION_FILE}"
-    )
-    parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
-    args = parser.parse_args(argv)
     with exit_codes():
         folders = args.images, args.reference
         for folder in folders:  # before a network is loaded
@@ -325,4 +332,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(arguments)

@@ -54,8 +54,9 @@ class Logger:
         self.latents = torch.randn(100, LATENT_DIM, generator=rng, device=device)  # of every grid
 
     def begin(self) -> None:
-        """The state of the start; for a state from elsewhere also what belongs to it."""
-        self.run.save(self.trainer)
+        """For a state from elsewhere: it, and what belongs to it, stand here too."""
+        if self.trainer.iteration > 0:
+            self.run.save(self.trainer)
         if self.trainer.iteration > 0 and not (self.run.folder / "generator.pt").exists():
             self.save_pictures()
             self.save_plots()

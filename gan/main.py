@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ from download import prepare_cub
 from fid import Features, Scorer
 from logger import LAYOUT, describe_score
 from networks import LATENT_DIM, Discriminator, Generator
-from settings import Settings, get_args
+from settings import Settings
 from torch import Tensor
 from train import Losses, Trainer, get_optimizers_and_schedulers, train
 from utils import interpolate_latent_space
 
-from common.command_line import exit_codes
+from common import InputError
+from common.command_line import UNNAMED, exit_codes, refuse_to_run
 from common.device import autocast_dtype, resolve_device
 from common.files import atomic, fingerprint, load_weights, save_grid
 from common.measure import measuring
@@ -28,26 +29,23 @@ ASSIGNMENT = (Generator, Discriminator)
 
 
 def run(
-    description: str | None,
-    out_dir: str,
+    args: argparse.Namespace,
     losses: Losses,
     networks: tuple[Callable[[], Any], Callable[[], Any]] = ASSIGNMENT,
     make_optimizers: Callable[..., tuple] = get_optimizers_and_schedulers,
     generator_every: int = 5,
-    argv: Sequence[str] | None = None,
 ) -> None:
-    """Parse the command line, then train or evaluate; exit codes 2, 3 and 128 + signal.
+    """Train or evaluate, as the command line says; exit codes 2, 3 and 128 + signal.
 
-    out_dir: the default run folder, beside this file. networks: the classes of generator and
-    discriminator. generator_every: discriminator steps to one of the generator.
+    args: of `get_args`. networks: the classes of generator and discriminator. generator_every:
+    discriminator steps to one of the generator.
     """
-    args = get_args(description, out_dir, argv)
     with exit_codes():
-        settings = Settings(generator_every=generator_every, **args.settings)
         device = resolve_device(args.device)
         if args.evaluate:
-            evaluate(networks[0]().to(device), settings, args)
+            evaluate(networks[0]().to(device), args.settings, args)
             return
+        settings = Settings(generator_every=generator_every, **args.settings)
         with RunFolder(args.out_dir, LAYOUT, args.resume, args.overwrite) as folder:
             images, stats_folders = open_data(settings, args.download)
             torch.manual_seed(settings.seed)
@@ -63,18 +61,36 @@ def open_data(settings: Settings, download: bool) -> tuple[Tensor, tuple[Path, .
     if settings.dataset == "synthetic":
         rng = torch.Generator().manual_seed(settings.seed)
         return draw_birds(SYNTHETIC_IMAGES, rng), ()
-    # A missing default folder is simply fetched; a missing named one may be a slip of the pen.
-    folder = prepare_cub(settings.data_dir or DATA_DIR, download or settings.data_dir is None)
-    return load_images(folder), (folder.parent,)
+    if settings.data_dir is None:  # a missing default folder is simply fetched
+        return load_images(prepare_cub(DATA_DIR)), (DATA_DIR.parent,)
+    # A missing named one may be a slip of the pen; nothing is written beside it.
+    return load_images(prepare_cub(settings.data_dir, download)), ()
 
 
-def evaluate(gen: Generator, settings: Settings, args: argparse.Namespace) -> None:
-    """Score, sample and interpolate a saved generator; the results go beside its file."""
-    path = args.out_dir / "generator.pt" if args.evaluate is True else Path(args.evaluate)
+def evaluate(gen: Generator, given: dict, args: argparse.Namespace) -> None:
+    """Score, sample and interpolate a saved generator; the results go beside its file.
+
+    given: settings of the command line; the others are those of the run in the same folder.
+    """
+    path = args.out_dir if args.evaluate is True else Path(args.evaluate)
+    path = path / "generator.pt" if path.is_dir() or args.evaluate is True else path
     load_weights(gen, path, "--evaluate")
     device, folder = next(gen.parameters()).device, path.parent
+    recorded = recorded_settings(folder)
+    if "data_dir" in given:
+        given = {"dataset": "cub"} | given
+    settings = Settings(**{name: recorded[name] for name in FOR_SCORES if name in recorded} | given)
+    if settings.fid != "off" and settings.dataset == UNNAMED:
+        raise InputError(f"--evaluate: the run in {folder} does not name its data; give --data_dir")
     if settings.fid != "off":
         images, stats_folders = open_data(settings, args.download)
+        data = fingerprint(images)
+        if recorded.get("data") not in (None, data):
+            raise InputError(
+                f"--data_dir: the run in {folder} was trained on other pixels "
+                f"({recorded['data']}, these are {data}); give its data, or evaluate a copy of "
+                "the generator in another folder"
+            )
         features = Features(settings.fid, device, settings.inception_weights)
         folders = (*stats_folders, folder)
         scorer = Scorer(images, features, folders, settings.fid_mode, settings.seed)
@@ -89,8 +105,30 @@ def evaluate(gen: Generator, settings: Settings, args: argparse.Namespace) -> No
     interpolate_latent_space(gen, around, rest=z[0])
     if settings.fid != "off":
         row = {"generator": path.name} | scorer.score_row(gen, settings.num_gen[1])
-        row |= {"images": len(images), "data": fingerprint(images)}
+        row |= {"images": len(images), "data": data}
         with atomic(folder / f"{path.stem}_score_{settings.fid_mode}.json") as unfinished:
             unfinished.write_text(json.dumps(row, indent=2) + "\n")
         print(describe_score(row))
     print(f"Pictures are in {folder}")
+
+
+# What --evaluate takes from the run that made a generator.
+FOR_SCORES = ("dataset", "data_dir", "fid", "fid_mode", "num_gen", "inception_weights", "seed")
+
+
+def recorded_settings(folder: Path) -> dict:
+    """config.json of the run in `folder`; empty where there is none."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise InputError(f"--evaluate: cannot read {folder / 'config.json'} ({error})") from None
+    if not isinstance(config, dict):
+        raise InputError(f"--evaluate: {folder / 'config.json'} is not a run's config.json")
+    known = {name: tuple(v) if isinstance(v, list) else v for name, v in config.items()}
+    return known | ({"dataset": UNNAMED} if "dataset" not in known else {})
+
+
+if __name__ == "__main__":
+    refuse_to_run("main.py", "q1_3.py, q1_4.py or q1_5.py")

@@ -8,6 +8,11 @@ The loss of q1_3.py with one-sided label smoothing (Salimans et al. 2016, arXiv 
 arXiv 1706.08500), trained by the same loop.
 """
 
+if __name__ == "__main__":  # a slip in the command line is told before torch loads
+    from settings import get_args
+
+    args = get_args(__doc__, "data_mlp_gan")
+
 import torch
 import torch.nn.functional as F
 from networks import LATENT_DIM
@@ -99,4 +104,4 @@ if __name__ == "__main__":
     # interpolates=False: no penalty, so no interpolates are made.
     losses = Losses(compute_discriminator_loss, compute_generator_loss, interpolates=False)
     networks = MLPGenerator, MLPDiscriminator
-    run(__doc__, "data_mlp_gan", losses, networks, get_optimizers_and_schedulers, generator_every=1)
+    run(args, losses, networks, get_optimizers_and_schedulers, generator_every=1)

@@ -7,6 +7,11 @@ Goodfellow et al. 2014, arXiv 1406.2661: Algorithm 1 for the discriminator, the 
 objective of section 3 for the generator. Scores are logits: D(x) of the paper is sigmoid(score).
 """
 
+if __name__ == "__main__":  # a slip in the command line is told before torch loads
+    from settings import get_args
+
+    args = get_args(__doc__, "data_gan")
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -32,4 +37,4 @@ if __name__ == "__main__":
 
     # interpolates=False: no penalty, so no interpolates are made.
     losses = Losses(compute_discriminator_loss, compute_generator_loss, interpolates=False)
-    run(__doc__, "data_gan", losses)
+    run(args, losses)

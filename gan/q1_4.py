@@ -6,6 +6,11 @@
 Mao et al. 2016, arXiv 1611.04076, equation (2) with a = 0 and b = c = 1.
 """
 
+if __name__ == "__main__":  # a slip in the command line is told before torch loads
+    from settings import get_args
+
+    args = get_args(__doc__, "data_ls_gan")
+
 from torch import Tensor
 
 
@@ -29,4 +34,4 @@ if __name__ == "__main__":
 
     # interpolates=False: no penalty, so no interpolates are made.
     losses = Losses(compute_discriminator_loss, compute_generator_loss, interpolates=False)
-    run(__doc__, "data_ls_gan", losses)
+    run(args, losses)

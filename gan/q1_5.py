@@ -7,6 +7,11 @@ Gulrajani et al. 2017, arXiv 1704.00028, Algorithm 1: lambda = 10, five critic s
 generator, Adam(2e-4, betas 0 and 0.9); see train.py.
 """
 
+if __name__ == "__main__":  # a slip in the command line is told before torch loads
+    from settings import get_args
+
+    args = get_args(__doc__, "data_wgan_gp")
+
 import torch
 from torch import Tensor
 
@@ -42,4 +47,4 @@ if __name__ == "__main__":
 
     # interpolates=True: x^ and D(x^) are made, for the penalty.
     losses = Losses(compute_discriminator_loss, compute_generator_loss, interpolates=True)
-    run(__doc__, "data_wgan_gp", losses)
+    run(args, losses)

@@ -8,15 +8,22 @@ not made again, so an interrupted run goes on. The eight greyscale files that th
 removes are left out by name; other greyscale and CMYK images are converted and named.
 """
 
-from collections.abc import Sequence
+if __name__ == "__main__":  # a slip in the command line is told before torch loads
+    from settings import get_resize_args
+
+    arguments = get_resize_args(__doc__)
+
+import argparse
 from pathlib import Path
 
+from dataset import find_images, read_rgb, some
 from PIL import Image
+from settings import PILLOW_QUALITY
 from tqdm import tqdm
 
 from common import InputError
-from common.command_line import Number, OneLineParser, exit_codes
-from common.files import atomic
+from common.command_line import exit_codes
+from common.files import atomic, locked
 
 GREYSCALE_NAMES = frozenset(
     f"{stem}.jpg"
@@ -31,8 +38,6 @@ GREYSCALE_NAMES = frozenset(
         "White_Necked_Raven_0070_102645",
     )
 )
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
-PILLOW_QUALITY = 75  # its default: the assignment's reference statistics come from such files
 
 
 def resize_folder(
@@ -46,7 +51,8 @@ def resize_folder(
     Raises InputError where a folder is missing or unusable, or where two images share a name.
     """
     input_folder, output_folder = Path(input_folder), Path(output_folder)
-    targets, others = find_images(input_folder)
+    targets, others = name_targets(input_folder)
+    new = not output_folder.exists()
     try:
         output_folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -56,34 +62,45 @@ def resize_folder(
 
     outcomes: list[list[str]] = [[] for _ in range(5)]
     resized, there, left_out, converted, corrupt = outcomes
-    for name, path in tqdm(targets.items(), desc=f"resize to {res}x{res}", unit="image"):
-        target = output_folder / name
-        if name in GREYSCALE_NAMES:
-            left_out.append(name)
-        elif target.exists():
-            if image_size(target) != (res, res):
-                raise InputError(
-                    f"--output_folder: {target} is not {res}x{res}; "
-                    "delete it or give another folder"
-                )
-            there.append(name)
-        else:
-            try:
-                with Image.open(path) as image:
-                    mode, rgb = image.mode, image.convert("RGB")
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-                corrupt.append(name)
-                continue
-            with atomic(target) as unfinished:
-                rgb.resize((res, res), Image.Resampling.BICUBIC).save(unfinished, quality=quality)
-            resized.append(name)
-            if mode != "RGB":
-                converted.append(name)
+    with locked(output_folder):
+        for leftover in output_folder.glob(".unfinished.*"):  # of a run that was killed
+            leftover.unlink()
+        for name, path in tqdm(targets.items(), desc=f"resize to {res}x{res}", unit="image"):
+            target = output_folder / name
+            if name in GREYSCALE_NAMES:
+                left_out.append(name)
+            elif target.exists():
+                if image_size(target) != (res, res):
+                    raise InputError(
+                        f"--output_folder: {target} is not {res}x{res}; "
+                        "delete it or give another folder"
+                    )
+                there.append(name)
+            else:
+                try:
+                    rgb, mode = read_rgb(path)
+                except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+                    corrupt.append(name)
+                    continue
+                small = rgb.resize((res, res), Image.Resampling.BICUBIC)
+                with atomic(target) as unfinished:
+                    small.save(unfinished, quality=quality)
+                resized.append(name)
+                if mode != "RGB":
+                    converted.append(name)
     named = dict(zip(OUTCOMES, [*outcomes, others], strict=True))
     for what, names in named.items():
-        some = f": {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}"
-        if names or what in OUTCOMES[:2]:
-            print(f"{what}: {len(names)}{'' if what in OUTCOMES[:2] else some}")
+        if what in OUTCOMES[:2]:
+            print(f"{what}: {len(names)}")
+        elif names:
+            print(f"{what}: {len(names)}: {some(names, 10)}")
+    if not resized and not there:
+        if new:
+            output_folder.rmdir()
+        raise InputError(
+            f"--input_folder: none of the {len(targets)} images below {input_folder} can be used "
+            f"({some(corrupt or left_out, 3)})"
+        )
     return named
 
 
@@ -92,17 +109,17 @@ OUTCOMES = (
     "there already",
     "left out (greyscale, by name)",
     "converted to RGB",
-    "corrupt, skipped",
+    "cannot be read as pictures, skipped",
     "not an image, skipped",
 )
 
 
-def find_images(folder: Path) -> tuple[dict[str, Path], list[str]]:
+def name_targets(folder: Path) -> tuple[dict[str, Path], list[str]]:
     """{name of the small image: path} below `folder`, and the names of the files that are none."""
     if not folder.is_dir():
-        raise InputError(f"--input_folder: {folder} is not a folder")
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    images = [path for path in files if path.suffix.lower() in SUFFIXES]
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise InputError(f"--input_folder: {folder} {what}")
+    images, others = find_images(folder, deep=True)
     if not images:
         raise InputError(
             f"--input_folder: no images below {folder}; expected files like 001.Name/Name_0001.jpg"
@@ -113,7 +130,7 @@ def find_images(folder: Path) -> tuple[dict[str, Path], list[str]]:
             raise InputError(
                 f"--input_folder: {other} and {path} would both become {path.stem}.jpg; rename one"
             )
-    return targets, [path.name for path in files if path.suffix.lower() not in SUFFIXES]
+    return targets, others
 
 
 def image_size(path: Path) -> tuple[int, int] | None:
@@ -125,24 +142,11 @@ def image_size(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(args: argparse.Namespace) -> None:
     """The command."""
-    parser = OneLineParser(__doc__)
-    parser.add_argument("--input_folder", required=True, help="searched to any depth")
-    parser.add_argument("--output_folder", required=True, help="one flat folder of .jpg files")
-    parser.add_argument(
-        "--res", type=Number(int, 1, 100_000), default=32, help="side in pixels (32)"
-    )
-    parser.add_argument(
-        "--quality",
-        type=Number(int, 1, 95),
-        default=PILLOW_QUALITY,
-        help="JPEG quality, 1 to 95 (75, Pillow's own)",
-    )
-    args = parser.parse_args(argv)
     with exit_codes():
         resize_folder(args.input_folder, args.output_folder, args.res, args.quality)
 
 
 if __name__ == "__main__":
-    main()
+    main(arguments)

@@ -8,6 +8,7 @@ from pathlib import Path
 from common.command_line import Number, OneLineParser, check_settings, given_settings, option
 
 HERE = Path(__file__).resolve().parent
+PILLOW_QUALITY = 75  # its default: the assignment's reference statistics come from such files
 COUNT, POSITIVE = Number(int, 1), Number(float, 0, above=True)
 
 
@@ -93,6 +94,24 @@ class Settings:
         check_settings(self)
 
 
+# What says nothing about a generator that is there already.
+OF_TRAINING = (
+    "num_iterations",
+    "batch_size",
+    "fast_penalty",
+    "log_period",
+    "save_minutes",
+    "resume",
+    "overwrite",
+)
+
+
+def check_evaluate(parser: OneLineParser, args: argparse.Namespace) -> None:
+    """Training options beside --evaluate end the program."""
+    if given := [name for name in OF_TRAINING if getattr(args, name, None)]:
+        parser.error(f"--evaluate trains nothing; leave --{given[0]} out")
+
+
 def get_args(
     description: str | None = None, out_dir: str = "data_gan", argv: Sequence[str] | None = None
 ) -> argparse.Namespace:
@@ -133,6 +152,47 @@ def get_args(
         parser.error("--data_dir goes with --dataset cub")
     if fid not in ("inception", "off") and not Path(fid).is_file():
         parser.error(f"--fid: no file {fid}; expected inception, off or a TorchScript file")
+    if args.evaluate:
+        check_evaluate(parser, args)
     folder = out_dir + ("_synthetic" if dataset == "synthetic" else "")
     args.out_dir = Path(args.out_dir).absolute() if args.out_dir else HERE / folder
     return args
+
+
+def get_fid_args(
+    description: str | None = None, argv: Sequence[str] | None = None
+) -> argparse.Namespace:
+    """The options of fid.py."""
+    parser = OneLineParser(description)
+    parser.add_argument("images", help="folder of images to score, searched to any depth")
+    parser.add_argument("reference", help="folder of images to score against")
+    parser.add_argument(
+        "--features",
+        default="inception",
+        metavar="FILE",
+        help="inception (default) or a TorchScript file: a program, which is run",
+    )
+    parser.add_argument(
+        "--inception_weights", metavar="FOLDER", help="folder that holds inception-2015-12-05.pt"
+    )
+    parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
+    return parser.parse_args(argv)
+
+
+def get_resize_args(
+    description: str | None = None, argv: Sequence[str] | None = None
+) -> argparse.Namespace:
+    """The options of resize_dataset.py."""
+    parser = OneLineParser(description)
+    parser.add_argument("--input_folder", required=True, help="searched to any depth")
+    parser.add_argument("--output_folder", required=True, help="one flat folder of .jpg files")
+    parser.add_argument(
+        "--res", type=Number(int, 1, 100_000), default=32, help="side in pixels (32)"
+    )
+    parser.add_argument(
+        "--quality",
+        type=Number(int, 1, 95),
+        default=PILLOW_QUALITY,
+        help="JPEG quality, 1 to 95 (75, Pillow's own)",
+    )
+    return parser.parse_args(argv)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torchvision import transforms
 
 from common import InputError, NonFiniteError
-from common.command_line import UNNAMED
+from common.command_line import UNNAMED, refuse_to_run
 from common.device import Precision, autocast_dtype, prepare
 from common.files import fingerprint
 from common.measure import RunningMeans, check_weights
@@ -296,7 +296,7 @@ def train(trainer: Trainer, run: RunFolder, stats_folders: Sequence[Path] = ()) 
         folders = (*stats_folders, run.folder)
         images = trainer.batches.images
         scorer = Scorer(images, features, folders, settings.fid_mode, settings.seed)
-    prepare(trainer.device)
+    prepare(trainer.precision)
     features_key = scorer.features.key if scorer else None
     run.begin(settings, images=len(trainer.batches.images), features=features_key)
     try:
@@ -333,3 +333,7 @@ def loss_name(loss_fn: Callable) -> str:
     """The script that a loss comes from, q1_5 for one: a run is resumed with the same loss only."""
     code = getattr(inspect.unwrap(loss_fn), "__code__", None)
     return Path(code.co_filename).stem if code else type(loss_fn).__name__
+
+
+if __name__ == "__main__":
+    refuse_to_run("train.py", "q1_3.py, q1_4.py or q1_5.py")

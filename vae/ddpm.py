@@ -8,10 +8,15 @@
 The mathematics is in diffusion.py. `python gan/fid.py samples cifar10` scores the samples.
 """
 
+if __name__ == "__main__":  # a slip in the command line is told before torch loads
+    from settings import get_diffusion_args
+
+    arguments = get_diffusion_args(__doc__)
+
 import argparse
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -19,15 +24,7 @@ from dataset import open_data
 from diffusion import Diffusion, ddpm_loss, draw
 from logger import LAYOUT
 from pictures import PictureFolder, check_new_folder
-from settings import (
-    COUNT,
-    DATA_DIR,
-    EVERY,
-    DiffusionSettings,
-    add_data_and_output,
-    add_data_options,
-    check_run_options,
-)
+from settings import TIMESTEPS, DiffusionSettings
 from torch import Tensor, nn
 from tqdm import tqdm
 from train import Trainer, choose_precision, fit
@@ -35,13 +32,11 @@ from unet import UNet
 from utils import ZOOM
 
 from common import InputError, Interrupted
-from common.command_line import Number, OneLineParser, exit_codes, given_settings
+from common.command_line import exit_codes, given_settings
 from common.device import Precision, prepare, resolve_device
 from common.files import fingerprint, load_weights, save_grid, save_weights
 from common.measure import measuring
 from common.run import RunFolder, StopSignal
-
-TIMESTEPS = DiffusionSettings().timesteps
 
 
 class WeightAverage:
@@ -139,7 +134,7 @@ def sample(args: argparse.Namespace) -> None:
     check_new_folder(args.out, args.overwrite)
     model = UNet().to(device).to(memory_format=torch.channels_last)
     load_weights(model, args.model, "--model")
-    prepare(device)
+    prepare(precision)
     steps, starts = args.steps or TIMESTEPS, range(0, args.num, args.batch_size)
     counts = [min(args.batch_size, args.num - start) for start in starts]
     # A seed for each batch: whatever was drawn before, here or in an interrupted process.
@@ -192,76 +187,8 @@ def reference(args: argparse.Namespace) -> None:
     print(f"{len(images)} images are in {args.out}")
 
 
-def get_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """`command` is the function of the chosen one."""
-    parser = OneLineParser(__doc__)
-    commands = parser.add_subparsers(
-        required=True, metavar="train|sample|reference", parser_class=OneLineParser
-    )
-
-    training = commands.add_parser("train", description="Train the U-Net; --resume goes on.")
-    training.set_defaults(command=train)
-    training.add_settings("training", DiffusionSettings, *EVERY, "decay")
-    training.add_device_options()
-    output = add_data_and_output(training, DiffusionSettings)
-    output.add_argument(
-        "--out_dir",
-        type=Path,
-        metavar="FOLDER",
-        help="run folder (default: vae/data/ddpm, _synthetic added for those images)",
-    )
-
-    sampling = commands.add_parser("sample", description="Write samples of a model as PNGs.")
-    sampling.set_defaults(command=sample)
-    default = DATA_DIR / "ddpm" / "model.pt"
-    sampling.add_argument(
-        "--model", type=Path, default=default, metavar="FILE", help="(vae/data/ddpm/model.pt)"
-    )
-    sampling.add_argument("--num", type=COUNT, default=2000, metavar="N", help="images (2000)")
-    sampling.add_argument(
-        "--sampler",
-        choices=("ddim", "ddpm"),
-        default="ddim",
-        help=f"ddpm: ancestral, {TIMESTEPS} steps (ddim)",
-    )
-    sampling.add_argument(
-        "--steps", type=Number(int, 1, TIMESTEPS), metavar="S", help="of DDIM (50)"
-    )
-    sampling.add_argument(
-        "--eta",
-        type=Number(float, 0, 1),
-        default=0.0,
-        help="noise of DDIM: 0 none, 1 as much as DDPM (0)",
-    )
-    sampling.add_argument(
-        "--batch_size", type=COUNT, default=250, metavar="B", help="images at a time (250)"
-    )
-    sampling.add_argument("--seed", type=Number(int, 0, 2**62), default=0, help="(0)")
-    sampling.add_device_options()
-
-    images = commands.add_parser("reference", description="Write the training images as PNGs.")
-    images.set_defaults(command=reference)
-    add_data_options(images, DiffusionSettings)
-    images.add_settings("drawing", DiffusionSettings, "seed")
-    for command in (sampling, images):
-        command.add_argument(
-            "--out", type=Path, required=True, metavar="FOLDER", help="where the PNGs go"
-        )
-        command.add_argument("--overwrite", action="store_true", help="replace that folder")
-    args = parser.parse_args(argv)
-
-    if args.command is train:
-        check_run_options(parser, args)
-        name = "ddpm_synthetic" if getattr(args, "dataset", "") == "synthetic" else "ddpm"
-        args.out_dir = (args.out_dir or DATA_DIR / name).absolute()
-    if args.command is sample:
-        if args.sampler == "ddpm" and (args.eta or args.steps):
-            parser.error("--steps and --eta belong to DDIM; leave them out for --sampler ddpm")
-        args.steps = None if args.sampler == "ddpm" else args.steps or 50
-    return args
-
+COMMANDS = {"train": train, "sample": sample, "reference": reference}
 
 if __name__ == "__main__":
-    arguments = get_args()
     with exit_codes():
-        arguments.command(arguments)
+        COMMANDS[arguments.command](arguments)

@@ -11,6 +11,7 @@ from common.command_line import Number, OneLineParser, check_settings, given_set
 
 DATA_DIR = Path(__file__).resolve().parent / "data"
 COUNT, POSITIVE, NOT_NEGATIVE = Number(int, 1), Number(float, 0, above=True), Number(float, 0)
+TIMESTEPS = 1000  # T of the diffusion model
 BETA_MODES = ("constant", "linear", "anneal", "cyclical")
 
 
@@ -121,7 +122,7 @@ class DiffusionSettings(TrainingSettings):
     batch_size: int = option(128, "(128)", type=COUNT, metavar="B")
     lr: float = option(5e-4, "learning rate of Adam (0.0005)", type=POSITIVE)
     model: str = option("ddpm")
-    timesteps: int = option(1000)
+    timesteps: int = option(TIMESTEPS)
     decay: float = option(0.999, "of the average of the weights (0.999)", type=Number(float, 0, 1))
 
 
@@ -238,3 +239,77 @@ def check_run_options(parser: OneLineParser, args: argparse.Namespace) -> None:
         parser.error("--resume and --overwrite exclude each other")
     if getattr(args, "dataset", None) == "synthetic" and "data_dir" in args:
         parser.error("--data_dir goes with --dataset cifar10")
+
+
+def get_diffusion_args(
+    description: str | None = None, argv: Sequence[str] | None = None
+) -> argparse.Namespace:
+    """The options of ddpm.py; `command` is train, sample or reference."""
+    parser = OneLineParser(description)
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="train|sample|reference", parser_class=OneLineParser
+    )
+
+    training = commands.add_parser("train", description="Train the U-Net; --resume goes on.")
+    training.add_settings("training", DiffusionSettings, *EVERY, "decay")
+    training.add_device_options()
+    output = add_data_and_output(training, DiffusionSettings)
+    output.add_argument(
+        "--out_dir",
+        type=Path,
+        metavar="FOLDER",
+        help="run folder (default: vae/data/ddpm, _synthetic added for those images)",
+    )
+
+    sampling = commands.add_parser("sample", description="Write samples of a model as PNGs.")
+    default = DATA_DIR / "ddpm" / "model.pt"
+    sampling.add_argument(
+        "--model", type=Path, default=default, metavar="FILE", help="(vae/data/ddpm/model.pt)"
+    )
+    sampling.add_argument(
+        "--num", type=Number(int, 1, 10_000_000), default=2000, metavar="N", help="images (2000)"
+    )
+    sampling.add_argument(
+        "--sampler",
+        choices=("ddim", "ddpm"),
+        default="ddim",
+        help=f"ddpm: ancestral, {TIMESTEPS} steps (ddim)",
+    )
+    sampling.add_argument(
+        "--steps", type=Number(int, 1, TIMESTEPS), metavar="S", help="of DDIM (50)"
+    )
+    sampling.add_argument(
+        "--eta",
+        type=Number(float, 0, 1),
+        default=0.0,
+        help="noise of DDIM: 0 none, 1 as much as DDPM (0)",
+    )
+    sampling.add_argument(
+        "--batch_size",
+        type=Number(int, 1, 100_000),
+        default=250,
+        metavar="B",
+        help="images at a time (250)",
+    )
+    sampling.add_argument("--seed", type=Number(int, 0, 2**62), default=0, help="(0)")
+    sampling.add_device_options()
+
+    images = commands.add_parser("reference", description="Write the training images as PNGs.")
+    add_data_options(images, DiffusionSettings)
+    images.add_settings("drawing", DiffusionSettings, "seed")
+    for command in (sampling, images):
+        command.add_argument(
+            "--out", type=Path, required=True, metavar="FOLDER", help="where the PNGs go"
+        )
+        command.add_argument("--overwrite", action="store_true", help="replace that folder")
+    args = parser.parse_args(argv)
+
+    if args.command == "train":
+        check_run_options(parser, args)
+        name = "ddpm_synthetic" if getattr(args, "dataset", "") == "synthetic" else "ddpm"
+        args.out_dir = (args.out_dir or DATA_DIR / name).absolute()
+    if args.command == "sample":
+        if args.sampler == "ddpm" and (args.eta or args.steps):
+            parser.error("--steps and --eta belong to DDIM; leave them out for --sampler ddpm")
+        args.steps = None if args.sampler == "ddpm" else args.steps or 50
+    return args

@@ -8,6 +8,11 @@ The runs of the assignment: {presets}.
 Neighbours of theirs, from other reports: {neighbours}.
 """
 
+if __name__ == "__main__":  # a slip in the command line is told before torch loads
+    from settings import get_args
+
+    arguments = get_args(__doc__)
+
 import argparse
 import contextlib
 import dataclasses
@@ -24,7 +29,7 @@ from logger import LAYOUT, TERMS, Logger
 from losses import ae_loss, free_bits_loss, vae_loss
 from model import AEModel
 from schedules import beta_schedule, constant_beta_scheduler, linear_beta_scheduler  # noqa: F401
-from settings import DATA_DIR, Settings, TrainingSettings, get_args
+from settings import DATA_DIR, Settings, TrainingSettings
 from small_ae import SmallAE
 from torch import Tensor, nn
 from utils import count_active_latents, vis_recons, vis_samples
@@ -288,7 +293,7 @@ def fit(trainer: Trainer, run: RunFolder) -> list[dict]:
     if trainer.epoch == settings.num_epochs:
         print(f"{run.folder.name}: finished already; --overwrite repeats it")
         return run.rows
-    prepare(trainer.device)
+    prepare(trainer.precision)
     counts = [len(loader.images) for loader in (trainer.train_loader, trainer.val_loader)]
     parameters = sum(p.numel() for p in trainer.model.parameters())
     run.begin(settings, images=counts, parameters=parameters)
@@ -307,8 +312,9 @@ def fit(trainer: Trainer, run: RunFolder) -> list[dict]:
 def training_loop(trainer: Trainer, logger: Logger, stop: StopSignal) -> None:
     """Epoch by epoch: train, validate, log, save; the state also within an epoch."""
     settings, run, loader = trainer.settings, logger.run, trainer.train_loader
-    run.save(trainer)
     done, total = trainer.epoch * len(loader) + loader.taken, settings.num_epochs * len(loader)
+    if done:
+        run.save(trainer)  # a state from elsewhere stands here too
     forecast = Forecast("step", total - done, 4, trainer.precision)
     with progress_bar(done, total, "step", run.folder.name) as bar:
 
@@ -436,6 +442,5 @@ def run_all(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments = get_args(__doc__)
     with exit_codes():
         run_all(arguments)

@@ -7,6 +7,7 @@ there and nowhere else. Nothing here needs torch, so a slip of the pen is told b
 import argparse
 import contextlib
 import dataclasses
+import errno
 import numbers
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from typing import Any
 
 from common import InputError, Interrupted, NonFiniteError
 
+HUGE = 2**62 - 1  # what fits a machine word
 UNNAMED = "unnamed"  # what a program chose that no command line can: images of its own
 
 
@@ -25,7 +27,7 @@ class Number:
 
     kind: type
     minimum: float
-    maximum: float = 2**62 - 1  # what fits a machine word
+    maximum: float = HUGE
     above: bool = False  # the minimum itself is too small
 
     def allows(self, value: Any) -> bool:
@@ -37,8 +39,14 @@ class Number:
         return self.minimum <= value <= self.maximum and not (self.above and value == self.minimum)
 
     def __str__(self) -> str:
-        upper = f" and <= {self.maximum}" if self.maximum < 2**62 - 1 else ""
+        upper = f" and <= {self.maximum}" if self.maximum < HUGE else ""
         return f"{self.kind.__name__} {'>' if self.above else '>='} {self.minimum}{upper}"
+
+    def refusal(self, value: Any) -> str:
+        """What is expected instead of `value`; of a number that is too large, the upper bound."""
+        if isinstance(value, numbers.Real) and float(value) > self.maximum:
+            return f"{self.kind.__name__} <= {self.maximum}"
+        return str(self)
 
     def __call__(self, text: str) -> float:
         """Of the command line's text."""
@@ -47,7 +55,7 @@ class Number:
         except ValueError:
             value = None
         if not self.allows(value):
-            raise argparse.ArgumentTypeError(f"got {text!r}, expected {self}")
+            raise argparse.ArgumentTypeError(f"got {text!r}, expected {self.refusal(value)}")
         return value
 
 
@@ -75,8 +83,10 @@ def check_settings(settings: Any) -> None:
         expected = how.get("type")
         values = value if "nargs" in how and isinstance(value, tuple) else (value,)
         if isinstance(expected, Number) and value is not None:
-            if not all(map(expected.allows, values)) or len(values) != how.get("nargs", 1):
-                raise InputError(f"--{field.name}: got {value!r}, expected {expected}")
+            wrong = [part for part in values if not expected.allows(part)]
+            if wrong or len(values) != how.get("nargs", 1):
+                refusal = expected.refusal(wrong[0] if wrong else None)
+                raise InputError(f"--{field.name}: got {value!r}, expected {refusal}")
         if "choices" in how and value not in (*how["choices"], UNNAMED):
             choices = ", ".join(how["choices"])
             raise InputError(f"--{field.name}: got {value!r}, expected one of {choices}")
@@ -86,9 +96,9 @@ class OneLineParser(argparse.ArgumentParser):
     """Keeps the line breaks of its description; an error is one line, and exit code 2."""
 
     def __init__(self, description: str | None = None, **options: Any):
-        super().__init__(
-            description=description, formatter_class=argparse.RawDescriptionHelpFormatter, **options
-        )
+        how = argparse.RawDescriptionHelpFormatter
+        super().__init__(description=description, formatter_class=how, **options)
+        sys.excepthook = _one_line_for_ctrl_c
 
     def error(self, message: str) -> Any:
         """End the program."""
@@ -132,6 +142,26 @@ def given_settings(args: argparse.Namespace, settings: type) -> dict[str, Any]:
     }
 
 
+MENDS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free the space"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "mend the permission"),
+}
+
+
+def refuse_to_run(name: str, instead: str) -> None:
+    """End a module that was started as a script and is none."""
+    print(f"{name}: error: this is a part, not a command; run {instead}", file=sys.stderr)
+    sys.exit(InputError.exit_code)
+
+
+def _one_line_for_ctrl_c(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """As sys.excepthook: Ctrl-C while modules are loaded is no error of anybody's."""
+    if issubclass(kind, KeyboardInterrupt):
+        print(f"{Path(sys.argv[0]).name}: stopped", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
 @contextlib.contextmanager
 def exit_codes() -> Iterator[None]:
     """Turn the ways to end early into a line on stderr and an exit code."""
@@ -143,8 +173,8 @@ def exit_codes() -> Iterator[None]:
     except Interrupted as error:
         code, message = error.exit_code, str(error)
     except OSError as error:  # a full disk, a permission: what was saved before is whole
-        mend = "free the space or mend the permission, then go on"
-        code, message = InputError.exit_code, f"error: {error}; {mend}"
+        mend = MENDS.get(error.errno or 0, "mend that")
+        code, message = InputError.exit_code, f"error: {error}; {mend}, then go on"
     except KeyboardInterrupt:  # during a set-up, or a second Ctrl-C
         code, message = 130, "stopped; what was saved is whole"
     else:

@@ -26,15 +26,41 @@ def resolve_device(name: str | torch.device | None = None) -> torch.device:
         raise InputError(
             f"--device: got {name!r}, but torch sees {count} CUDA devices; use --device cpu"
         )
+    if device.type == "cuda":
+        check_kernels(device)
     return device
 
 
-def prepare(device: torch.device) -> None:
-    """Settings of the process that make the steps of a run faster."""
+def check_kernels(device: torch.device) -> None:
+    """Refuse a GPU that torch sees but was not built for: an old one, or a very new one."""
+    major, minor = torch.cuda.get_device_capability(device)
+    built = [name.removesuffix("a") for name in torch.cuda.get_arch_list()]
+    # Kernels run on their own generation from their minor version on; PTX on any later one.
+    same = any(name[:-1] == f"sm_{major}" and int(name[-1]) <= minor for name in built)
+    ptx = [int(name.removeprefix("compute_")) for name in built if name.startswith("compute_")]
+    if not same and not any(number <= 10 * major + minor for number in ptx):
+        raise InputError(
+            f"--device: torch {torch.__version__} has no kernels for {torch.cuda.get_device_name()}"
+            f" (sm_{major}{minor}; it has {', '.join(built)}); install another build of torch, "
+            "or use --device cpu"
+        )
+
+
+def prepare(precision: "Precision") -> None:
+    """Settings of the process for the steps of a run; says where and how it computes."""
+    device = precision.device
     if device.type == "cpu":
         keep_freed_memory()
+        name, why = f"the CPU, {torch.get_num_threads()} threads", ""
+        if precision.dtype is None and autocast_dtype(device) is None:
+            why = "; without fast bfloat16 (AMX, AVX512-BF16) a step takes two to four times longer"
     else:
         torch.backends.cudnn.benchmark = True  # nearly every batch has one shape
+        torch.backends.cudnn.allow_tf32 = precision.dtype is not None  # float32 means float32
+        name, why = torch.cuda.get_device_name(device), ""
+        if precision.dtype is None and autocast_dtype(device) == torch.float16:
+            why = "; it has no bfloat16, and float16 would need a gradient scaler"
+    print(f"Computing on {name}, in {precision.name}{why}.")
 
 
 def autocast_dtype(device: torch.device, enabled: bool = True) -> torch.dtype | None:

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import dataclasses
 import json
+import math
 import platform
 import signal
 import sys
@@ -68,7 +69,8 @@ class RunFolder:
             self.close()
             raise
         self.begun = time.monotonic() - (self.state["seconds"] if self.state else 0.0)
-        self.saved = time.monotonic()
+        # A new run has nothing to lose before its first step, and is saved after that.
+        self.saved = time.monotonic() if self.state else -math.inf
 
     def __enter__(self) -> "RunFolder":
         return self

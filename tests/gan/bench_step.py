@@ -30,7 +30,7 @@ from networks import Discriminator, Generator, UpSampleConv2D
 from settings import Settings
 from train import Losses, Trainer
 
-from common.device import autocast_dtype, prepare
+from common.device import Precision, autocast_dtype, prepare
 
 
 class PlainUpSample(UpSampleConv2D):
@@ -104,11 +104,11 @@ def worker(name, question_name, args, connection):
         networks = PlainGenerator(), Discriminator()
         trainer = PlainTrainer(*networks, images, args.batch_size, question)
     else:
-        prepare(cpu)
         loss_fns = question.compute_discriminator_loss, question.compute_generator_loss
         losses = Losses(*loss_fns, interpolates=question is q1_5)
         settings = Settings(batch_size=args.batch_size, fast_penalty=name == "fast")
         dtype = autocast_dtype(cpu, not args.disable_amp)
+        prepare(Precision(cpu, dtype))
         trainer = Trainer(Generator(), Discriminator(), losses, images, settings, dtype)
     while connection.recv():
         connection.send(seconds_per_iteration(trainer))

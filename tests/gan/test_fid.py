@@ -9,10 +9,15 @@ import torch
 from cleanfid.features import InceptionV3W
 from cleanfid.resize import build_resizer
 from networks import Generator
+from settings import get_fid_args
 from torch import nn
 
 from common import InputError, NonFiniteError
 from common.files import fingerprint
+
+
+def command(argv):
+    fid.main(get_fid_args("", argv))
 
 
 def sqrtm_distance(features1, features2):
@@ -252,7 +257,7 @@ def test_features_that_fail_later_are_named(tiny_features, tmp_path, bird_folder
         tmp_path / "wide" / "small.png"
     )  # too small for this network's pooling
     with pytest.raises(SystemExit) as stop:
-        fid.main(
+        command(
             [
                 str(bird_folder),
                 str(tmp_path / "wide"),
@@ -274,12 +279,12 @@ def test_folders_against_each_other(bird_folder, tiny_features, tmp_path, capsys
     other.mkdir(parents=True)
     for index in range(3):
         Image.new("L", (32 + index // 2, 32), 40 * index).save(other / f"{index}.png")
-    fid.main(
+    command(
         [str(bird_folder), str(other.parent), "--features", str(tiny_features), "--device", "cpu"]
     )
     line = capsys.readouterr().out
     assert line.startswith("FD (tiny.pt) = ") and "20 images" in line and "against 3 of" in line
-    fid.main(
+    command(
         [str(bird_folder), str(bird_folder), "--features", str(tiny_features), "--device", "cpu"]
     )
     assert abs(float(capsys.readouterr().out.split(" = ")[1].split(":")[0])) < 1e-3
@@ -292,7 +297,7 @@ def test_unusable_folders_are_refused(bird_folder, tiny_features, tmp_path, cont
     if content:
         (folder / "odd.png").write_bytes(content)
     with pytest.raises(SystemExit) as stop:
-        fid.main(
+        command(
             [str(folder), str(bird_folder), "--features", str(tiny_features), "--device", "cpu"]
         )
     assert stop.value.code == 2

@@ -70,7 +70,8 @@ def test_only_wgan_gp_asks_for_interpolates(question, interpolates, monkeypatch)
     import main
 
     asked = []
-    monkeypatch.setattr(main, "run", lambda doc, folder, losses: asked.append(losses))
+    monkeypatch.setattr(main, "run", lambda args, losses: asked.append(losses))
+    monkeypatch.setattr("sys.argv", ["a script"])
     runpy.run_path(question.__file__, run_name="__main__")
     assert [losses.interpolates for losses in asked] == [interpolates]
     assert asked[0].discriminator.__name__ == "compute_discriminator_loss"

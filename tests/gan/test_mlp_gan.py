@@ -11,7 +11,7 @@ import mlp_gan
 import pytest
 import torch
 import train
-from settings import Settings
+from settings import Settings, get_args
 from train import Losses
 
 from common import Interrupted
@@ -121,25 +121,12 @@ def test_a_stopped_run_ends_bit_identical(birds, tmp_path, monkeypatch):
 
 
 def test_train_and_evaluate(bird_folder, tiny_features, tmp_path, capsys):
-    options = [
-        "--data_dir",
-        str(bird_folder),
-        "--batch_size",
-        "4",
-        "--num_iterations",
-        "2",
-        "--fid",
-        str(tiny_features),
-        "--num_gen",
-        "8",
-        "8",
-        "--out_dir",
-        str(tmp_path),
-        "--device",
-        "cpu",
-    ]
-    main.run("", "data_mlp_gan", LOSSES, NETWORKS, generator_every=1, argv=options)
-    main.run("", "data_mlp_gan", LOSSES, NETWORKS, argv=[*options, "--evaluate"])
+    options = ["--data_dir", str(bird_folder), "--fid", str(tiny_features), "--num_gen", "8", "8"]
+    options += ["--out_dir", str(tmp_path), "--device", "cpu"]
+    evaluation = [*options, "--evaluate"]
+    options += ["--batch_size", "4", "--num_iterations", "2"]
+    main.run(get_args("", "data_mlp_gan", options), LOSSES, NETWORKS, generator_every=1)
+    main.run(get_args("", "data_mlp_gan", evaluation), LOSSES, NETWORKS)
     assert (tmp_path / "generator_samples.png").exists() and (
         tmp_path / "generator_score_train.json"
     ).exists()
@@ -152,8 +139,8 @@ def test_train_and_evaluate(bird_folder, tiny_features, tmp_path, capsys):
     assert config["generator_every"] == 1
     with pytest.raises(SystemExit):  # a run goes on with the same steps
         argv = [*options, "--resume", "--num_iterations", "3"]
-        main.run("", "data_mlp_gan", LOSSES, NETWORKS, argv=argv)
+        main.run(get_args("", "data_mlp_gan", argv), LOSSES, NETWORKS)
     assert "generator_every was 1" in capsys.readouterr().err
     with pytest.raises(SystemExit):  # the convolutional generator is another one
-        main.run("", "data_gan", LOSSES, argv=[*options, "--evaluate"])
+        main.run(get_args("", "data_gan", evaluation), LOSSES)
     assert "does not hold the weights of a Generator" in capsys.readouterr().err

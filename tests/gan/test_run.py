@@ -20,8 +20,9 @@ import torch
 import train
 from networks import Discriminator, Generator
 from PIL import Image
-from settings import Settings
-from torchvision.transforms.functional import pil_to_tensor
+from settings import Settings, get_args
+from tiny_networks import TinyFeatures, save_script
+from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from torchvision.utils import make_grid
 
 from common import InputError, Interrupted, NonFiniteError
@@ -363,7 +364,7 @@ def test_another_runs_state_does_not_replace_this_one(finished, birds, tmp_path)
 def test_a_missing_state_is_found_before_the_data(tmp_path, capsys):
     argv = ["--resume", "--out_dir", str(tmp_path), "--data_dir", "no/such/folder"]
     with pytest.raises(SystemExit) as stop:
-        main.run("", "data_x", None, argv=argv)
+        main.run(get_args("", "data_x", argv), None)
     assert stop.value.code == 2 and "--resume: no file" in capsys.readouterr().err
 
 
@@ -453,7 +454,7 @@ def test_overwrite_replaces_the_run_and_nothing_else(finished, birds):
 def command(question, *argv):
     losses = question.compute_discriminator_loss, question.compute_generator_loss
     losses = train.Losses(*losses, interpolates=question is q1_5)
-    main.run(question.__doc__, "data_test", losses, argv=list(argv))
+    main.run(get_args(question.__doc__, "data_test", argv), losses)
 
 
 @pytest.mark.parametrize(
@@ -469,9 +470,9 @@ def command(question, *argv):
         (["--data_dir", "/no/such/folder"], "--download"),
         (["--resume", "--overwrite"], "exclude each other"),
         (["--resume"], "no file"),
-        (["--seed", "18446744073709551616"], "expected int >= 0"),
+        (["--seed", "18446744073709551616"], "expected int <= 4611686018427387904"),
         (["--batch_size", "21"], "expected 1 to 20"),
-        (["--evaluate", "missing.pt"], "--evaluate: no file"),
+        (["--evaluate", "missing.pt", "--log_period", "3"], "trains nothing"),
     ],
 )
 def test_wrong_options_are_one_line_and_exit_code_2(argv, message, bird_folder, tmp_path, capsys):
@@ -512,34 +513,58 @@ def test_no_network_for_fid_is_found_before_training(bird_folder, tmp_path, monk
     assert not (tmp_path / "out").exists()
 
 
-def test_train_and_evaluate_with_inception(bird_folder, tiny_inception, tmp_path, capsys):
-    options = [
-        "--data_dir",
-        str(bird_folder),
-        "--batch_size",
-        "4",
-        "--inception_weights",
-        str(tiny_inception),
-        "--out_dir",
-        str(tmp_path / "out"),
-        "--device",
-        "cpu",
-    ]
-    command(q1_4, *options, "--num_iterations", "2", "--num_gen", "8", "12")
-    final = rows(tmp_path / "out")[-1]
+def test_train_and_evaluate_with_inception(
+    bird_folder, tiny_inception, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("fid.INCEPTION_SHA256", "")  # any file is clean-fid's
+    out = tmp_path / "out"
+    options = ["--data_dir", str(bird_folder), "--inception_weights", str(tiny_inception)]
+    options += ["--out_dir", str(out), "--device", "cpu", "--num_gen", "8", "12"]
+    command(q1_4, *options, "--num_iterations", "2", "--batch_size", "4")
+    final = rows(out)[-1]
     assert final["score_name"] == "FID" and final["num_gen"] == "12"
-    assert (
-        "FID = " in (out := capsys.readouterr().out)
-        and "12 samples, statistics of batches of 256, inception" in out
-    )
-    command(q1_4, *options, "--evaluate", "--num_gen", "8", "12")
-    score = json.loads((tmp_path / "out" / "generator_score_train.json").read_text())
+    printed = capsys.readouterr().out
+    assert "FID = " in printed and "12 samples, statistics of batches of 256, inception" in printed
+    # Data, features and counts are those that the run recorded; nothing else is asked.
+    command(q1_4, "--out_dir", str(out), "--evaluate", "--device", "cpu")
+    score = json.loads((out / "generator_score_train.json").read_text())
     assert score["score"] == pytest.approx(float(final["score"]), rel=1e-6)
+    assert (
+        score["num_gen"] == 12
+        and score["data"] == json.loads((out / "config.json").read_text())["data"]
+    )
     for kind in ("samples", "interpolations", "interpolations_around_a_sample"):
-        assert Image.open(tmp_path / "out" / f"generator_{kind}.png").size == (342, 342)
+        assert Image.open(out / f"generator_{kind}.png").size == (342, 342)
     with pytest.raises(SystemExit) as stop:
-        command(q1_4, *options, "--evaluate", str(tmp_path / "out" / "discriminator.pt"))
+        command(q1_4, "--evaluate", str(out / "discriminator.pt"))
     assert stop.value.code == 2
+
+
+def test_an_evaluation_uses_what_the_run_recorded_or_is_refused(birds, tmp_path, capsys):
+    """Never a default in its place: a run on one's own images is not scored against CUB."""
+    out, others = tmp_path / "out", tmp_path / "others"
+    start(out, birds, iterations=2, fid="off")  # from a program, with images of its own
+    others.mkdir()
+    for index, image in enumerate(birds[:4]):
+        to_pil_image(image).save(others / f"{index}.png")
+    features = str(save_script(TinyFeatures(), tmp_path / "tiny.pt"))
+
+    def refusal(*options):
+        with pytest.raises(SystemExit) as stop:
+            command(q1_5, "--evaluate", str(out), "--device", "cpu", *options)
+        error = capsys.readouterr().err.strip()
+        assert stop.value.code == 2 and len(error.splitlines()) == 1
+        return error
+
+    assert "does not name its data" in refusal("--fid", features)
+    assert "was trained on other pixels" in refusal("--fid", features, "--data_dir", str(others))
+    assert "trains nothing; leave --batch_size out" in refusal("--batch_size", "4")
+    assert not list(out.glob("generator_*"))
+    (out / "config.json").write_text("[]")
+    assert "config.json" in refusal("--fid", features)
+    (out / "config.json").unlink()  # a generator from anywhere, with no run beside it
+    command(q1_5, "--evaluate", str(out / "generator.pt"), "--fid", "off", "--device", "cpu")
+    assert (out / "generator_samples.png").exists()
 
 
 def script(name, *argv, **options):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import resize_dataset
 from PIL import Image
+from settings import get_resize_args
 
 from common import InputError
 from common.files import fetch, from_url
@@ -23,6 +24,10 @@ def original(folder, name, mode="RGB", size=(50, 40)):
         0, 256, (size[1], size[0], 3), dtype=np.uint8
     )
     Image.fromarray(pixels).convert(mode).save(folder / name, quality=95)
+
+
+def resize(argv):
+    resize_dataset.main(get_resize_args("", argv))
 
 
 @pytest.fixture
@@ -39,9 +44,7 @@ def originals(tmp_path):
 
 def test_resize_names_and_counts_what_is_odd(originals, tmp_path, capsys):
     output = tmp_path / "small"
-    resize_dataset.main(
-        ["--input_folder", str(originals), "--output_folder", str(output), "--res", "32"]
-    )
+    resize(["--input_folder", str(originals), "--output_folder", str(output), "--res", "32"])
     assert sorted(path.name for path in output.iterdir()) == [
         "Finch_0001.jpg",
         "Finch_0002.jpg",
@@ -54,7 +57,7 @@ def test_resize_names_and_counts_what_is_odd(originals, tmp_path, capsys):
     for line in (
         "resized: 3",
         "left out (greyscale, by name): 1: Mallard_0130_76836.jpg",
-        "corrupt, skipped: 1: Mallard_0003.jpg",
+        "cannot be read as pictures, skipped: 1: Mallard_0003.jpg",
         "not an image, skipped: 1: readme.txt",
         "converted to RGB: 2: Finch_0002.jpg, Mallard_0001.jpg",
     ):
@@ -113,9 +116,7 @@ def test_resize_of_the_real_birds(shared, tmp_path):
 def test_resize_refuses(tmp_path, prepare, message, capsys):
     prepare(tmp_path / "in")
     with pytest.raises(SystemExit) as stop:
-        resize_dataset.main(
-            ["--input_folder", str(tmp_path / "in"), "--output_folder", str(tmp_path / "out")]
-        )
+        resize(["--input_folder", str(tmp_path / "in"), "--output_folder", str(tmp_path / "out")])
     assert stop.value.code == 2 and message in capsys.readouterr().err
 
 

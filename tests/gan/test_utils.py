@@ -67,6 +67,7 @@ def test_get_fid_scores_a_folder(bird_folder, tiny_inception, monkeypatch):
     from dataset import load_images
 
     monkeypatch.setattr(fid, "WEIGHTS_FOLDER", tiny_inception)
+    monkeypatch.setattr(fid, "INCEPTION_SHA256", "")
     utils._inception_scorer.cache_clear()
     torch.manual_seed(0)
     gen = Generator()

@@ -19,7 +19,7 @@ def write_run(folder, config, rows):
 def gan_run(
     folder, scores=(300.0, 45.5), final=44.25, loss="q1_5", period=15_000, row=(), **config
 ):
-    """A WGAN-GP run as the assignment wants it, unless told otherwise; 50,000 samples at the end."""
+    """A WGAN-GP run as the assignment wants it, unless told otherwise; 50,000 samples last."""
     config = {
         "loss": loss,
         "batch_size": 256,
@@ -56,7 +56,7 @@ def gan_run(
 
 
 def vae_run(folder, recon=136.0, kl=61.0, epochs=20, **config):
-    """A vae_latent1024 run as the assignment wants it, unless told otherwise; `recon` at its end."""
+    """A vae_latent1024 run as the assignment wants it, unless told otherwise; `recon` last."""
     config = {
         "loss_mode": "vae",
         "beta_mode": "constant",

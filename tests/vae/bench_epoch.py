@@ -67,9 +67,8 @@ class Enough(Exception):
 
 
 def our_loop(images, steps):
-    device = torch.device("cpu")
-    prepare(device)
-    precision = train.choose_precision(device, amp_enabled=True)
+    precision = train.choose_precision(torch.device("cpu"), amp_enabled=True)
+    prepare(precision)
     parts = images, images[:256]
     trainer = train.AutoencoderTrainer(parts, train.Settings(latent_size=1024), precision)
     count = 0
@@ -166,8 +165,8 @@ def main():
         f"plain matrix products reach {peak:.0f} GFLOP/s"
     )
     print(
-        f"peak memory of the process (without DataLoader workers): plain {memory['plain']:.2f} GiB, "
-        f"ours {memory['ours']:.2f} GiB"
+        f"peak memory of the process (without DataLoader workers): plain {memory['plain']:.2f} GiB"
+        f", ours {memory['ours']:.2f} GiB"
     )
 
 

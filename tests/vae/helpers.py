@@ -7,7 +7,7 @@ import signal
 import pytest
 import torch
 import train
-from settings import Settings
+from settings import Settings, get_args
 
 
 def start(folder, images, epochs=2, **options):
@@ -45,7 +45,7 @@ def interrupt_after(monkeypatch, steps, number=signal.SIGTERM):
 
 def command(*argv):
     with train.exit_codes():
-        train.run_all(train.get_args(argv=[*argv, "--device", "cpu"]))
+        train.run_all(get_args(argv=[*argv, "--device", "cpu"]))
 
 
 def assert_refused(argv, message, folder, capsys):

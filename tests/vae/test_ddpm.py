@@ -14,6 +14,7 @@ from dataset import draw_shapes
 from ddpm import WeightAverage
 from diffusion import Diffusion, ddpm_loss, draw
 from PIL import Image
+from settings import get_diffusion_args
 from torch.utils.flop_counter import FlopCounterMode
 from unet import UNet, time_embedding
 
@@ -273,9 +274,9 @@ def small(monkeypatch):
 
 
 def command(*argv):
-    arguments = ddpm.get_args([*map(str, argv)])
+    arguments = get_diffusion_args("", [*map(str, argv)])
     with ddpm.exit_codes():
-        arguments.command(arguments)
+        ddpm.COMMANDS[arguments.command](arguments)
 
 
 TRAIN = [

@@ -8,7 +8,7 @@ import losses
 import pytest
 import torch
 import train
-from settings import PRESETS, Settings
+from settings import PRESETS, Settings, get_args
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
@@ -145,9 +145,9 @@ def test_defaults_are_the_assignments():
     assert list(defaults)[1:10] == list(EXPECTED)  # in the handout's order, after log_dir
     assert {name: defaults[name] for name in EXPECTED} == EXPECTED
     assert {name: getattr(Settings(), name) for name in EXPECTED} == EXPECTED
-    (run,) = train.get_args("", ["vae_latent1024"]).runs.items()
+    (run,) = get_args("", ["vae_latent1024"]).runs.items()
     assert run == ("vae_latent1024", Settings(latent_size=1024)) and run[1].seed == 0
-    (own,) = train.get_args("", ["--log_dir", "mine", "--lr", "0.5"]).runs.items()
+    (own,) = get_args("", ["--log_dir", "mine", "--lr", "0.5"]).runs.items()
     assert own == ("mine", Settings(lr=0.5))
 
 
@@ -158,7 +158,7 @@ def test_presets_are_the_reports():
     assert PRESETS["vae_latent1024_beta_linear1"] == replace(linear, beta_mode="linear")
     for name, settings in PRESETS.items():
         assert name.startswith(f"{settings.loss_mode}_latent{settings.latent_size}")
-    (run,) = train.get_args("", ["vae_latent16", "--seed", "3", "--num_epochs", "2"]).runs.values()
+    (run,) = get_args("", ["vae_latent16", "--seed", "3", "--num_epochs", "2"]).runs.values()
     assert run == replace(PRESETS["vae_latent16"], seed=3) and run.num_epochs == 2
 
 

@@ -227,6 +227,14 @@ def md5_of(path: Path) -> str:
         return hashlib.file_digest(file, "md5").hexdigest()
 
 
+def check_images(images: Tensor) -> None:
+    """InputError unless these are uint8 (N, 3, H, W): floats would be scaled a second time."""
+    if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.ndim != 4:
+        kind = type(images).__name__
+        got = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else kind
+        raise InputError(f"images: got {got}, expected uint8 (N, 3, 32, 32) in [0, 255]")
+
+
 def fingerprint(*images: Tensor) -> str:
     """Twelve hex digits that name the pixels of uint8 tensors, wherever their files lie."""
     digest = hashlib.sha256()

@@ -8,7 +8,10 @@ from torch import Tensor, nn
 
 from common import NonFiniteError
 
-ANOTHER_RUN = "resumed, it would again; start anew with --disable_amp or another --seed"
+ANOTHER_RUN = (
+    "resumed, it would again; start anew with --disable_amp, another --seed or, where the script "
+    "has it, a lower --lr"
+)
 
 
 @contextlib.contextmanager

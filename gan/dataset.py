@@ -12,7 +12,6 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 from common import InputError
-from common.files import check_images
 
 DATA_DIR = Path(__file__).resolve().parent / "datasets" / "CUB_200_2011_32"
 
@@ -142,7 +141,6 @@ class Batches:
     """
 
     def __init__(self, images: Tensor, batch_size: int, generator: torch.Generator):
-        check_images(images)
         if not 1 <= batch_size <= len(images):
             raise InputError(
                 f"--batch_size: got {batch_size}, expected 1 to {len(images)}, the number of images"

@@ -1,9 +1,10 @@
-"""CUB-200-2011 from its archive to 32x32 JPEGs (Task 0), each stage skipped where it is done.
+"""Where images come from: CUB-200-2011, from its archive to 32x32 JPEGs (Task 0).
 
     python gan/download.py          (the question's scripts do it by themselves)
 
-archive -> CUB_200_2011/images -> CUB_200_2011_32, side by side in one folder. A stage works under
-another name and is moved into place once it is complete, so it can be stopped anywhere.
+archive -> CUB_200_2011/images -> CUB_200_2011_32, side by side in one folder, each stage skipped
+where it is done. A stage works under another name and is moved into place once it is complete, so
+it can be stopped anywhere.
 """
 
 import shutil
@@ -11,8 +12,11 @@ import tarfile
 from pathlib import Path
 
 import gdown
-from dataset import DATA_DIR
+import torch
+from dataset import DATA_DIR, draw_birds, load_images
 from resize_dataset import OUTCOMES, resize_folder
+from settings import Settings
+from torch import Tensor
 from tqdm import tqdm
 
 from common import InputError
@@ -22,8 +26,20 @@ from common.files import fetch, from_url, locked, md5_of
 ARCHIVE = "CUB_200_2011.tgz"
 ARCHIVE_MD5 = "97eceeb196236b17998738112f37df78"
 DRIVE_ID = "1hbzc_P1FuxMkcabkgn9ZKinBwW683j45"
+SYNTHETIC_IMAGES = 6_000
 UNFINISHED = ".unfinished"  # in a folder that is being filled: what it is filled from
 MIRROR = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz"
+
+
+def open_data(settings: Settings, download: bool = False) -> tuple[Tensor, tuple[Path, ...]]:
+    """uint8 images (N, 3, 32, 32) and the folders where their statistics may be kept."""
+    if settings.dataset == "synthetic":
+        rng = torch.Generator().manual_seed(settings.seed)
+        return draw_birds(SYNTHETIC_IMAGES, rng), ()
+    if settings.data_dir is None:  # a missing default folder is simply fetched
+        return load_images(prepare_cub(DATA_DIR)), (DATA_DIR.parent,)
+    # A missing named one may be a slip of the pen; nothing is written beside it.
+    return load_images(prepare_cub(settings.data_dir, download)), ()
 
 
 def prepare_cub(folder: Path | str, download: bool = True) -> Path:
@@ -45,7 +61,7 @@ def prepare_cub(folder: Path | str, download: bool = True) -> Path:
     try:
         if folder.is_dir():  # an empty one, a mounted volume perhaps, is filled
             (folder / UNFINISHED).mkdir(exist_ok=True)
-            with locked(folder):
+            with locked(folder / UNFINISHED):
                 if (folder / UNFINISHED).exists():  # another program may have been there first
                     place = folder / UNFINISHED
                     make(folder, place / "CUB_200_2011", place / ARCHIVE)

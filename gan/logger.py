@@ -1,6 +1,7 @@
 """What a GAN run writes at a log line: scores, pictures, plots, weights, state."""
 
 import math
+import shutil
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from networks import LATENT_DIM
 from tqdm import tqdm
 from utils import interpolate_latent_space
 
-from common.files import save_grid, save_plot, save_weights
+from common.files import atomic, save_grid, save_plot, save_weights
 from common.measure import measuring
 from common.run import Layout, RunFolder
 
@@ -60,6 +61,10 @@ class Logger:
         if self.trainer.iteration > 0 and not (self.run.folder / "generator.pt").exists():
             self.save_pictures()
             self.save_plots()
+            best = self.run.resumed_from / "generator_best.pt"
+            if best.is_file():
+                with atomic(self.run.folder / best.name) as unfinished:
+                    shutil.copy(best, unfinished)
 
     def log_once(self, kind: str, check_stop: Callable[[], None]) -> None:
         """The row of this iteration, unless a resumed run has it already; then save the state.

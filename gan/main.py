@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from dataset import DATA_DIR, draw_birds, load_images
-from download import prepare_cub
+from download import open_data
 from fid import Features, Scorer
 from logger import LAYOUT, describe_score
 from networks import LATENT_DIM, Discriminator, Generator
 from settings import Settings
-from torch import Tensor
-from train import Losses, Trainer, get_optimizers_and_schedulers, train
+from train import Losses, Trainer, fit, get_optimizers_and_schedulers
 from utils import interpolate_latent_space
 
 from common import InputError
@@ -24,7 +22,6 @@ from common.files import atomic, fingerprint, load_weights, save_grid
 from common.measure import measuring
 from common.run import RunFolder
 
-SYNTHETIC_IMAGES = 6_000
 ASSIGNMENT = (Generator, Discriminator)
 
 
@@ -42,7 +39,7 @@ def run(
     """
     with exit_codes():
         device = resolve_device(args.device)
-        if args.evaluate:
+        if args.evaluate is not None:
             evaluate(networks[0]().to(device), args.settings, args)
             return
         settings = Settings(generator_every=generator_every, **args.settings)
@@ -52,19 +49,8 @@ def run(
             gen, disc = (network().to(device) for network in networks)
             dtype = autocast_dtype(device, not args.disable_amp)
             trainer = Trainer(gen, disc, losses, images, settings, dtype, make_optimizers)
-            train(trainer, folder, stats_folders)
+            fit(trainer, folder, stats_folders)
         print(f"Results are in {args.out_dir}")
-
-
-def open_data(settings: Settings, download: bool) -> tuple[Tensor, tuple[Path, ...]]:
-    """uint8 images (N, 3, 32, 32) and the folders where their statistics may be kept."""
-    if settings.dataset == "synthetic":
-        rng = torch.Generator().manual_seed(settings.seed)
-        return draw_birds(SYNTHETIC_IMAGES, rng), ()
-    if settings.data_dir is None:  # a missing default folder is simply fetched
-        return load_images(prepare_cub(DATA_DIR)), (DATA_DIR.parent,)
-    # A missing named one may be a slip of the pen; nothing is written beside it.
-    return load_images(prepare_cub(settings.data_dir, download)), ()
 
 
 def evaluate(gen: Generator, given: dict, args: argparse.Namespace) -> None:

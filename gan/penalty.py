@@ -98,7 +98,10 @@ def replaces(disc: nn.Module, loss_fn: Callable[..., Tensor], lamb: float) -> bo
     norm, no_score = slope.flatten(1).norm(dim=1), x.new_zeros(2, 1)
     for factor in (0.5 / norm.max(), 2 / norm.min()):
         critic = Times(factor, disc)
-        loss_fn(no_score, no_score, critic(x), x, lamb).backward()
+        loss = loss_fn(no_score, no_score, critic(x), x, lamb)
+        if not loss.requires_grad:  # a loss without a penalty
+            return False
+        loss.backward()
         plain = _take_gradients(disc)
         penalty_backward(critic, x, lamb)
         if not (_take_gradients(disc) - plain).norm() <= 1e-2 * plain.norm():

@@ -5,7 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.command_line import Number, OneLineParser, check_settings, given_settings, option
+from common.command_line import (
+    UNNAMED,
+    Number,
+    OneLineParser,
+    check_settings,
+    given_settings,
+    option,
+    path,
+)
 
 HERE = Path(__file__).resolve().parent
 PILLOW_QUALITY = 75  # its default: the assignment's reference statistics come from such files
@@ -25,27 +33,27 @@ class Settings:
     )
     batch_size: int = option(256, "images in a step (256)", type=COUNT, metavar="B")
     lamb: float = option(10, label="lamb", type=Number(float, 0))  # weight of the penalty
-    seed: int = option(
-        0, "fixes weights, batches, latents (0)", type=Number(int, 0, 2**62), metavar="S"
-    )
+    seed: int = option(0, "fixes weights, batches, latents (0)", type=Number(int, 0), metavar="S")
     fast_penalty: bool = option(
         False, "penalty of q1_5.py by one differentiation less; see penalty.py", action="store_true"
     )
     # discriminator steps to one of the generator
     generator_every: int = option(5, label="generator_every", type=COUNT)
     networks: tuple[str, str] = option(("Generator", "Discriminator"), label="the networks")
-    optimizers: str = option("get_optimizers_and_schedulers", label="make_optimizers")
+    optimizers: str = option("train.get_optimizers_and_schedulers", label="make_optimizers")
 
     dataset: str = option(
         "cub",
         "synthetic: 6,000 drawn birds, no download",
         may_change=True,
         choices=("cub", "synthetic"),
+        also=(UNNAMED,),
     )
     data_dir: str | None = option(
         None,
         "32x32 JPEGs (default: gan/datasets/CUB_200_2011_32, fetched once)",
         may_change=True,
+        type=path,
         metavar="FOLDER",
     )
 
@@ -71,7 +79,11 @@ class Settings:
         metavar=("LOG", "FINAL"),
     )
     inception_weights: str | None = option(
-        None, "folder that holds inception-2015-12-05.pt", may_change=True, metavar="FOLDER"
+        None,
+        "folder that holds inception-2015-12-05.pt",
+        may_change=True,
+        type=path,
+        metavar="FOLDER",
     )
 
     log_period: int = option(
@@ -132,12 +144,14 @@ def get_args(
         "--evaluate",
         nargs="?",
         const=True,
+        type=path,
         metavar="GENERATOR",
         help="train nothing; score and sample this generator (default: the run's generator.pt)",
     )
     output = parser.add_settings("output", Settings, "log_period", "save_minutes")
     output.add_argument(
         "--out_dir",
+        type=path,
         metavar="FOLDER",
         help=f"run folder (default: gan/{out_dir}, _synthetic added for that data)",
     )
@@ -152,7 +166,7 @@ def get_args(
         parser.error("--data_dir goes with --dataset cub")
     if fid not in ("inception", "off") and not Path(fid).is_file():
         parser.error(f"--fid: no file {fid}; expected inception, off or a TorchScript file")
-    if args.evaluate:
+    if args.evaluate is not None:
         check_evaluate(parser, args)
     folder = out_dir + ("_synthetic" if dataset == "synthetic" else "")
     args.out_dir = Path(args.out_dir).absolute() if args.out_dir else HERE / folder

@@ -1,10 +1,12 @@
 """The training loop of questions 1.3, 1.4 and 1.5: one algorithm, the losses are passed in.
 
 An iteration is one discriminator step; every fifth (the 0th included) also takes one generator
-step, as in Algorithm 1 of WGAN-GP (arXiv 1704.00028) with n_critic = 5.
+step, as in Algorithm 1 of WGAN-GP (arXiv 1704.00028) with n_critic = 5; there the generator
+moves after the last of the five, here after the first.
 """
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +14,8 @@ from pathlib import Path
 
 import penalty
 import torch
-from dataset import DATA_DIR, Batches, Dataset, load_images  # noqa: F401 (Dataset is public here)
+from dataset import Batches, Dataset  # noqa: F401 (Dataset is public here)
+from download import open_data
 from fid import Features, Scorer
 from logger import LAYOUT, TERMS, Logger
 from networks import LATENT_DIM, Generator, frozen
@@ -144,7 +147,7 @@ class Trainer:
             settings,
             loss=loss_name(losses.discriminator),
             networks=(type(gen).__name__, type(disc).__name__),
-            optimizers=make_optimizers.__qualname__,
+            optimizers=name_of(make_optimizers),
             data=fingerprint(images),
             device=self.device.type,
             number_format=self.precision.name,
@@ -246,37 +249,35 @@ def train_model(
     resume: bool | str | Path | None = None,
     overwrite: bool = False,
     make_optimizers: Callable[..., tuple] = get_optimizers_and_schedulers,
-    settings: Settings = Settings(),  # noqa: B008 (frozen)
+    settings: Settings | None = None,
 ) -> list[dict]:
     """Train `gen` and `disc`, on the device they are on, for exactly `num_iterations` iterations.
 
     prefix: the run's folder (relative: beside this file). interpolates: whether disc_loss_fn needs
-    x^ and D(x^). images: uint8 (N, 3, 32, 32); default the CUB folder. resume: True for the
+    x^ and D(x^). images: uint8 (N, 3, 32, 32); default those of the settings. resume: True for the
     folder's own state, or a path. make_optimizers: as get_optimizers_and_schedulers. settings: the
-    rest of a run; the arguments here go first. Returns the rows of metrics.csv. Raises InputError
-    before any work, NonFiniteError, Interrupted.
+    rest of a run; before it go num_iterations, batch_size, and lamb and log_period where they are
+    not at their defaults. Returns the rows of metrics.csv. Raises InputError before any work,
+    NonFiniteError, Interrupted.
     """
     if gen_loss_fn is None or disc_loss_fn is None:
         raise InputError("train_model: gen_loss_fn and disc_loss_fn must be given; see q1_5.py")
     losses = Losses(disc_loss_fn, gen_loss_fn, interpolates)
-    settings = dataclasses.replace(
-        settings,
-        num_iterations=num_iterations,
-        batch_size=batch_size,
-        lamb=lamb,
-        log_period=log_period,
-        dataset=settings.dataset if images is None else UNNAMED,
-    )
+    given: dict = {"num_iterations": num_iterations, "batch_size": batch_size}
+    given |= {"lamb": lamb} if lamb != 10 or settings is None else {}
+    given |= {"log_period": log_period} if log_period != 10000 or settings is None else {}
+    given |= {} if images is None else {"dataset": UNNAMED}
+    settings = dataclasses.replace(settings or Settings(), **given)
     with RunFolder(HERE / (prefix or "data_gan"), LAYOUT, resume, overwrite) as run:
         folders: tuple[Path, ...] = ()
         if images is None:
-            images, folders = load_images(DATA_DIR), (DATA_DIR.parent,)
+            images, folders = open_data(settings)
         dtype = autocast_dtype(next(gen.parameters()).device, amp_enabled)
         trainer = Trainer(gen, disc, losses, images, settings, dtype, make_optimizers)
-        return train(trainer, run, folders)
+        return fit(trainer, run, folders)
 
 
-def train(trainer: Trainer, run: RunFolder, stats_folders: Sequence[Path] = ()) -> list[dict]:
+def fit(trainer: Trainer, run: RunFolder, stats_folders: Sequence[Path] = ()) -> list[dict]:
     """Train until the settings' num_iterations, from the start or from the run's state.
 
     stats_folders: where the statistics of the reference images may be kept. Returns the rows.
@@ -329,10 +330,19 @@ def training_loop(trainer: Trainer, logger: Logger, stop: StopSignal) -> None:
             stop.check()
 
 
+def name_of(function: Callable) -> str:
+    """Its file and its own name: a run is resumed with the same functions only."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if code is None:
+        return type(function).__qualname__
+    return f"{Path(code.co_filename).stem}.{function.__qualname__}"
+
+
 def loss_name(loss_fn: Callable) -> str:
-    """The script that a loss comes from, q1_5 for one: a run is resumed with the same loss only."""
-    code = getattr(inspect.unwrap(loss_fn), "__code__", None)
-    return Path(code.co_filename).stem if code else type(loss_fn).__name__
+    """Of a loss with the handout's name, the script that it comes from: q1_5, for one."""
+    return name_of(loss_fn).removesuffix(".compute_discriminator_loss")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ read.
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -83,6 +84,8 @@ QUESTIONS = (
 # Models of other reports, which have no reference: a row each where there is a run.
 NEIGHBOURS = (
     _gan("more", "MLP GAN", "mlp_gan"),
+    _vae("more", "VAE, 16 latents", "vae", 16),
+    _vae("more", "VAE, 128 latents", "vae", 128),
     _vae("more", "AE, small", "ae", 2048, more={"network": "small"}),
     _vae("more", "VAE, 4 planar flows", "vae", 128, more={"flows": 4}),
     _vae("more", "VAE, annealed", "vae", 128, mode="anneal", setup=VAE_SETUP | {"batch_size": 64}),
@@ -305,6 +308,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RunError as error:
         print(f"grade.py: error: {error}", file=sys.stderr)
         return 2
+    for path in args.folders:
+        if not any(folder.is_relative_to(path) for folder in folders):
+            print(f"grade.py: no run in {path}", file=sys.stderr)
     for folder in folders:
         try:
             runs.append(read_run(folder))
@@ -329,4 +335,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)

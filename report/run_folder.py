@@ -4,7 +4,7 @@ import csv
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,7 @@ OF_THE_ASSIGNMENT: dict[str, dict] = {
     "gan": {
         "generator_every": 5,
         "networks": ["Generator", "Discriminator"],
-        "optimizers": "get_optimizers_and_schedulers",
+        "optimizers": "train.get_optimizers_and_schedulers",
     },
     "vae": {"flows": 0, "free_bits": 0, "network": "assignment"},
     "ddpm": {},
@@ -99,8 +99,10 @@ GAN_COLUMNS = {
 VAE_COLUMNS = {
     "epoch": int,
     "beta": float,
+    "train_loss": float,
     "train_recon_loss": float,
     "train_kl_loss": "float?",
+    "val_loss": float,
     "val_recon_loss": float,
     "val_kl_loss": "float?",
     "active_latents": "int?",
@@ -162,34 +164,34 @@ MAY_BE_NEGATIVE = {
     "generator_loss",
     "real_score",
     "fake_score",
-    "train_kl_loss",
-    "val_kl_loss",
+    *("train_loss", "train_kl_loss", "val_loss", "val_kl_loss"),
 }
 
 
 def find_runs(paths: Sequence) -> list[Path]:
-    """Run folders among `paths` and up to two folders down, in order; other things are left alone.
+    """Run folders among `paths` and below them at any depth, in order; other things are left alone.
 
-    Raises RunError for a path that does not exist, and where no run is found at all.
+    Raises RunError for a path that does not exist, and where there is no run at all.
     """
-    folders = []
+    folders: list[Path] = []
     for path in map(Path, paths):
         if not path.exists():
             raise RunError(f"{path}: no such folder; give run folders, or a folder of run folders")
-        if not path.is_dir():
-            continue
-        found = (
-            [path]
-            if _is_run(path)
-            else sorted(filter(_is_run, [*path.glob("*"), *path.glob("*/*")]))
-        )
+        found = [Path(place) for place in _folders_below(path) if _is_run(Path(place))]
         folders += [folder for folder in found if folder not in folders]
     if not folders:
         raise RunError(
-            f"{', '.join(map(str, paths))}: no run in it, expected config.json and metrics.csv "
-            "there or up to two folders down"
+            f"{', '.join(map(str, paths))}: no run in it, "
+            "expected config.json and metrics.csv there or below"
         )
     return folders
+
+
+def _folders_below(path: Path) -> Iterator[str]:
+    """The folder and those below it, sorted, without hidden ones."""
+    for place, folders, _ in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield place
 
 
 def _is_run(path: Path) -> bool:
@@ -301,7 +303,41 @@ def _check_order(path: Path, rows: list[dict], run_kind: str, config: dict) -> N
             )
         if run_kind == "vae" and config["loss_mode"] == "vae" and "val_kl_loss" not in row:
             raise damaged(f"{path}, line {line}: val_kl_loss is '', expected a finite number")
+        if wrong := _contradiction(row, run_kind, config):
+            raise damaged(f"{path}, line {line}: {wrong}")
+        if previous and row["seconds"] < previous["seconds"]:
+            raise damaged(
+                f"{path}, line {line}: seconds is {row['seconds']} after {previous['seconds']}"
+            )
         previous = row
+
+
+def _contradiction(row: dict, run_kind: str, config: dict) -> str:
+    """What a row says against itself: a sum that its terms do not give. Empty where it agrees."""
+    if run_kind == "vae":
+        # Validation has beta 1; training the run's, which a schedule by step changes on the way,
+        # and free bits count for more than the KL term.
+        sums = {"val": 1.0}
+        if config["beta_mode"] in ("constant", "linear") and not config["free_bits"]:
+            sums["train"] = row["beta"]
+        for part, beta in sums.items():
+            recon, kl = row[f"{part}_recon_loss"], row.get(f"{part}_kl_loss", 0.0)
+            total = row[f"{part}_loss"]
+            if abs(recon + beta * kl - total) > 1e-3 * max(1, abs(total)):
+                return (
+                    f"{part}_loss is {total:.2f}, but {part}_recon_loss + beta * {part}_kl_loss "
+                    f"is {recon + beta * kl:.2f}"
+                )
+    critic = {"discriminator_loss", "gradient_penalty", "real_score", "fake_score"}
+    if run_kind == "gan" and config["loss"] == "q1_5" and critic <= row.keys():
+        penalty = config["lamb"] * row["gradient_penalty"]
+        loss = row["fake_score"] - row["real_score"] + penalty
+        if abs(loss - row["discriminator_loss"]) > 1e-2 * max(1, abs(loss), penalty):
+            return (
+                f"discriminator_loss is {row['discriminator_loss']:.3f}, but fake_score - "
+                f"real_score + lambda * gradient_penalty is {loss:.3f}"
+            )
+    return ""
 
 
 def read_samplers(path: Path) -> list[dict]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.datasets import CIFAR10
 
 from common import InputError
-from common.files import check_images, fetch, from_url, locked, md5_of
+from common.files import fetch, from_url, locked, md5_of
 
 SYNTHETIC_IMAGES = (5_000, 1_000)  # training, validation
 FOLDER = CIFAR10.base_folder  # cifar-10-batches-py
@@ -24,7 +24,7 @@ SOURCES = (
 )
 
 
-def open_data(settings: TrainingSettings, download: bool) -> tuple[Tensor, Tensor]:
+def open_data(settings: TrainingSettings, download: bool = False) -> tuple[Tensor, Tensor]:
     """uint8 images (N, 3, 32, 32) that the data options ask for: training, validation."""
     if settings.dataset == "synthetic":
         rng = torch.Generator().manual_seed(settings.seed)
@@ -139,7 +139,6 @@ class Batches:
         device: torch.device | str,
         generator: torch.Generator | None = None,
     ):
-        check_images(images)
         self.images = images.to(device).contiguous(memory_format=torch.channels_last)
         self.batch_size, self.generator = batch_size, generator
         self.order, self.cursor = torch.arange(len(images), device=device), 0

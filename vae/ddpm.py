@@ -138,7 +138,7 @@ def sample(args: argparse.Namespace) -> None:
     steps, starts = args.steps or TIMESTEPS, range(0, args.num, args.batch_size)
     counts = [min(args.batch_size, args.num - start) for start in starts]
     # A seed for each batch: whatever was drawn before, here or in an interrupted process.
-    rng = torch.Generator().manual_seed(args.seed)
+    diffusion, rng = Diffusion(TIMESTEPS), torch.Generator().manual_seed(args.seed)
     seeds = torch.randint(2**62, (len(counts),), generator=rng).tolist()
     names = ("sampler", "steps", "eta", "num", "batch_size", "seed")
     of = [*(getattr(args, name) for name in names), device.type, precision.name]
@@ -158,7 +158,6 @@ def sample(args: argparse.Namespace) -> None:
 
             for count, seed in list(zip(counts, seeds, strict=True))[folder.batch :]:
                 rng = torch.Generator(device).manual_seed(seed)
-                diffusion = Diffusion(TIMESTEPS)
                 x = draw(model, diffusion, count, args.steps, args.eta, rng, after_step)
                 if not torch.isfinite(x).all():
                     raise InputError(

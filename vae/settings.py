@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common import InputError
-from common.command_line import Number, OneLineParser, check_settings, given_settings, option
+from common.command_line import (
+    UNNAMED,
+    Number,
+    OneLineParser,
+    check_settings,
+    given_settings,
+    option,
+    path,
+)
 
 DATA_DIR = Path(__file__).resolve().parent / "data"
 COUNT, POSITIVE, NOT_NEGATIVE = Number(int, 1), Number(float, 0, above=True), Number(float, 0)
@@ -23,7 +31,7 @@ class TrainingSettings:
     batch_size: int = option(256, "(256)", type=COUNT, metavar="B")
     lr: float = option(1e-3, "learning rate of Adam (0.001)", type=POSITIVE)
     grad_clip: float = option(1.0, "largest norm of the gradient (1)", type=POSITIVE)
-    seed: int = option(0, "fixes weights, order and noise (0)", type=Number(int, 0, 2**62))
+    seed: int = option(0, "fixes weights, order and noise (0)", type=Number(int, 0))
     eval_interval: int = option(
         5, "epochs between pictures (5)", may_change=True, type=COUNT, metavar="N"
     )
@@ -43,11 +51,13 @@ class TrainingSettings:
         "synthetic: 6,000 drawn images",
         may_change=True,
         choices=("cifar10", "synthetic"),
+        also=(UNNAMED,),
     )
     data_dir: str | None = option(
         None,
         "CIFAR-10: folder or archive (default: vae/data, fetched once)",
         may_change=True,
+        type=path,
         metavar="FOLDER",
     )
 
@@ -161,7 +171,12 @@ def get_args(description: str = "", argv: Sequence[str] | None = None) -> argpar
         "presets", nargs="*", metavar="PRESET", help="runs by name, or all (the assignment's)"
     )
     own = parser.add_settings("a run of your own (instead of a preset)", Settings, *OWN)
-    own.add_argument("--log_dir", metavar="NAME", help="its folder, under --out_dir")
+    own.add_argument(
+        "--log_dir",
+        type=path,
+        metavar="NAME",
+        help="its folder, under --out_dir; _synthetic is added for that data",
+    )
     parser.add_settings("every run", Settings, *EVERY)
     parser.add_device_options()
     output = add_data_and_output(parser, Settings)
@@ -291,7 +306,7 @@ def get_diffusion_args(
         metavar="B",
         help="images at a time (250)",
     )
-    sampling.add_argument("--seed", type=Number(int, 0, 2**62), default=0, help="(0)")
+    sampling.add_argument("--seed", type=Number(int, 0), default=0, help="(0)")
     sampling.add_device_options()
 
     images = commands.add_parser("reference", description="Write the training images as PNGs.")

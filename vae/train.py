@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from dataset import Batches, load_cifar10, open_data, to_signed
+from dataset import Batches, open_data, to_signed
 from flows import PlanarVAE, planar_vae_loss
 from logger import LAYOUT, TERMS, Logger
 from losses import ae_loss, free_bits_loss, vae_loss
@@ -325,9 +325,8 @@ def training_loop(trainer: Trainer, logger: Logger, stop: StopSignal) -> None:
             run.save_if_due(trainer)
             stop.check()
 
-        while trainer.epoch < settings.num_epochs and not stopped_improving(
-            run.rows, settings.patience
-        ):
+        ended = stopped_improving(run.rows, settings.patience)
+        while trainer.epoch < settings.num_epochs and not ended:
             train_means = run_train_epoch(
                 trainer.model,
                 trainer.loss,
@@ -340,10 +339,9 @@ def training_loop(trainer: Trainer, logger: Logger, stop: StopSignal) -> None:
             model = trainer.validated_model()
             val_means = get_val_metrics(model, trainer.val_loss, trainer.val_loader)
             logger.log(train_means, val_means, trainer.extra_columns())
-            ended = trainer.epoch + 1 == settings.num_epochs or stopped_improving(
-                run.rows, settings.patience
-            )
-            if ended or (trainer.epoch + 1) % settings.eval_interval == 0:
+            ended = stopped_improving(run.rows, settings.patience)
+            last = ended or trainer.epoch + 1 == settings.num_epochs
+            if last or (trainer.epoch + 1) % settings.eval_interval == 0:
                 logger.save_pictures()
             trainer.finish_epoch()
             run.save(trainer)
@@ -381,31 +379,34 @@ def main(
     amp_enabled: bool = True,
     resume: bool | str | Path | None = None,
     overwrite: bool = False,
-    settings: Settings = Settings(),  # noqa: B008 (frozen)
+    settings: Settings | None = None,
 ) -> list[dict]:
     """Train one model for `num_epochs` epochs and write its results to `log_dir`.
 
     log_dir: the run's folder (relative: under vae/data). images: uint8 (training, validation);
-    default CIFAR-10. resume: True for the folder's own state, or a path. settings: the rest of a
-    run; the arguments here go first. Returns the rows of metrics.csv. Raises InputError before any
-    work, NonFiniteError, Interrupted.
+    default those of the settings. resume: True for the folder's own state, or a path. settings: a
+    whole run, PRESETS["vae_latent16"] for one; before it go the arguments that are not at their
+    defaults. Returns the rows of metrics.csv. Raises InputError before any work, NonFiniteError,
+    Interrupted.
     """
-    settings = dataclasses.replace(
-        settings,
-        loss_mode=loss_mode,
-        beta_mode=beta_mode,
-        num_epochs=num_epochs,
-        batch_size=batch_size,
-        latent_size=latent_size,
-        target_beta_val=target_beta_val,
-        grad_clip=grad_clip,
-        lr=lr,
-        eval_interval=eval_interval,
-        dataset=settings.dataset if images is None else UNNAMED,
-    )
+    arguments = {
+        "loss_mode": loss_mode,
+        "beta_mode": beta_mode,
+        "num_epochs": num_epochs,
+        "batch_size": batch_size,
+        "latent_size": latent_size,
+        "target_beta_val": target_beta_val,
+        "grad_clip": grad_clip,
+        "lr": lr,
+        "eval_interval": eval_interval,
+    }
+    default = Settings()
+    given: dict = {name: v for name, v in arguments.items() if v != getattr(default, name)}
+    given |= {} if images is None else {"dataset": UNNAMED}
+    settings = dataclasses.replace(settings or default, **given)
     precision = choose_precision(resolve_device(device), amp_enabled)
     with RunFolder(DATA_DIR / log_dir, LAYOUT, resume, overwrite) as run:
-        return fit(AutoencoderTrainer(images or load_cifar10(), settings, precision), run)
+        return fit(AutoencoderTrainer(images or open_data(settings), settings, precision), run)
 
 
 def run_all(args: argparse.Namespace) -> None:

@@ -68,6 +68,7 @@ class RunFolder:
         except BaseException:
             self.close()
             raise
+        self.resumed_from = self.state["path"].parent if self.state else self.folder
         self.begun = time.monotonic() - (self.state["seconds"] if self.state else 0.0)
         # A new run has nothing to lose before its first step, and is saved after that.
         self.saved = time.monotonic() if self.state else -math.inf
@@ -93,7 +94,7 @@ class RunFolder:
         folder = self.folder
         try:
             missing = [path for path in (folder, *folder.parents) if not path.exists()]
-            if not is_writable((missing[-1] if missing else folder / "x").parent):
+            if not is_writable(missing[-1].parent if missing else folder):
                 raise PermissionError
             self._made = missing
             folder.mkdir(parents=True, exist_ok=True)

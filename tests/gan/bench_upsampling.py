@@ -21,7 +21,7 @@ from logger import LAYOUT
 from networks import Discriminator, Generator, UpSampleConv2D
 from q1_5 import compute_discriminator_loss, compute_generator_loss
 from settings import Settings
-from train import Losses, Trainer, train
+from train import Losses, Trainer, fit
 
 from common.command_line import exit_codes
 from common.device import autocast_dtype
@@ -73,7 +73,7 @@ def main():
         networks = scrambled_generator(), Discriminator()
         dtype = autocast_dtype(torch.device("cpu"))
         trainer = Trainer(*networks, losses, images, settings, dtype)
-        train(trainer, run, (args.data_dir.parent,))
+        fit(trainer, run, (args.data_dir.parent,))
 
 
 if __name__ == "__main__":

@@ -434,7 +434,9 @@ def test_losses_of_any_kind_have_a_name():
     import functools
 
     assert train.loss_name(q1_3.compute_discriminator_loss) == "q1_3"
-    assert train.loss_name(functools.partial(q1_3.compute_discriminator_loss)) == "partial"
+    assert train.loss_name(functools.partial(q1_3.compute_discriminator_loss)) == "q1_3"
+    assert train.loss_name(start) == "test_run.start"
+    assert train.loss_name(Generator()) == "Generator"
 
 
 def test_overwrite_replaces_the_run_and_nothing_else(finished, birds):
@@ -470,7 +472,7 @@ def command(question, *argv):
         (["--data_dir", "/no/such/folder"], "--download"),
         (["--resume", "--overwrite"], "exclude each other"),
         (["--resume"], "no file"),
-        (["--seed", "18446744073709551616"], "expected int <= 4611686018427387904"),
+        (["--seed", "18446744073709551616"], "expected int <= 4611686018427387903"),
         (["--batch_size", "21"], "expected 1 to 20"),
         (["--evaluate", "missing.pt", "--log_period", "3"], "trains nothing"),
     ],
@@ -550,6 +552,7 @@ def test_an_evaluation_uses_what_the_run_recorded_or_is_refused(birds, tmp_path,
     features = str(save_script(TinyFeatures(), tmp_path / "tiny.pt"))
 
     def refusal(*options):
+        capsys.readouterr()
         with pytest.raises(SystemExit) as stop:
             command(q1_5, "--evaluate", str(out), "--device", "cpu", *options)
         error = capsys.readouterr().err.strip()

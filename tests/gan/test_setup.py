@@ -105,7 +105,7 @@ def test_resize_of_the_real_birds(shared, tmp_path):
 @pytest.mark.parametrize(
     "prepare, message",
     [
-        (lambda folder: None, "is not a folder"),
+        (lambda folder: None, "does not exist"),
         (lambda folder: folder.mkdir(), "no images below"),
         (
             lambda folder: [original(folder / part, "same.jpg") for part in "ab"],

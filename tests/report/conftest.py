@@ -31,7 +31,7 @@ def gan_run(
         "dataset": "cub",
     } | config
     losses = {
-        "discriminator_loss": -1.5,
+        "discriminator_loss": -3.0 + 0.1 * config["lamb"],
         "gradient_penalty": 0.1,
         "real_score": 2.0,
         "fake_score": -1.0,
@@ -72,18 +72,14 @@ def vae_run(folder, recon=136.0, kl=61.0, epochs=20, **config):
         "dataset": "cifar10",
     } | config
     kl = "" if config["loss_mode"] == "ae" else kl
-    rows = [
-        {
-            "epoch": epoch,
-            "beta": 1.0,
-            "train_recon_loss": recon - 1,
-            "train_kl_loss": kl,
-            "val_recon_loss": recon + 10 * (epochs - 1 - epoch),
-            "val_kl_loss": kl,
-            "seconds": 9.0 * epoch,
-        }
-        for epoch in range(epochs)
-    ]
+    beta, kl_ = config["target_beta_val"], kl or 0.0
+    rows = []
+    for epoch in range(epochs):
+        val_recon = recon + 10 * (epochs - 1 - epoch)
+        row = {"epoch": epoch, "beta": beta}
+        row |= {"train_loss": recon - 1 + beta * kl_, "train_recon_loss": recon - 1}
+        row |= {"train_kl_loss": kl, "val_loss": val_recon + kl_, "val_recon_loss": val_recon}
+        rows.append(row | {"val_kl_loss": kl, "seconds": 9.0 * epoch})
     return write_run(folder, config, rows)
 
 

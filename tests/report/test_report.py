@@ -126,15 +126,15 @@ def test_neighbours_have_parts_and_rows(tmp_path, make_gan, make_vae, make_ddpm,
     folder = make_ddpm(runs / "ddpm")
     assert grade.main([str(runs)]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("more")]
-    assert [line.rsplit("  ", 1)[1] for line in lines] == ["no reference"] * 5
-    assert "recon 118.00" in lines[3] and "noise error 0.0500" in lines[4]
+    assert [line.rsplit("  ", 1)[1] for line in lines] == ["no reference"] * 6
+    assert "recon 118.00" in lines[4] and "noise error 0.0500" in lines[5]
     parts = Parts([read_run(folder) for folder in find_runs([runs])], tmp_path)
     assert "**44.25**" in parts.mlp_gan()
     assert (
         "| VAE, 4 planar flows | `planar` | 20 | 121.00 | 66.50 | -187.50 |" in parts.neighbours()
     )
     assert "| AE, small | `small` | 20 | 30.00 |" in parts.neighbours()
-    assert "| VAE | `plain` | 20 | 120.00 | 69.00 | -189.00 |" in parts.neighbours()
+    assert "| VAE, 128 latents | `plain` | 20 | 120.00 | 69.00 | -189.00 |" in parts.neighbours()
     assert "Not measured yet" in parts.ddpm()
     (folder / "samplers.csv").write_text(
         "sampler,steps,eta,images,seconds,score,score_name,features\n"

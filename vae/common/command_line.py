@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import dataclasses
 import errno
+import math
 import numbers
 import sys
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from typing import Any
 from common import InputError, Interrupted, NonFiniteError
 
 HUGE = 2**62 - 1  # what fits a machine word
-UNNAMED = "unnamed"  # what a program chose that no command line can: images of its own
+UNNAMED = "unnamed"  # the data set of a program that brings images of its own
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,9 @@ class Number:
 
     def allows(self, value: Any) -> bool:
         """Whether `value` is such a number; booleans, NaN and infinities are not."""
-        kind = numbers.Integral if self.kind is int else numbers.Real
+        kind: Any = numbers.Integral if self.kind is int else numbers.Real
         if not isinstance(value, kind) or isinstance(value, bool):
             return False
-        value = float(value)
         return self.minimum <= value <= self.maximum and not (self.above and value == self.minimum)
 
     def __str__(self) -> str:
@@ -44,7 +44,8 @@ class Number:
 
     def refusal(self, value: Any) -> str:
         """What is expected instead of `value`; of a number that is too large, the upper bound."""
-        if isinstance(value, numbers.Real) and float(value) > self.maximum:
+        real: Any = numbers.Real
+        if self.maximum == HUGE and isinstance(value, real) and HUGE < value < math.inf:
             return f"{self.kind.__name__} <= {self.maximum}"
         return str(self)
 
@@ -59,20 +60,30 @@ class Number:
         return value
 
 
+def path(text: str) -> str:
+    """An argparse type: not empty, as an unset variable of a shell would be."""
+    if not text:
+        raise argparse.ArgumentTypeError("got an empty path")
+    return text
+
+
 def option(
     default: Any,
     help: str | None = None,
     *,
     label: str | None = None,
     may_change: bool = False,
+    also: tuple = (),
     **how: Any,
 ) -> Any:
     """A dataclass field: a setting, and with `help` an option of the command line.
 
     how: what else argparse is told (type, choices, nargs, ...). may_change: a run may be resumed
-    with another value; two settings are equal whatever it is. label: what messages call it.
+    with another value; two settings are equal whatever it is. label: what messages call it. also:
+    what a program may choose besides the choices.
     """
-    metadata = {"option": help is not None, "label": label, "how": {"help": help} | how}
+    metadata: dict = {"option": help is not None, "label": label, "also": also}
+    metadata["how"] = {"help": help} | how
     return dataclasses.field(default=default, compare=not may_change, metadata=metadata)
 
 
@@ -87,7 +98,7 @@ def check_settings(settings: Any) -> None:
             if wrong or len(values) != how.get("nargs", 1):
                 refusal = expected.refusal(wrong[0] if wrong else None)
                 raise InputError(f"--{field.name}: got {value!r}, expected {refusal}")
-        if "choices" in how and value not in (*how["choices"], UNNAMED):
+        if "choices" in how and value not in (*how["choices"], *field.metadata["also"]):
             choices = ", ".join(how["choices"])
             raise InputError(f"--{field.name}: got {value!r}, expected one of {choices}")
 
@@ -126,6 +137,7 @@ class OneLineParser(argparse.ArgumentParser):
             "--resume",
             nargs="?",
             const=True,
+            type=path,
             metavar="STATE",
             help="go on from the run folder's state, or from a path",
         )

@@ -239,6 +239,7 @@ def fingerprint(*images: Tensor) -> str:
     """Twelve hex digits that name the pixels of uint8 tensors, wherever their files lie."""
     digest = hashlib.sha256()
     for tensor in images:
+        check_images(tensor)
         digest.update(str(tuple(tensor.shape)).encode())
         digest.update(tensor.cpu().contiguous().numpy().data)
     return digest.hexdigest()[:12]

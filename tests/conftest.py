@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("gan", "vae", "report")
+sys.path.append(str(ROOT / "tests"))  # for emulated_device.py
 _modules = {folder: {} for folder in FOLDERS}
 _active = None
 
@@ -34,10 +35,7 @@ def use_folder(folder):
         sys.path[:] = [
             entry for entry in sys.path if Path(entry) not in (ROOT / other, ROOT / "tests" / other)
         ]
-    sys.path[:0] = [
-        str(ROOT / folder),
-        str(ROOT / "tests" / folder),
-    ]  # the second for tests/vae/helpers.py
+    sys.path[:0] = [str(ROOT / folder), str(ROOT / "tests" / folder)]  # the second for helpers
     sys.modules.update(_modules[folder])
     _active = folder
 

@@ -1,6 +1,8 @@
 """report/grade.py: which numbers compare, what they earn, what it says of damaged files."""
 
 import json
+import subprocess
+import sys
 
 import grade
 import pytest
@@ -385,3 +387,62 @@ def test_folders_without_runs(tmp_path, capsys):
         assert grade.main([str(path)]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert str(path) in line and expected in line
+
+
+@pytest.mark.parametrize(
+    "column, value",
+    [
+        ("val_recon_loss", "99.0"),
+        ("val_kl_loss", "1.0"),
+        ("train_recon_loss", "1.0"),
+        ("train_loss", "900.0"),
+    ],
+)
+def test_an_edited_number_is_found_by_the_others_in_its_row(
+    tmp_path, capsys, make_vae, column, value
+):
+    folder = make_vae(tmp_path / "vae")
+    lines = [line.split(",") for line in (folder / "metrics.csv").read_text().splitlines()]
+    lines[-1][lines[0].index(column)] = value
+    (folder / "metrics.csv").write_text("\n".join(map(",".join, lines)) + "\n")
+    assert grade.main([str(folder)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "line 21" in line and f"{column.split('_')[0]}_loss is" in line
+
+
+def test_a_critics_loss_is_the_sum_of_its_terms(tmp_path, capsys, make_gan):
+    folder = make_gan(tmp_path / "gan")
+    text = (folder / "metrics.csv").read_text()
+    (folder / "metrics.csv").write_text(text.replace(",0.1,", ",0.01,", 1))
+    assert grade.main([str(folder)]) == 2
+    assert "line 2: discriminator_loss is" in capsys.readouterr().err
+
+
+def test_time_runs_forward(tmp_path, capsys, make_vae):
+    folder = make_vae(tmp_path / "vae")
+    text = (folder / "metrics.csv").read_text()
+    (folder / "metrics.csv").write_text(text.replace(",18.0\n", ",1.0\n"))
+    assert grade.main([str(folder)]) == 2
+    assert "line 4: seconds is 1.0 after 9.0" in capsys.readouterr().err
+
+
+def test_runs_are_found_at_any_depth(tmp_path, capsys, make_gan, make_vae):
+    make_gan(tmp_path / "class/alice/gan/data_wgan_gp")
+    make_vae(tmp_path / "class/bob/hand in/final/vae/data/vae_latent1024")
+    make_vae(tmp_path / "class/bob/.trash/vae_latent1024")
+    (tmp_path / "class/carol").mkdir()
+    folders = [str(tmp_path / "class" / name) for name in ("alice", "bob", "carol")]
+    assert grade.main(["--json", *folders]) == 0
+    printed = capsys.readouterr()
+    rows = {row["question"]: row for row in json.loads(printed.out)}
+    assert rows["1.5"]["verdict"] == rows["2.2"]["verdict"] == "met"
+    assert "final" in rows["2.2"]["run"]
+    assert printed.err == f"grade.py: no run in {folders[2]}\n"
+
+
+def test_a_reader_that_has_read_enough(tmp_path, make_gan):
+    make_gan(tmp_path / "gan")
+    argv = [sys.executable, grade.__file__, "--json", str(tmp_path)]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()  # as `| head -0`
+    assert process.stderr.read() == b"" and process.wait() == 0

@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from cleanfid.downloads_helper import inception_url
 from cleanfid.inception_torchscript import InceptionV3W
 from dataset import IMAGE_SUFFIXES, find_images, read_rgb, some
-from networks import LATENT_DIM, Generator
+from networks import LATENT_DIM, Generator, reestimate_statistics
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
@@ -267,6 +267,8 @@ class Scorer:
                 after_batch()
 
         with measuring(gen, train=self.fid_mode == "train") as device:
+            if self.fid_mode == "eval":
+                reestimate_statistics(gen)
             mean, cov, _ = moments(features())
         return frechet_distance(self.mean, self.cov, mean, cov, self.sqrt_cov)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from fid import Scorer
-from networks import LATENT_DIM
+from networks import LATENT_DIM, reestimate_statistics
 from tqdm import tqdm
 from utils import interpolate_latent_space
 
@@ -105,6 +105,7 @@ class Logger:
         """Samples, interpolations and weights."""
         run, trainer = self.run, self.trainer
         with measuring(trainer.gen):  # running statistics: each picture depends on its own latent
+            reestimate_statistics(trainer.gen)
             samples = trainer.gen.forward_given_samples(self.latents)  # (100, 3, 32, 32) in [-1, 1]
         grid = save_grid(samples, run.folder / f"samples_{trainer.iteration}.png")
         run.events.add_image("samples", grid, trainer.iteration)

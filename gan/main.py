@@ -10,7 +10,7 @@ import torch
 from download import open_data
 from fid import Features, Scorer
 from logger import LAYOUT, describe_score
-from networks import LATENT_DIM, Discriminator, Generator
+from networks import LATENT_DIM, Discriminator, Generator, reestimate_statistics
 from settings import Settings
 from train import Losses, Trainer, fit, get_optimizers_and_schedulers
 from utils import interpolate_latent_space
@@ -84,6 +84,7 @@ def evaluate(gen: Generator, given: dict, args: argparse.Namespace) -> None:
     rng = torch.Generator(device).manual_seed(settings.seed + 2)
     z = torch.randn(100, LATENT_DIM, generator=rng, device=device)
     with measuring(gen):
+        reestimate_statistics(gen)
         save_grid(gen.forward_given_samples(z), folder / f"{path.stem}_samples.png")
     interpolate_latent_space(gen, folder / f"{path.stem}_interpolations.png")
     # Zeros are a latent that N(0, I) never gives; the same grid around one that it does.

@@ -181,6 +181,30 @@ class Discriminator(nn.Module):
         return self.dense(features.sum(dim=(2, 3)))
 
 
+@torch.no_grad()
+def reestimate_statistics(gen: "Generator", batches: int = 2, size: int = 64) -> None:
+    """Make a generator's running statistics those of its weights as they are now.
+
+    Those that training leaves lag behind: a third of them come from weights two updates old and
+    older. Plain means over a few batches of latents, the same at every call; the mode is as before.
+    """
+    norms = [module for module in gen.modules() if isinstance(module, nn.BatchNorm2d)]
+    if not norms:
+        return
+    was_training, momenta = gen.training, [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean
+    gen.train()
+    device = next(gen.parameters()).device
+    rng = torch.Generator(device).manual_seed(0)
+    for _ in range(batches):
+        gen.forward_given_samples(torch.randn(size, LATENT_DIM, generator=rng, device=device))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    gen.train(was_training)
+
+
 @contextlib.contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
     """No gradients for its parameters for a while; afterwards each asks for one as before."""

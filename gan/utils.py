@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from dataset import DATA_DIR, load_images
 from fid import GENERATOR_BATCH, Features, Scorer
-from networks import LATENT_DIM, Generator
+from networks import LATENT_DIM, Generator, reestimate_statistics
 from settings import get_args  # noqa: F401 (public here)
 from torch import Tensor
 
@@ -34,6 +34,7 @@ def interpolate_latent_space(gen: Generator, path: Path | str, rest: Tensor | No
     stretched by its own batch, and show structure that is not there.
     """
     with measuring(gen) as device:
+        reestimate_statistics(gen)
         save_grid(gen.forward_given_samples(latent_grid(device, rest)), path)
 
 

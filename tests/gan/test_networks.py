@@ -11,6 +11,7 @@ from networks import (
     ResBlockDown,
     ResBlockUp,
     UpSampleConv2D,
+    reestimate_statistics,
 )
 
 
@@ -153,3 +154,31 @@ def test_channels_last_survives_every_block():
         )
     disc(gen(2))
     assert len(layouts) == len(gen.layers) + len(disc.layers) and all(layouts)
+
+
+def test_reestimated_statistics_are_those_of_the_weights_now():
+    """Whatever was there before; nothing else changes, and pictures are those of a large batch."""
+    torch.manual_seed(0)
+    gen = Generator().eval()
+    for parameter in gen.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    weights = [parameter.clone() for parameter in gen.parameters()]
+    with pytest.raises(AssertionError):  # the statistics that it begins with are far off
+        compare_with_a_large_batch(gen)
+    reestimate_statistics(gen, batches=8)
+    compare_with_a_large_batch(gen)
+    assert not gen.training and all(map(torch.equal, gen.parameters(), weights))
+    assert all(m.momentum == 0.1 for m in gen.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    reestimate_statistics(torch.nn.Linear(2, 2))  # nothing to do
+
+
+def compare_with_a_large_batch(gen):
+    z = torch.randn(512, 128, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        shown = gen.forward_given_samples(z[:4])
+        gen.train()
+        buffers = {name: value.clone() for name, value in gen.state_dict().items()}
+        expected = gen.forward_given_samples(z)[:4]
+        gen.load_state_dict(buffers)
+        gen.eval()
+    assert (shown - expected).abs().mean() < 0.05

@@ -18,7 +18,7 @@ import q1_4
 import q1_5
 import torch
 import train
-from networks import Discriminator, Generator
+from networks import Discriminator, Generator, reestimate_statistics
 from PIL import Image
 from settings import Settings, get_args
 from tiny_networks import TinyFeatures, save_script
@@ -200,6 +200,7 @@ def test_pictures_are_of_the_same_normal_latents(birds, tmp_path):
     start(tmp_path / "run", birds, iterations=2, log_period=2, seed=5)
     gen = Generator().eval()
     gen.load_state_dict(torch.load(tmp_path / "run/generator.pt", weights_only=True))
+    reestimate_statistics(gen)
     with torch.no_grad():
         images = gen.forward_given_samples(
             torch.randn(100, 128, generator=torch.Generator().manual_seed(5 + 2))

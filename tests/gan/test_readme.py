@@ -1,0 +1,35 @@
+"""Every command of the README that starts a script of gan/, as it stands there, made small."""
+
+import pytest
+import readme
+
+COMMANDS = readme.commands("gan")
+
+
+def test_there_are_commands():
+    scripts = {command[0] for command in COMMANDS}
+    assert {f"gan/{name}.py" for name in ("q1_3", "q1_4", "q1_5", "mlp_gan", "fid")} <= scripts
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_command(command, bird_folder, tiny_features, tmp_path, monkeypatch):
+    script, *options = command
+    places = {"gan/data_wgan_gp": tmp_path / "run", "IMAGES": bird_folder, "REFERENCE": bird_folder}
+    places |= {"PHOTOS": bird_folder, "birds_32": tmp_path / "birds_32"}
+    options = [places.get(word, word) for word in options]
+    small = ["--batch_size", "4", "--num_iterations", "1", "--out_dir", tmp_path / "run"]
+    if script == "gan/fid.py":
+        options += ["--features", tiny_features]
+    elif "--evaluate" in options:  # of a run that is there
+        training = ["--dataset", "synthetic", *small]
+        readme.run(monkeypatch, "gan/q1_5.py", *training)
+    elif script != "gan/resize_dataset.py":
+        own = ["--data_dir", bird_folder, "--fid", "off"] if "--dataset" not in options else []
+        options += [*own, *small]  # of two the last counts
+    readme.run(monkeypatch, script, *options)
+    if script == "gan/resize_dataset.py":
+        assert len(list((tmp_path / "birds_32").iterdir())) == 20
+    elif script != "gan/fid.py":
+        assert (tmp_path / "run" / "samples_1.png").exists()
+    if "--evaluate" in options:
+        assert (tmp_path / "run" / "generator_samples.png").exists()

@@ -1,0 +1,30 @@
+"""Every command of the README that starts a script of report/, on runs in a folder of its own."""
+
+import shutil
+import sys
+
+import pytest
+import readme
+
+COMMANDS = readme.commands("report")
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_command(command, make_gan, make_vae, tmp_path, monkeypatch, capsys):
+    script, *options = command
+    make_gan(tmp_path / "gan/data_wgan_gp")
+    make_vae(tmp_path / "vae/data/vae_latent1024")
+    monkeypatch.chdir(tmp_path)
+    if script == "report/build_report.py" and not options:  # it would write into this checkout
+        copy = tmp_path / "copy"
+        ignored = shutil.ignore_patterns("*.pdf", "__pycache__")
+        shutil.copytree(readme.ROOT / "report", copy / "report", ignore=ignored)
+        shutil.copy(readme.ROOT / "README.md", copy)
+        for name in ("build_report", "run_folder", "parts", "grade"):
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        monkeypatch.syspath_prepend(str(copy / "report"))
+        monkeypatch.setattr(readme, "ROOT", copy)
+    readme.run(monkeypatch, script, *options)
+    out = capsys.readouterr().out
+    assert "1.5 WGAN-GP" in out or "report.pdf" in out
+    assert script != "report/build_report.py" or list(tmp_path.rglob("report.pdf"))

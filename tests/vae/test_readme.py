@@ -1,0 +1,42 @@
+"""Every command of the README that starts a script of vae/, as it stands there, made small."""
+
+import dataset
+import pytest
+import readme
+import settings
+import torch
+from unet import UNet
+
+COMMANDS = readme.commands("vae")
+
+
+def test_there_are_commands():
+    assert {" ".join(command[:2]) for command in COMMANDS} >= {
+        "vae/train.py vae_latent1024",
+        "vae/train.py all",
+        "vae/ddpm.py train",
+        "vae/ddpm.py sample",
+        "vae/ddpm.py reference",
+    }
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_command(command, tmp_path, monkeypatch):
+    script, *options = command
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(dataset, "SYNTHETIC_IMAGES", (40, 10))
+    two = {name: settings.PRESETS[name] for name in ("ae_latent16", "vae_latent16")}
+    if "all" in options:  # nine runs take nine times as long
+        monkeypatch.setattr(settings, "PRESETS", two)
+    if script == "vae/train.py":
+        options += ["--dataset", "synthetic", "--num_epochs", "1", "--out_dir", tmp_path]
+        options += ["--batch_size", "40"]
+    elif options[0] == "train":
+        options += ["--dataset", "synthetic", "--num_epochs", "1", "--out_dir", tmp_path / "run"]
+    elif options[0] == "sample":
+        torch.save(UNet().state_dict(), tmp_path / "model.pt")
+        options += ["--model", tmp_path / "model.pt", "--num", "2", "--steps", "2"]
+    else:
+        options += ["--dataset", "synthetic"]
+    readme.run(monkeypatch, script, *options)
+    assert list(tmp_path.glob("*/model.pt")) or list(tmp_path.glob("*/*.png"))

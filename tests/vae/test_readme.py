@@ -30,7 +30,7 @@ def test_command(command, tmp_path, monkeypatch):
         monkeypatch.setattr(settings, "PRESETS", two)
     if script == "vae/train.py":
         options += ["--dataset", "synthetic", "--num_epochs", "1", "--out_dir", tmp_path]
-        options += ["--batch_size", "40"]
+        options += ["--batch_size", "5"]
     elif options[0] == "train":
         options += ["--dataset", "synthetic", "--num_epochs", "1", "--out_dir", tmp_path / "run"]
     elif options[0] == "sample":

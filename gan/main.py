@@ -1,6 +1,7 @@
 """What `python q1_3.py`, `q1_4.py` and `q1_5.py` do with their two losses."""
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +44,8 @@ def run(
             evaluate(networks[0]().to(device), args.settings, args)
             return
         settings = Settings(generator_every=generator_every, **args.settings)
+        if settings.fast_penalty and not losses.interpolates:
+            raise InputError("--fast_penalty: this loss has no penalty; leave the option out")
         with RunFolder(args.out_dir, LAYOUT, args.resume, args.overwrite) as folder:
             images, stats_folders = open_data(settings, args.download)
             torch.manual_seed(settings.seed)
@@ -63,13 +66,23 @@ def evaluate(gen: Generator, given: dict, args: argparse.Namespace) -> None:
     load_weights(gen, path, "--evaluate")
     device, folder = next(gen.parameters()).device, path.parent
     recorded = recorded_settings(folder)
+    for name in ("data_dir", "fid", "inception_weights"):
+        value = recorded.get(name)
+        if name not in given and value not in (None, "off", "inception"):
+            if given.get("fid") != "off" and not Path(value).exists():
+                raise InputError(
+                    f"--evaluate: {folder / 'config.json'} names {value}, which is not there from "
+                    f"here; give --{name}"
+                )
     if "data_dir" in given:
         given = {"dataset": "cub"} | given
     settings = Settings(**{name: recorded[name] for name in FOR_SCORES if name in recorded} | given)
     if settings.fid != "off" and settings.dataset == UNNAMED:
         raise InputError(f"--evaluate: the run in {folder} does not name its data; give --data_dir")
     if settings.fid != "off":
-        images, stats_folders = open_data(settings, args.download)
+        # Drawn images are those of the run's seed, whatever seed the latents have.
+        drawn = dataclasses.replace(settings, seed=recorded.get("seed", settings.seed))
+        images, stats_folders = open_data(drawn, args.download)
         data = fingerprint(images)
         if recorded.get("data") not in (None, data):
             raise InputError(

@@ -89,6 +89,11 @@ def replaces(disc: nn.Module, loss_fn: Callable[..., Tensor], lamb: float) -> bo
     """
     if any(_is_compiled(module) for module in disc.modules()):
         return False
+    no_score = next(disc.parameters()).new_zeros(2, 1)
+    try:
+        loss_fn(no_score, no_score, None, None, lamb)  # the loss apart from its penalty
+    except (AttributeError, RuntimeError, TypeError):
+        return False
     disc = copy.deepcopy(disc).float()
     device = next(disc.parameters()).device
     rng = torch.Generator(device).manual_seed(0)

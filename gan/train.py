@@ -32,6 +32,7 @@ from common.run import (
     Forecast,
     RunFolder,
     StopSignal,
+    last_good_state,
     progress_bar,
     rng_state,
     set_rng_state,
@@ -304,8 +305,7 @@ def fit(trainer: Trainer, run: RunFolder, stats_folders: Sequence[Path] = ()) ->
         with stoppable(run, trainer, lambda: f"at iteration {trainer.iteration}") as stop:
             training_loop(trainer, Logger(run, trainer, scorer), stop)
     except NonFiniteError as error:
-        state = run.folder / "state.pt"
-        raise NonFiniteError(f"{error}; the last good state is {state}") from None
+        raise NonFiniteError(f"{error}; {last_good_state(run.folder)}") from None
     return run.rows
 
 

@@ -43,6 +43,7 @@ from common.run import (
     Forecast,
     RunFolder,
     StopSignal,
+    last_good_state,
     progress_bar,
     rng_state,
     set_rng_state,
@@ -304,7 +305,7 @@ def fit(trainer: Trainer, run: RunFolder) -> list[dict]:
     except NonFiniteError as error:
         raise NonFiniteError(
             f"{error}, in epoch {trainer.epoch} since its start or resume; "
-            f"the last good state is {run.folder / 'state.pt'}"
+            f"{last_good_state(run.folder)}"
         ) from None
     return run.rows
 
@@ -417,11 +418,13 @@ def run_all(args: argparse.Namespace) -> None:
         for name, settings in args.runs.items():
             folder = args.out_dir.absolute() / name
             begun = (folder / "state.pt").exists() and not args.overwrite
-            goes_on = begun and (args.resume or "all" in args.presets)
-            resume = args.resume if len(args.runs) == 1 else goes_on
-            run = held.enter_context(RunFolder(folder, LAYOUT, resume, args.overwrite))
+            named = args.resume if len(args.runs) == 1 else None
+            run = held.enter_context(RunFolder(folder, LAYOUT, named or begun, args.overwrite))
+            finished = run.state and run.state.get("epoch", 0) >= settings.num_epochs
+            if begun and not finished and not (args.resume or "all" in args.presets):
+                raise run.refusal()
             run.check_settings(settings)
-            if run.state and run.state.get("epoch", 0) == settings.num_epochs:
+            if finished:
                 print(f"{name}: finished already; --overwrite repeats it")
                 run.close()
             else:

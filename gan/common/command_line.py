@@ -88,12 +88,17 @@ def option(
 
 
 def check_settings(settings: Any) -> None:
-    """Raise InputError for the first field whose value is none that its option allows."""
+    """Raise InputError for the first field whose value is none that its option allows.
+
+    Values become builtins (numpy's numbers, paths, lists), as config.json and states need them.
+    """
+    for field in dataclasses.fields(settings):
+        object.__setattr__(settings, field.name, _builtin(getattr(settings, field.name)))
     for field in dataclasses.fields(settings):
         how, value = field.metadata.get("how", {}), getattr(settings, field.name)
         expected = how.get("type")
         values = value if "nargs" in how and isinstance(value, tuple) else (value,)
-        if isinstance(expected, Number) and value is not None:
+        if isinstance(expected, Number) and not (value is None and field.default is None):
             wrong = [part for part in values if not expected.allows(part)]
             if wrong or len(values) != how.get("nargs", 1):
                 refusal = expected.refusal(wrong[0] if wrong else None)
@@ -101,6 +106,18 @@ def check_settings(settings: Any) -> None:
         if "choices" in how and value not in (*how["choices"], *field.metadata["also"]):
             choices = ", ".join(how["choices"])
             raise InputError(f"--{field.name}: got {value!r}, expected one of {choices}")
+
+
+def _builtin(value: Any) -> Any:
+    """The same as a bool, int, float, str, tuple or None."""
+    if isinstance(value, list | tuple):
+        return tuple(map(_builtin, value))
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return int(value)
+    real: Any = numbers.Real
+    return float(value) if isinstance(value, real) and not isinstance(value, bool) else value
 
 
 class OneLineParser(argparse.ArgumentParser):

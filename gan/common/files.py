@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from common import InputError
 
+_owned: set[tuple[int, int]] = set()  # folders that this process has locked: device, inode
 Source = Callable[[Path], object]  # writes to the path it is given, going on with what is there
 
 
@@ -52,7 +53,9 @@ def is_writable(folder: Path | str) -> bool:
 
 @contextlib.contextmanager
 def locked(folder: Path, wait: bool = True) -> Iterator[None]:
-    """Own an existing folder for a while; BlockingIOError if another has it and `wait` is False.
+    """Own an existing folder for a while; BlockingIOError if it is taken and `wait` is False.
+
+    Whoever waits goes on at once where this process itself is the owner.
 
     The lock is on the folder itself, leaves no file, and goes with the process, however that ends.
     Where the system or the file system has no such locks (Windows, some network disks) nothing is
@@ -65,6 +68,12 @@ def locked(folder: Path, wait: bool = True) -> Iterator[None]:
     except (ImportError, OSError):
         yield
         return
+    status = os.fstat(handle)
+    key = status.st_dev, status.st_ino
+    if wait and key in _owned:
+        os.close(handle)
+        yield
+        return
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -72,7 +81,11 @@ def locked(folder: Path, wait: bool = True) -> Iterator[None]:
             raise
         except OSError:
             pass
-        yield
+        _owned.add(key)
+        try:
+            yield
+        finally:
+            _owned.discard(key)
     finally:
         os.close(handle)
 

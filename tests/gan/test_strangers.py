@@ -434,3 +434,51 @@ def test_a_start_says_where_and_how_it_computes(birds, tmp_path, capsys, monkeyp
     start(tmp_path / "run", birds)
     out = capsys.readouterr().out
     assert "Computing on the CPU, " in out and "in float32; without fast bfloat16" in out
+
+
+def test_a_run_does_not_wait_for_itself(bird_folder, tmp_path, monkeypatch):
+    """Its data, or the Inception weights, are fetched into the folder that it owns."""
+    with RunFolder(tmp_path, LAYOUT):
+        with locked(tmp_path), locked(tmp_path):
+            pass
+        with pytest.raises(InputError, match="at work"):
+            RunFolder(tmp_path, LAYOUT)
+        monkeypatch.setattr(download, "make", lambda folder, *rest: folder.mkdir())
+        download.prepare_cub(tmp_path / "cub32")
+    RunFolder(tmp_path, LAYOUT).close()
+
+
+def test_settings_become_builtins(birds, tmp_path):
+    """So that a state and a config.json made from them can be read again."""
+    settings = Settings(num_iterations=np.int64(7), data_dir=Path("x"), num_gen=[8, np.int32(9)])
+    assert (settings.num_iterations, settings.data_dir, settings.num_gen) == (7, "x", (8, 9))
+    assert [type(value) for value in settings.num_gen] == [int, int]
+    with pytest.raises(InputError, match="--num_iterations: got None"):
+        Settings(num_iterations=None)
+    start(tmp_path / "run", birds, iterations=np.int64(1))
+    start(tmp_path / "run", birds, iterations=2, resume=True)
+
+
+def test_a_background_job_can_be_interrupted():
+    """A shell script starts those with SIGINT ignored."""
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with StopSignal() as stop, pytest.raises(Interrupted):
+            os.kill(os.getpid(), signal.SIGINT)
+            stop.check()
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def test_a_fast_penalty_needs_a_loss_that_can_do_without(birds):
+    import q1_5
+
+    def handouts_loss(discrim_real, discrim_fake, discrim_interp, interp, lamb):
+        (slope,) = torch.autograd.grad(discrim_interp.sum(), interp, create_graph=True)
+        penalty = (slope.flatten(1).norm(dim=1) - 1).square().mean()
+        return discrim_fake.mean() - discrim_real.mean() + lamb * penalty
+
+    losses = train.Losses(handouts_loss, q1_5.compute_generator_loss, True)
+    settings = Settings(batch_size=2, fast_penalty=True)
+    with pytest.raises(InputError, match="--fast_penalty"):
+        train.Trainer(Generator(), Discriminator(), losses, birds, settings)

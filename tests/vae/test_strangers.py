@@ -123,3 +123,17 @@ def test_finished_runs_need_no_data(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(train, "open_data", lambda *args: pytest.fail("data were opened"))
     command(*argv, "--resume")
     assert "finished already" in capsys.readouterr().out
+
+
+def test_finished_presets_are_skipped_and_a_refusal_comes_first(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(dataset, "SYNTHETIC_IMAGES", (20, 10))
+    options = ["--dataset", "synthetic", "--out_dir", str(tmp_path), "--num_epochs"]
+    command("vae_latent16", *options, "2")
+    for argv in (["vae_latent16", *options, "2"], ["ae_latent16", "vae_latent16", *options, "1"]):
+        capsys.readouterr()
+        command(*argv)
+        assert "vae_latent16_synthetic: finished already" in capsys.readouterr().out
+    with pytest.raises(SystemExit):  # unfinished, and not asked to go on
+        command("vae_latent128", "vae_latent16", *options, "3")
+    assert "holds a run" in capsys.readouterr().err
+    assert not (tmp_path / "vae_latent128_synthetic").exists()

@@ -5,6 +5,7 @@ import csv
 import dataclasses
 import json
 import math
+import os
 import platform
 import signal
 import sys
@@ -21,7 +22,7 @@ from tqdm import tqdm
 
 from common import InputError, Interrupted
 from common.device import Precision
-from common.files import atomic, is_writable, load_tensors, locked, save_tensors
+from common.files import atomic, first_sentence, is_writable, load_tensors, locked, save_tensors
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class RunFolder:
         overwrite: bool = False,
     ):
         """resume: True for the folder's own state, or a path. Raises InputError."""
-        self.folder, self.layout = Path(folder).absolute(), layout
+        self.folder, self.layout = Path(os.path.abspath(folder)), layout
         self.state: dict | None = None
         self.rows: list[dict] = []
         self.events: Any = None  # a SummaryWriter from `begin` on
@@ -132,10 +133,14 @@ class RunFolder:
             harmless.append("metrics.csv")
         found = [path.name for path in self._results() if not path.name.startswith(tuple(harmless))]
         if found and not (resume or overwrite):
-            raise InputError(
-                f"output folder: {self.folder} holds a run ({found[0]}, ...); "
-                "give --resume, --overwrite or another folder"
-            )
+            raise self.refusal(found[0])
+
+    def refusal(self, name: str = "state.pt") -> InputError:
+        """The error for results that would be lost."""
+        return InputError(
+            f"output folder: {self.folder} holds a run ({name}, ...); "
+            "give --resume, --overwrite or another folder"
+        )
 
     def _results(self) -> list[Path]:
         return [path for pattern in self.layout.results for path in self.folder.glob(pattern)]
@@ -155,6 +160,8 @@ class RunFolder:
             )
         if missing := {"settings", "rows", "seconds"} - state.keys():
             raise InputError(f"--resume: {path} has no {sorted(missing)[0]}; {mend}")
+        if not isinstance(state["rows"], list) or not isinstance(state["seconds"], float):
+            raise InputError(f"--resume: {path} is damaged (rows, seconds); {mend}")
         return state | {"path": path}
 
     def check_settings(self, settings: Any) -> None:
@@ -188,7 +195,7 @@ class RunFolder:
         try:
             trainer.load_state_dict(self.state)
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
-            reason = f"{type(error).__name__}: {error}"
+            reason = f"{type(error).__name__}: {first_sentence(error)}"
             raise InputError(
                 f"--resume: {self.state['path']} does not fit this program ({reason})"
             ) from None
@@ -332,8 +339,8 @@ class StopSignal:
     """Turns the signals that ask a program to end into a flag for the length of a `with` block.
 
     The loop calls `check` between steps, so a step is never cut in two. A second signal of the
-    same kind does what it would have done outside the block. One that is ignored (SIGHUP under
-    nohup) stays ignored.
+    same kind does what it would have done outside the block. SIGHUP stays ignored where it is, as
+    under nohup.
     """
 
     names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")  # the last two are not on Windows
@@ -344,7 +351,10 @@ class StopSignal:
         with contextlib.suppress(ValueError):  # outside the main thread: signals stay as they are
             for name in self.names:
                 number = getattr(signal, name, None)
-                if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                if number is None:
+                    continue
+                # A script's background jobs begin with SIGINT ignored; there it is meant too.
+                if name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN:
                     self._previous[number] = signal.signal(number, self._remember)
         return self
 
@@ -360,6 +370,12 @@ class StopSignal:
         """Raise Interrupted if a signal has arrived."""
         if self.arrived is not None:
             raise Interrupted(self.arrived, f"stopped by {signal.Signals(self.arrived).name}")
+
+
+def last_good_state(folder: Path) -> str:
+    """What to say of it."""
+    state = folder / "state.pt"
+    return f"the last good state is {state}" if state.exists() else "there is no state yet"
 
 
 @contextlib.contextmanager

@@ -96,9 +96,11 @@ class Parts:
         self.runs, self.out = runs, out
         self.figures: dict[Path, bytes] = {}
         self.grades = grade.grade_all(runs)
-        self.run_for = {  # the first of several: the best
+        # Of several that answer a question, the lowest seed: the best would be a choice.
+        by_seed = sorted(self.grades, key=lambda g: g.run.config["seed"] if g.run else 0)
+        self.run_for = {
             f"{grade_.question.number} {grade_.question.title}": grade_.run
-            for grade_ in reversed(self.grades)
+            for grade_ in reversed(by_seed)
         }
         self.questions = [grade_ for grade_ in self.grades if grade_.question in grade.QUESTIONS]
 

@@ -8,10 +8,6 @@ import os
 import sys
 from pathlib import Path
 
-# Before torch loads. The tests' batches are tiny: two threads mostly wait for each other, and on a
-# machine that does something else besides they wait long.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import dataset
@@ -302,8 +303,11 @@ def test_nothing_is_written_beside_a_named_data_folder(bird_folder, tmp_path, ti
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"])
-def test_every_signal_that_asks_for_an_end_saves(name, birds, tmp_path, monkeypatch):
+def test_every_signal_that_asks_for_an_end_saves(name, birds, tmp_path, monkeypatch, request):
     iterate, number = train.Trainer.iterate, getattr(signal, name)
+    if name != "SIGINT":  # whatever the tests were started under
+        request.addfinalizer(partial(signal.signal, number, signal.getsignal(number)))
+        signal.signal(number, signal.SIG_DFL)
 
     def iterate_and_signal(self):
         iterate(self)

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import dataset
@@ -63,8 +64,11 @@ def test_the_data_of_the_settings_are_the_ones_opened(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["SIGHUP", "SIGUSR1"])
-def test_a_cluster_s_signals_save(name, images, tmp_path, monkeypatch):
+def test_a_cluster_s_signals_save(name, images, tmp_path, monkeypatch, request):
     run_train_epoch, number = train.run_train_epoch, getattr(signal, name)
+    # Whatever the tests were started under.
+    request.addfinalizer(partial(signal.signal, number, signal.getsignal(number)))
+    signal.signal(number, signal.SIG_DFL)
 
     def run_and_signal(*args, **options):
         os.kill(os.getpid(), number)

@@ -345,9 +345,14 @@ def test_a_slip_is_told_before_torch_loads(script, tmp_path):
 def test_ctrl_c_while_modules_load_is_one_line(tmp_path):
     (tmp_path / "torch.py").write_text("import time; print('loading', flush=True); time.sleep(60)")
     env = os.environ | {"PYTHONPATH": str(tmp_path)}
-    argv = [sys.executable, str(GAN / "q1_5.py")]
     process = subprocess.Popen(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+        [sys.executable, str(GAN / "q1_5.py")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=env,
+        # As at a terminal, whatever the tests were started under.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout.readline() == "loading\n"
     process.send_signal(signal.SIGINT)

@@ -10,7 +10,7 @@ import torch
 from fid import Scorer
 from networks import LATENT_DIM, reestimate_statistics
 from tqdm import tqdm
-from utils import interpolate_latent_space
+from utils import save_interpolation
 
 from common.files import atomic, save_grid, save_plot, save_weights
 from common.measure import measuring
@@ -107,10 +107,10 @@ class Logger:
         with measuring(trainer.gen):  # running statistics: each picture depends on its own latent
             reestimate_statistics(trainer.gen)
             samples = trainer.gen.forward_given_samples(self.latents)  # (100, 3, 32, 32) in [-1, 1]
+            path = run.folder / f"interpolations_{trainer.iteration}.png"
+            save_interpolation(trainer.gen, path)
         grid = save_grid(samples, run.folder / f"samples_{trainer.iteration}.png")
         run.events.add_image("samples", grid, trainer.iteration)
-        interpolations = run.folder / f"interpolations_{trainer.iteration}.png"
-        interpolate_latent_space(trainer.gen, interpolations)
         self.replace_generator("generator")
         save_weights(trainer.disc, run.folder / "discriminator.pt")
 

@@ -14,7 +14,7 @@ from logger import LAYOUT, describe_score
 from networks import LATENT_DIM, Discriminator, Generator, reestimate_statistics
 from settings import Settings
 from train import Losses, Trainer, fit, get_optimizers_and_schedulers
-from utils import interpolate_latent_space
+from utils import save_interpolation
 
 from common import InputError
 from common.command_line import UNNAMED, exit_codes, refuse_to_run
@@ -99,10 +99,10 @@ def evaluate(gen: Generator, given: dict, args: argparse.Namespace) -> None:
     with measuring(gen):
         reestimate_statistics(gen)
         save_grid(gen.forward_given_samples(z), folder / f"{path.stem}_samples.png")
-    interpolate_latent_space(gen, folder / f"{path.stem}_interpolations.png")
-    # Zeros are a latent that N(0, I) never gives; the same grid around one that it does.
-    around = folder / f"{path.stem}_interpolations_around_a_sample.png"
-    interpolate_latent_space(gen, around, rest=z[0])
+        save_interpolation(gen, folder / f"{path.stem}_interpolations.png")
+        # Zeros are a latent that N(0, I) never gives; the same grid around one that it does.
+        around = folder / f"{path.stem}_interpolations_around_a_sample.png"
+        save_interpolation(gen, around, rest=z[0])
     if settings.fid != "off":
         row = {"generator": path.name} | scorer.score_row(gen, settings.num_gen[1])
         row |= {"images": len(images), "data": data}

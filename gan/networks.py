@@ -182,7 +182,7 @@ class Discriminator(nn.Module):
 
 
 @torch.no_grad()
-def reestimate_statistics(gen: "Generator", batches: int = 2, size: int = 64) -> None:
+def reestimate_statistics(gen: "Generator", batches: int = 2, size: int = 32) -> None:
     """Make a generator's running statistics those of its weights as they are now.
 
     Those that training leaves lag behind: a third of them come from weights two updates old and

@@ -33,9 +33,15 @@ def interpolate_latent_space(gen: Generator, path: Path | str, rest: Tensor | No
     Running statistics normalise them: in train mode a grid of nearly equal latents would be
     stretched by its own batch, and show structure that is not there.
     """
-    with measuring(gen) as device:
+    with measuring(gen):
         reestimate_statistics(gen)
-        save_grid(gen.forward_given_samples(latent_grid(device, rest)), path)
+        save_interpolation(gen, path, rest)
+
+
+def save_interpolation(gen: Generator, path: Path | str, rest: Tensor | None = None) -> None:
+    """The same of a generator as it is."""
+    device = next(gen.parameters()).device
+    save_grid(gen.forward_given_samples(latent_grid(device, rest)), path)
 
 
 @functools.lru_cache(maxsize=1)

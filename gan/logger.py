@@ -6,23 +6,26 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import torch
 from fid import Scorer
-from networks import LATENT_DIM, reestimate_statistics
+from networks import reestimate_statistics
+from PIL import Image
+from torch import nn
+from torchvision.transforms.functional import to_pil_image
 from tqdm import tqdm
-from utils import save_interpolation
+from utils import draw, picture_latents, walk
 
-from common.files import atomic, save_grid, save_plot, save_weights
-from common.measure import measuring
+from common.files import atomic, grid_of, numbered, save_gif, save_grid, save_plot, save_weights
 from common.run import Layout, RunFolder
 
 if TYPE_CHECKING:
     from train import Trainer
 
 TERMS = ("discriminator_loss", "gradient_penalty", "real_score", "fake_score", "generator_loss")
-SCORE = ("score", "score_name", "num_gen", "fid_mode", "fid_batch", "features")
+SCORE = ("score", "score_ema", "score_name", "num_gen", "fid_mode", "fid_batch", "features")
+WEIGHTS = ("generator", "generator_ema", "generator_best")
+PICTURES = ("samples", "interpolations", "around_a_sample", "between_samples")
 # What --evaluate writes beside a run's generator, after its name.
-EVALUATIONS = ("_score_*.json", "_samples.png", "_interpolations*.png")
+EVALUATIONS = ("_score_*.json", *(f"_{name}.png" for name in PICTURES))
 LAYOUT = Layout(
     state_format="gan-state-2",
     columns=("iteration", "kind", *TERMS, "lr_discriminator", "lr_generator", *SCORE, "seconds"),
@@ -30,15 +33,14 @@ LAYOUT = Layout(
         "config.json",
         "metrics.csv",
         "state.pt",
-        "generator.pt",
-        "generator_best.pt",
         "discriminator.pt",
         "fid_vs_iterations.png",
         "losses_vs_iterations.png",
-        "samples_*.png",
-        "interpolations_*.png",
         "events.out.tfevents.*",
-        *(name + kind for name in ("generator", "generator_best") for kind in EVALUATIONS),
+        "samples.gif",
+        "interpolations.gif",
+        *(f"{name}_*.png" for name in PICTURES),
+        *(name + kind for name in WEIGHTS for kind in (".pt", *EVALUATIONS)),
     ),
 )
 
@@ -50,9 +52,7 @@ class Logger:
         self.run, self.trainer, self.scorer = run, trainer, scorer
         self.num_gen = dict(zip(("log", "final"), trainer.settings.num_gen, strict=True))
         self.shown = time.monotonic()
-        seed, device = trainer.settings.seed + 2, trainer.device
-        rng = torch.Generator(device).manual_seed(seed)
-        self.latents = torch.randn(100, LATENT_DIM, generator=rng, device=device)  # of every grid
+        self.latents = picture_latents(trainer.settings.seed, trainer.device)
 
     def begin(self) -> None:
         """For a state from elsewhere: it, and what belongs to it, stand here too."""
@@ -86,9 +86,12 @@ class Logger:
         if self.scorer:
             run.save(trainer)  # scoring may take longer than training since the last save
             row |= self.scorer.score_row(trainer.gen, self.num_gen[kind], check_stop)
+            if trainer.average is not None:
+                score = self.scorer.score(trainer.average, self.num_gen[kind], check_stop)
+                row["score_ema"] = score
             earlier = [old["score"] for old in self.rows_like(row)]
             if kind == "log" and all(row["score"] < score for score in earlier):
-                self.replace_generator("generator_best")
+                self.replace_weights("generator_best", trainer.gen)
         run.add_row(row)
         if kind == "log":
             trainer.means.clear()
@@ -104,22 +107,33 @@ class Logger:
     def save_pictures(self) -> None:
         """Samples, interpolations and weights."""
         run, trainer = self.run, self.trainer
-        with measuring(trainer.gen):  # running statistics: each picture depends on its own latent
-            reestimate_statistics(trainer.gen)
-            samples = trainer.gen.forward_given_samples(self.latents)  # (100, 3, 32, 32) in [-1, 1]
-            path = run.folder / f"interpolations_{trainer.iteration}.png"
-            save_interpolation(trainer.gen, path)
-        grid = save_grid(samples, run.folder / f"samples_{trainer.iteration}.png")
-        run.events.add_image("samples", grid, trainer.iteration)
-        self.replace_generator("generator")
+        for name, gen in trainer.generators().items():
+            kind = name.removeprefix("generator")  # "" or "_ema"
+            if gen is trainer.average:
+                reestimate_statistics(gen)  # its own: training moves the generator's only
+            for picture, images in draw(gen, self.latents).items():
+                grid = save_grid(images, run.folder / f"{picture}{kind}_{trainer.iteration}.png")
+                if picture == "samples":
+                    run.events.add_image(f"samples{kind}", grid, trainer.iteration)
+            self.replace_weights(name, gen)
         save_weights(trainer.disc, run.folder / "discriminator.pt")
 
-    def replace_generator(self, name: str) -> None:
+    def animate(self) -> None:
+        """At the end: the fixed samples through the training, and a way between eight of them."""
+        run, trainer = self.run, self.trainer
+        grids = [Image.open(path) for path in numbered(run.folder, "samples_*.png")]
+        save_gif(grids, run.folder / "samples.gif", seconds=0.3, end=3)
+        ways = walk(self.latents["samples"][:8], frames=6)  # (48, 8, 128)
+        images = draw(trainer.gen, {"ways": ways.flatten(0, 1)})["ways"]
+        strips = [to_pil_image(grid_of(strip, nrow=8, zoom=2)) for strip in images.split(8)]
+        save_gif(strips, run.folder / "interpolations.gif", seconds=0.15, end=0.15)
+
+    def replace_weights(self, name: str, gen: nn.Module) -> None:
         """Save the weights; what `--evaluate` wrote of those before goes."""
         folder = self.run.folder
         for path in [path for kind in EVALUATIONS for path in folder.glob(name + kind)]:
             path.unlink()
-        save_weights(self.trainer.gen, folder / f"{name}.pt")
+        save_weights(gen, folder / f"{name}.pt")
 
     def save_plots(self) -> None:
         """The curves of losses and scores."""

@@ -11,16 +11,15 @@ import torch
 from download import open_data
 from fid import Features, Scorer
 from logger import LAYOUT, describe_score
-from networks import LATENT_DIM, Discriminator, Generator, reestimate_statistics
+from networks import Discriminator, Generator
 from settings import Settings
 from train import Losses, Trainer, fit, get_optimizers_and_schedulers
-from utils import save_interpolation
+from utils import draw, picture_latents
 
 from common import InputError
 from common.command_line import UNNAMED, exit_codes, refuse_to_run
 from common.device import autocast_dtype, resolve_device
 from common.files import atomic, fingerprint, load_weights, save_grid
-from common.measure import measuring
 from common.run import RunFolder
 
 ASSIGNMENT = (Generator, Discriminator)
@@ -94,15 +93,8 @@ def evaluate(gen: Generator, given: dict, args: argparse.Namespace) -> None:
         folders = (*stats_folders, folder)
         scorer = Scorer(images, features, folders, settings.fid_mode, settings.seed)
 
-    rng = torch.Generator(device).manual_seed(settings.seed + 2)
-    z = torch.randn(100, LATENT_DIM, generator=rng, device=device)
-    with measuring(gen):
-        reestimate_statistics(gen)
-        save_grid(gen.forward_given_samples(z), folder / f"{path.stem}_samples.png")
-        save_interpolation(gen, folder / f"{path.stem}_interpolations.png")
-        # Zeros are a latent that N(0, I) never gives; the same grid around one that it does.
-        around = folder / f"{path.stem}_interpolations_around_a_sample.png"
-        save_interpolation(gen, around, rest=z[0])
+    for picture, grid in draw(gen, picture_latents(settings.seed, device)).items():
+        save_grid(grid, folder / f"{path.stem}_{picture}.png")
     if settings.fid != "off":
         row = {"generator": path.name} | scorer.score_row(gen, settings.num_gen[1])
         row |= {"images": len(images), "data": data}

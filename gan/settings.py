@@ -37,6 +37,13 @@ class Settings:
     fast_penalty: bool = option(
         False, "penalty of q1_5.py by one differentiation less; see penalty.py", action="store_true"
     )
+    ema: float | None = option(
+        None,
+        "also keep, score and draw a moving average of the generator's weights, of this decay "
+        "(0.999 for one; off)",
+        type=Number(float, 0, 0.999999),
+        metavar="DECAY",
+    )
     # discriminator steps to one of the generator
     generator_every: int = option(5, label="generator_every", type=COUNT)
     networks: tuple[str, str] = option(("Generator", "Discriminator"), label="the networks")
@@ -111,6 +118,7 @@ OF_TRAINING = (
     "num_iterations",
     "batch_size",
     "fast_penalty",
+    "ema",
     "log_period",
     "save_minutes",
     "resume",
@@ -130,7 +138,7 @@ def get_args(
     """The options that the scripts share; `settings` holds those that were given, by name."""
     parser = OneLineParser(description)
     parser.add_settings(
-        "training", Settings, "num_iterations", "batch_size", "seed", "fast_penalty"
+        "training", Settings, "num_iterations", "batch_size", "seed", "fast_penalty", "ema"
     )
     parser.add_device_options()
     data = parser.add_settings("data", Settings, "dataset", "data_dir")

@@ -5,6 +5,7 @@ step, as in Algorithm 1 of WGAN-GP (arXiv 1704.00028) with n_critic = 5; there t
 moves after the last of the five, here after the first.
 """
 
+import copy
 import dataclasses
 import functools
 import inspect
@@ -144,6 +145,9 @@ class Trainer:
         self.disc = disc.to(memory_format=torch.channels_last).train()
         self.device, self.losses = next(gen.parameters()).device, losses
         self.precision = Precision(self.device, dtype)
+        # (1 - decay) w + decay average after every generator step (Yazici et al. 2019, arXiv
+        # 1806.04498, equation 2); it is scored and drawn, and nothing is trained by it.
+        self.average = None if settings.ema is None else copy.deepcopy(gen).requires_grad_(False)
         self.settings = dataclasses.replace(
             settings,
             loss=loss_name(losses.discriminator),
@@ -191,9 +195,18 @@ class Trainer:
             terms |= generator_step(gen, disc, self.latents(), losses, precision)
             scaler.step(self.optim_gen)
             self.sched_gen.step()
+            self.update_average()
         scaler.update()
         self.iteration += 1
         self.means.add(terms, self.iteration)
+
+    @torch.no_grad()
+    def update_average(self) -> None:
+        """Move the average a little towards the generator; without `ema` there is none."""
+        if self.average is None or self.settings.ema is None:
+            return
+        weights = list(self.gen.parameters())
+        torch._foreach_lerp_(list(self.average.parameters()), weights, 1 - self.settings.ema)
 
     def latents(self) -> Tensor:
         """(B, 128) ~ N(0, I), float32 whatever the autocast type."""
@@ -203,11 +216,16 @@ class Trainer:
     def check_finite(self) -> None:
         """Raise NonFiniteError if any loss so far, or any weight now, is NaN or infinite."""
         self.means.check_finite()
-        check_weights(self.gen, self.disc)
+        check_weights(*self.generators().values(), self.disc)
+
+    def generators(self) -> dict[str, Generator]:
+        """What is drawn, scored and saved at a log line, by the names of the files."""
+        averages = {} if self.average is None else {"generator_ema": self.average}
+        return {"generator": self.gen} | averages
 
     def _parts(self) -> dict:
         return {
-            "generator": self.gen,
+            **self.generators(),
             "discriminator": self.disc,
             "optim_disc": self.optim_disc,
             "sched_disc": self.sched_disc,
@@ -322,6 +340,7 @@ def training_loop(trainer: Trainer, logger: Logger, stop: StopSignal) -> None:
                 logger.log_once("log", stop.check)
             if at_end:
                 logger.log_once("final", stop.check)
+                logger.animate()
                 return
             trainer.iterate()
             forecast.step()

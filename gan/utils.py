@@ -4,6 +4,7 @@ import functools
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from dataset import DATA_DIR, load_images
 from fid import GENERATOR_BATCH, Features, Scorer
 from networks import LATENT_DIM, Generator, reestimate_statistics
@@ -27,21 +28,68 @@ def latent_grid(device: torch.device | str = "cpu", rest: Tensor | None = None) 
     return z
 
 
-def interpolate_latent_space(gen: Generator, path: Path | str, rest: Tensor | None = None) -> None:
-    """Save the 100 images of `latent_grid` as one PNG, 10 a row, in [0, 1].
+def spherical(start: Tensor, end: Tensor, share: Tensor) -> Tensor:
+    """Spherical interpolation (Shoemake 1985) of (..., 128) latents; share 0 is start, 1 is end.
 
-    Running statistics normalise them: in train mode a grid of nearly equal latents would be
-    stretched by its own batch, and show structure that is not there.
+    The straight line between two samples of N(0, I) passes through lengths that N(0, I) never
+    gives (White 2016, arXiv 1609.04468); the arc does not.
+    """
+    cosine = F.cosine_similarity(start, end, dim=-1).unsqueeze(-1)
+    angle = cosine.clamp(-0.9999, 0.9999).acos()
+    return (((1 - share) * angle).sin() * start + (share * angle).sin() * end) / angle.sin()
+
+
+def between_four(corners: Tensor) -> Tensor:
+    """Latents (100, 128) of a 10 x 10 grid with these four (4, 128) in its corners."""
+    share = torch.linspace(0, 1, 10, device=corners.device)
+    down, along = share.view(10, 1, 1), share.view(1, 10, 1)
+    left = spherical(corners[0], corners[2], down)  # (10, 1, 128)
+    right = spherical(corners[1], corners[3], down)
+    return spherical(left, right, along).reshape(100, LATENT_DIM)
+
+
+def walk(samples: Tensor, frames: int = 12) -> Tensor:
+    """Latents (N * frames, N, 128) on the way of N samples (N, 128), each to the next and round."""
+    share = torch.arange(frames, device=samples.device).view(frames, 1, 1) / frames
+    legs = [samples.roll(-leg, 0) for leg in range(len(samples) + 1)]
+    return torch.cat(
+        [spherical(start, end, share) for start, end in zip(legs, legs[1:], strict=False)]
+    )
+
+
+def draw(gen: Generator, latents: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Images (B, 3, 32, 32) in [-1, 1] of named latents (B, 128).
+
+    Running statistics normalise them, so each picture depends on its own latent alone: in train
+    mode a grid of nearly equal latents would be stretched by its own batch, and show structure
+    that is not there. They are estimated anew, for those of training lag behind.
     """
     with measuring(gen):
         reestimate_statistics(gen)
-        save_interpolation(gen, path, rest)
+        return {name: gen.forward_given_samples(z) for name, z in latents.items()}
 
 
-def save_interpolation(gen: Generator, path: Path | str, rest: Tensor | None = None) -> None:
-    """The same of a generator as it is."""
-    device = next(gen.parameters()).device
-    save_grid(gen.forward_given_samples(latent_grid(device, rest)), path)
+def interpolate_latent_space(gen: Generator, path: Path | str, rest: Tensor | None = None) -> None:
+    """Save the 100 images of `latent_grid` as one PNG, 10 a row, in [0, 1]."""
+    z = latent_grid(next(gen.parameters()).device, rest)
+    save_grid(draw(gen, {"grid": z})["grid"], path)
+
+
+def picture_latents(seed: int, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """The latents (100, 128) of every grid that a run draws, by the names of its files.
+
+    samples: from N(0, I). interpolations: the assignment's grid around 0, a latent that N(0, I)
+    never gives. around_a_sample: the same around the first sample. between_samples: spherical,
+    with the first four samples in the corners.
+    """
+    rng = torch.Generator(device).manual_seed(seed + 2)
+    samples = torch.randn(100, LATENT_DIM, generator=rng, device=device)
+    return {
+        "samples": samples,
+        "interpolations": latent_grid(device),
+        "around_a_sample": latent_grid(device, samples[0]),
+        "between_samples": between_four(samples[:4]),
+    }
 
 
 @functools.lru_cache(maxsize=1)

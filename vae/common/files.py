@@ -18,6 +18,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
+from PIL import Image
 from torch import Tensor
 from torchvision.utils import make_grid, save_image
 from tqdm import tqdm
@@ -139,17 +140,39 @@ def first_sentence(error: BaseException) -> str:
 # Pictures
 
 
-def save_grid(images: Tensor, path: Path | str, nrow: int = 10, zoom: int = 1) -> Tensor:
-    """Images (B, 3, H, W) in [-1, 1] as one PNG, `nrow` a row, each pixel drawn zoom x zoom.
+def grid_of(images: Tensor, nrow: int = 10, zoom: int = 1) -> Tensor:
+    """Images (B, 3, H, W) in [-1, 1] as one (3, H', W') in [0, 1], `nrow` a row.
 
-    Returns the grid (3, H', W') in [0, 1].
+    Each pixel is drawn zoom x zoom.
     """
-    path = as_png(path)
     images = images.float().cpu().add(1).div(2).clamp(0, 1)
-    grid = make_grid(images.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3), nrow=nrow)
-    with atomic(path) as unfinished:
+    return make_grid(images.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3), nrow=nrow)
+
+
+def save_grid(images: Tensor, path: Path | str, nrow: int = 10, zoom: int = 1) -> Tensor:
+    """`grid_of` the images as a PNG; returns it."""
+    grid = grid_of(images, nrow, zoom)
+    with atomic(as_png(path)) as unfinished:
         save_image(grid, unfinished)
     return grid
+
+
+def save_gif(frames: Sequence[Image.Image], path: Path | str, seconds: float, end: float) -> None:
+    """An endless animation; each frame stays for `seconds`, the last one for `end`."""
+    # Each frame has a palette of its own: 256 colours are few for birds, fewer for all of them.
+    pictures = [frame.convert("RGB").quantize(256, dither=Image.Dither.NONE) for frame in frames]
+    durations = [1000 * seconds] * (len(pictures) - 1) + [1000 * end]
+    with atomic(path) as unfinished:
+        pictures[0].save(
+            unfinished, save_all=True, append_images=pictures[1:], duration=durations, loop=0
+        )
+
+
+def numbered(folder: Path, pattern: str) -> list[Path]:
+    """The files like samples_*.png, in the order of the number in their names."""
+    before, after = pattern.split("*")
+    found = {path.name[len(before) : -len(after)]: path for path in folder.glob(pattern)}
+    return [found[number] for number in sorted(filter(str.isdecimal, found), key=int)]
 
 
 def as_png(path: Path | str) -> Path:

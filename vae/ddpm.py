@@ -14,15 +14,17 @@ if __name__ == "__main__":  # a slip in the command line is told before torch lo
     arguments = get_diffusion_args(__doc__)
 
 import argparse
+import dataclasses
 import hashlib
+import json
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
+import logger
 import torch
 from dataset import open_data
 from diffusion import Diffusion, ddpm_loss, draw
-from logger import LAYOUT
 from pictures import PictureFolder, check_new_folder
 from settings import TIMESTEPS, DiffusionSettings
 from torch import Tensor, nn
@@ -37,6 +39,9 @@ from common.device import Precision, prepare, resolve_device
 from common.files import fingerprint, load_weights, save_grid, save_weights
 from common.measure import measuring
 from common.run import RunFolder, StopSignal
+
+# A format of its own: states of before `predict` cannot say what their networks predict.
+LAYOUT = dataclasses.replace(logger.LAYOUT, state_format="ddpm-state-1")
 
 
 class WeightAverage:
@@ -70,20 +75,20 @@ class WeightAverage:
 class DiffusionTrainer(Trainer):
     """Trains a U-Net and keeps the average of its weights, which is what validates and samples."""
 
-    units = {"loss": "squared error of the noise per pixel"}
+    units = {"loss": "squared error of the prediction per pixel"}
 
     def __init__(
         self, images: tuple[Tensor, Tensor], settings: DiffusionSettings, precision: Precision
     ):
         torch.manual_seed(settings.seed)
         super().__init__(UNet(), images, settings, precision)
-        self.diffusion = Diffusion(settings.timesteps)
+        self.diffusion = Diffusion(settings.timesteps, settings.predict)
         self.average = WeightAverage(self.model, UNet, settings.decay)
 
     def loss(
         self, model: nn.Module, x: Tensor, generator: torch.Generator | None = None
     ) -> tuple[Tensor, OrderedDict]:
-        """Of the predicted noise."""
+        """Of the predicted noise or v."""
         with self.precision():
             return ddpm_loss(model, x, self.diffusion, generator), OrderedDict()
 
@@ -130,7 +135,7 @@ def train(args: argparse.Namespace) -> None:
 def sample(args: argparse.Namespace) -> None:
     """Write `--num` samples of a trained model as PNGs."""
     precision = choose_precision(resolve_device(args.device), not args.disable_amp)
-    device = precision.device
+    device, predict = precision.device, args.predict or recorded_prediction(args.model)
     check_new_folder(args.out, args.overwrite)
     model = UNet().to(device).to(memory_format=torch.channels_last)
     load_weights(model, args.model, "--model")
@@ -138,10 +143,10 @@ def sample(args: argparse.Namespace) -> None:
     steps, starts = args.steps or TIMESTEPS, range(0, args.num, args.batch_size)
     counts = [min(args.batch_size, args.num - start) for start in starts]
     # A seed for each batch: whatever was drawn before, here or in an interrupted process.
-    diffusion, rng = Diffusion(TIMESTEPS), torch.Generator().manual_seed(args.seed)
+    diffusion, rng = Diffusion(TIMESTEPS, predict), torch.Generator().manual_seed(args.seed)
     seeds = torch.randint(2**62, (len(counts),), generator=rng).tolist()
     names = ("sampler", "steps", "eta", "num", "batch_size", "seed")
-    of = [*(getattr(args, name) for name in names), device.type, precision.name]
+    of = [*(getattr(args, name) for name in names), predict, device.type, precision.name]
     key = hashlib.sha256(args.model.read_bytes() + repr(of).encode()).hexdigest()[:8]
     try:
         with (
@@ -171,6 +176,21 @@ def sample(args: argparse.Namespace) -> None:
     ddim = f"DDIM, {steps} steps, eta {args.eta:g}"
     how = ddim if args.steps else f"DDPM, {TIMESTEPS} steps"
     print(f"{args.num} samples ({how}) are in {args.out}")
+
+
+def recorded_prediction(model: Path) -> str:
+    """What a model predicts, as the config.json beside it says: the noise, where it says nothing.
+
+    Without that file, what train.py's default is.
+    """
+    path = model.parent / "config.json"
+    try:
+        config = json.loads(path.read_text())
+        return DiffusionSettings(predict=config.get("predict", "noise")).predict
+    except FileNotFoundError:
+        return DiffusionSettings().predict
+    except (OSError, ValueError, AttributeError, InputError) as error:
+        raise InputError(f"--model: cannot read {path} ({error}); give --predict") from None
 
 
 def reference(args: argparse.Namespace) -> None:

@@ -1,7 +1,8 @@
 """The mathematics of a diffusion model: schedule, q(x_t | x_0), the loss, the two samplers.
 
 DDPM is Ho et al. 2020 (arXiv 2006.11239), DDIM Song et al. 2020 (arXiv 2010.02502), the cosine
-schedule Nichol & Dhariwal 2021 (arXiv 2102.09672). Times run from 0 (an image) to T (noise).
+schedule Nichol & Dhariwal 2021 (arXiv 2102.09672), v-prediction Salimans & Ho 2022 (arXiv
+2202.00512). Times run from 0 (an image) to T (noise).
 """
 
 import math
@@ -16,10 +17,14 @@ class Diffusion:
 
     Equation (17) of arXiv 2102.09672, s = 0.008, with no beta above 0.999. In float64, as is what
     is made of it before a method rounds its result: 1 - alpha_bar is small near 0.
+
+    predict: what a network says of x_t. "noise" is DDPM's; near T its error is magnified without
+    bound when the image is taken from it. "v" is sqrt(alpha_bar) noise - sqrt(1 - alpha_bar) x_0,
+    which gives the image and the noise with errors no larger than its own.
     """
 
-    def __init__(self, timesteps: int = 1000):
-        self.timesteps = timesteps
+    def __init__(self, timesteps: int = 1000, predict: str = "noise"):
+        self.timesteps, self.predict = timesteps, predict
         share = torch.arange(timesteps + 1, dtype=torch.float64) / timesteps
         ideal = ((share + 0.008) / 1.008 * math.pi / 2).cos().square()
         betas = (1 - ideal[1:] / ideal[:-1]).clamp(max=0.999)
@@ -38,10 +43,20 @@ class Diffusion:
         alpha_bar = self.at(t, x0)
         return (alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * noise).to(x0.dtype)
 
-    def predict_x0(self, x: Tensor, t: Tensor | int, noise: Tensor) -> Tensor:
-        """The image that x_t was made of, if its noise was that; clipped to [-1, 1]."""
+    def target(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """What a network should say of x_t: its noise, or v (section 4 of arXiv 2202.00512)."""
+        if self.predict == "noise":
+            return noise
+        alpha_bar = self.at(t, x0)
+        return (alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * x0).to(x0.dtype)
+
+    def predict_x0(self, x: Tensor, t: Tensor | int, predicted: Tensor) -> Tensor:
+        """The image that x_t was made of, if that is its noise or v; clipped to [-1, 1]."""
         alpha_bar = self.at(t, x)
-        x0 = (x - (1 - alpha_bar).sqrt() * noise) / alpha_bar.sqrt()
+        if self.predict == "noise":
+            x0 = (x - (1 - alpha_bar).sqrt() * predicted) / alpha_bar.sqrt()
+        else:
+            x0 = alpha_bar.sqrt() * x - (1 - alpha_bar).sqrt() * predicted
         return x0.clamp(-1, 1).to(x.dtype)
 
     def noise_in(self, x: Tensor, t: Tensor | int, x0: Tensor) -> Tensor:
@@ -49,11 +64,9 @@ class Diffusion:
         alpha_bar = self.at(t, x)
         return ((x - alpha_bar.sqrt() * x0) / (1 - alpha_bar).sqrt()).to(x.dtype)
 
-    def ddpm_step(
-        self, x: Tensor, t: int, predicted_noise: Tensor, noise: Tensor | float
-    ) -> Tensor:
+    def ddpm_step(self, x: Tensor, t: int, predicted: Tensor, noise: Tensor | float) -> Tensor:
         """x_{t-1} ~ N(mu~, beta~), equations (6) and (7) of DDPM, with x_0 as predicted."""
-        x0 = self.predict_x0(x, t, predicted_noise)
+        x0 = self.predict_x0(x, t, predicted)
         now, before = self.at(t, x), self.at(t - 1, x)
         alpha = now / before
         of_x0 = before.sqrt() * (1 - alpha) / (1 - now)
@@ -66,12 +79,12 @@ class Diffusion:
         x: Tensor,
         t: int,
         earlier: int,
-        predicted_noise: Tensor,
+        predicted: Tensor,
         eta: float = 0.0,
         noise: Tensor | float = 0.0,
     ) -> Tensor:
         """x at time `earlier`, equations (12) and (16) of DDIM; eta 0 adds no noise."""
-        x0 = self.predict_x0(x, t, predicted_noise)
+        x0 = self.predict_x0(x, t, predicted)
         now, then = self.at(t, x), self.at(earlier, x)
         sigma = eta * ((1 - then) / (1 - now) * (1 - now / then)).sqrt()
         direction = (1 - then - sigma.square()).clamp(min=0).sqrt() * self.noise_in(x, t, x0)
@@ -85,15 +98,16 @@ class Diffusion:
 def ddpm_loss(
     model: nn.Module, x: Tensor, diffusion: Diffusion, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Mean squared error of the predicted noise at uniform times, L_simple (equation (14) of DDPM).
+    """Mean squared error of the prediction at uniform times, L_simple (equation (14) of DDPM).
 
-    x: (B, 3, 32, 32) in [-1, 1]. The mean runs over pixels and batch.
+    x: (B, 3, 32, 32) in [-1, 1]. The mean runs over pixels and batch. With v in place of the noise
+    it is the "SNR + 1" weighting of section 4 of arXiv 2202.00512.
     """
     shape, steps = (len(x),), diffusion.timesteps
     t = torch.randint(1, steps + 1, shape, device=x.device, generator=generator)  # (B,)
     noise = torch.randn(x.shape, device=x.device, generator=generator)
     predicted = model(diffusion.q_sample(x, t, noise), t)
-    return (predicted.float() - noise).square().mean()
+    return (predicted.float() - diffusion.target(x, t, noise)).square().mean()
 
 
 @torch.no_grad()

@@ -131,6 +131,11 @@ class DiffusionSettings(TrainingSettings):
     num_epochs: int = option(60, "(60)", may_change=True, type=COUNT, metavar="N")
     batch_size: int = option(128, "(128)", type=COUNT, metavar="B")
     lr: float = option(5e-4, "learning rate of Adam (0.0005)", type=POSITIVE)
+    predict: str = option(
+        "v",
+        "what the network says of x_t: v = sqrt(abar) noise - sqrt(1 - abar) x_0, or its noise (v)",
+        choices=("v", "noise"),
+    )
     model: str = option("ddpm")
     timesteps: int = option(TIMESTEPS)
     decay: float = option(0.999, "of the average of the weights (0.999)", type=Number(float, 0, 1))
@@ -266,7 +271,7 @@ def get_diffusion_args(
     )
 
     training = commands.add_parser("train", description="Train the U-Net; --resume goes on.")
-    training.add_settings("training", DiffusionSettings, *EVERY, "decay")
+    training.add_settings("training", DiffusionSettings, *EVERY, "decay", "predict")
     training.add_device_options()
     output = add_data_and_output(training, DiffusionSettings)
     output.add_argument(
@@ -280,6 +285,11 @@ def get_diffusion_args(
     default = DATA_DIR / "ddpm" / "model.pt"
     sampling.add_argument(
         "--model", type=Path, default=default, metavar="FILE", help="(vae/data/ddpm/model.pt)"
+    )
+    sampling.add_argument(
+        "--predict",
+        choices=("v", "noise"),
+        help="what that model predicts (default: as its config.json says)",
     )
     sampling.add_argument(
         "--num", type=Number(int, 1, 10_000_000), default=2000, metavar="N", help="images (2000)"

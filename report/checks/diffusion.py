@@ -1,0 +1,268 @@
+"""Task 3: the handout's DiffusionModel, by the formulas of DDPM and DDIM.
+
+Equations are those of arXiv 2006.11239 and 2010.02502. A stub stands in for the U-Net: it answers
+with the noise that an image was made with.
+"""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from checks import NotThere, Verdict, check, differs, right, wrong
+from checks.gan import close, need, numbered_images
+
+if TYPE_CHECKING:
+    from checks.worker import HandIn
+
+SHAPE = (3, 8, 8)
+
+
+class Oracle(nn.Module):
+    """A U-Net that knows the noise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.channels = 3
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.noise: Tensor | float = 0.0
+        self.times: list[int] = []
+
+    def forward(self, x: Tensor, t: Tensor | None = None, *rest: Any) -> Tensor:
+        """The noise, whatever x_t is."""
+        if t is not None:
+            self.times.append(int(torch.as_tensor(t).flatten()[0]))
+        return torch.zeros_like(x) + self.noise + self.weight
+
+
+def _model(handin: "HandIn", steps: int | None = None, timesteps: int = 1000) -> tuple:
+    oracle = Oracle()
+    make = handin.get("model", "DiffusionModel")
+    options = {"timesteps": timesteps, "sampling_timesteps": steps, "ddim_sampling_eta": 0}
+    with torch.no_grad():
+        model = make(oracle, **options)
+    for name in ("alphas_cumprod", "betas"):
+        need(getattr(model, name, None), name)
+    return model, oracle
+
+
+def _noisy(model: Any, t: int) -> tuple[Tensor, Tensor, Tensor]:
+    """x_0 in [-0.9, 0.9], noise, and the x_t that they make."""
+    x0, noise = numbered_images(2, 3, 8).clamp(-0.9, 0.9), numbered_images(4, 3, 8)[2:]
+    share = model.alphas_cumprod[t]
+    return x0, noise, share.sqrt() * x0 + (1 - share).sqrt() * noise
+
+
+def _times(t: int) -> Tensor:
+    return torch.full((2,), t, dtype=torch.long)
+
+
+@check("diffusion", "3.1", "the model's noise gives x_0 back")
+def prediction(handin: "HandIn") -> Verdict:
+    """model_predictions(x_t, t) with the true noise."""
+    model, oracle = _model(handin)
+    x0, noise, x = _noisy(model, 400)
+    oracle.noise = noise
+    found = need(model.model_predictions(x, _times(400)), "model_predictions")
+    got_noise, got = found
+    if close(got, noise, 1e-3) and close(got_noise, x0, 1e-3):
+        return differs("returned as (x_0, noise) instead of (noise, x_0)")
+    if close(got, x0, 2e-3) and close(got_noise, noise, 1e-3):
+        return right()
+    share = model.alphas_cumprod[400]
+    flipped = (x + (1 - share).sqrt() * noise) / share.sqrt()
+    seen = "another x_0"
+    if close(got, flipped, 1e-2) or close(got, flipped.clamp(-1, 1), 1e-2):
+        seen = "the noise is added instead of taken away: a sign"
+    mend = "(x_t - sqrt(1 - abar) noise) / sqrt(abar)"
+    return wrong(seen, "the image that x_t was made of", "samples are noise", mend)
+
+
+@check("diffusion", "3.1", "x_0 is clamped to [-1, 1]")
+def clamped(handin: "HandIn") -> Verdict:
+    """With a noise that is far off."""
+    model, oracle = _model(handin)
+    _, noise, x = _noisy(model, 600)
+    oracle.noise = -3 * noise
+    found = need(model.model_predictions(x, _times(600)), "model_predictions")
+    _, x0 = need(model.predict_denoised_at_prev_timestep(x, _times(600)), "the step")
+    for image in (found[1], x0):
+        if image.abs().max() <= 1.0001:
+            return right()
+    seen = f"pixels of {found[1].abs().max():.3g}"
+    cost = "early errors grow without bound: samples saturate"
+    return wrong(seen, "[-1, 1], as the handout says", cost, "x_0.clamp(-1, 1)")
+
+
+def _posterior(model: Any, t: int) -> tuple[float, float, float]:
+    now = model.alphas_cumprod[t].double().item()
+    before = model.alphas_cumprod[t - 1].double().item() if t else 1.0
+    beta = 1 - now / before
+    of_x0 = math.sqrt(before) * beta / (1 - now)
+    of_x = math.sqrt(1 - beta) * (1 - before) / (1 - now)
+    return of_x0, of_x, (1 - before) / (1 - now) * beta
+
+
+@check("diffusion", "3.1", "mean and variance of q(x_{t-1} | x_t, x_0)")
+def posterior(handin: "HandIn") -> Verdict:
+    """Equations (6) and (7) of DDPM."""
+    model, _ = _model(handin)
+    one, none = torch.ones(2, *SHAPE), torch.zeros(2, *SHAPE)
+    for t in (500, 3):
+        expected = _posterior(model, t)
+        of_x0 = need(model.get_posterior_parameters(one, none, _times(t)), "the posterior")
+        of_x = model.get_posterior_parameters(none, one, _times(t))
+        got = [float(part.flatten()[0]) for part in (of_x0[0], of_x[0], of_x0[1])]
+        if close(got, expected, 2e-3):
+            continue
+        shown = ", ".join(f"{value:.4g}" for value in got)
+        seen = f"coefficients {shown} at t = {t}"
+        if close(got[:2], expected[1::-1], 2e-3):
+            seen += ": those of x_0 and x_t are exchanged"
+        wanted = ", ".join(f"{value:.4g}" for value in expected)
+        mend = "equation (7) of DDPM"
+        return wrong(seen, wanted, "steps towards another image", mend)
+    return right()
+
+
+@check("diffusion", "3.1", "a DDPM step adds the posterior's noise, and none at the end")
+def ddpm_step(handin: "HandIn") -> Verdict:
+    """Its spread over many draws; at t = 0 twice the same."""
+    model, oracle = _model(handin)
+    step = model.predict_denoised_at_prev_timestep
+    x0, noise, x = _noisy(model, 500)
+    oracle.noise = noise
+    draws = torch.stack([need(step(x, _times(500)), "the step")[0] for _ in range(60)]).double()
+    of_x0, of_x, variance = _posterior(model, 500)
+    if not close(draws.mean(0), of_x0 * x0.double() + of_x * x.double(), 0.1):
+        cost = "steps towards another image"
+        return wrong("another mean", "equation (7) of DDPM", cost, "coef1 x_0 + coef2 x_t")
+    std, expected = draws.std(0).mean().item(), math.sqrt(variance)
+    if abs(std / expected - 1) > 0.1:
+        seen = f"noise of deviation {std:.4f} at t = 500"
+        return wrong(seen, f"{expected:.4f}", "another process", "(0.5 * log_variance).exp() * z")
+    x0, noise, x = _noisy(model, 0)
+    oracle.noise = noise
+    if not close(step(x, _times(0))[0], step(x, _times(0))[0], 1e-4):
+        return wrong("noise at t = 0", "none", "grainy images", "no noise for t = 0")
+    return right()
+
+
+@check("diffusion", "3.2", "DDPM sampling visits every time down to 0")
+def ddpm_times(handin: "HandIn") -> Verdict:
+    """By what the network is asked."""
+    model, oracle = _model(handin, timesteps=20)
+    need(model.sample((1, 3, 8, 8)), "sample")
+    if oracle.times[-1:] == [0] and len(oracle.times) == 20:
+        return right()
+    if oracle.times[-1:] == [1]:
+        return differs(
+            "the handout's loop ends at t = 1: the last step, without noise, is left out"
+        )
+    return wrong(
+        f"times {oracle.times}", "19, ..., 0", "images with noise left", "range(T - 1, -1, -1)"
+    )
+
+
+def _ddim(model: Any, x: Tensor, tau: int, earlier: int, eta: float = 0.0) -> Tensor:
+    found = model.ddim_step(
+        len(x), x.device, tau, earlier, x, model.model_predictions, model.alphas_cumprod, eta
+    )
+    return need(found, "ddim_step")[0]
+
+
+@check("diffusion", "3.2", "DDIM with eta 0 is deterministic")
+def ddim_deterministic(handin: "HandIn") -> Verdict:
+    """The same step twice."""
+    model, oracle = _model(handin, steps=10)
+    _, noise, x = _noisy(model, 600)
+    oracle.noise = noise
+    if close(_ddim(model, x, 600, 500), _ddim(model, x, 600, 500), 1e-5):
+        return right()
+    mend = "sigma = eta * sqrt(...), and sigma * noise"
+    return wrong("two results", "one", "eta 0 is what the question asks for", mend)
+
+
+@check("diffusion", "3.2", "a DDIM step with eta 0")
+def ddim_step(handin: "HandIn") -> Verdict:
+    """Equation (12) of DDIM, with the true noise."""
+    model, oracle = _model(handin, steps=10)
+    x0, noise, x = _noisy(model, 600)
+    oracle.noise = noise
+    got = _ddim(model, x, 600, 500)
+    share = model.alphas_cumprod[500]
+    if close(got, share.sqrt() * x0 + (1 - share).sqrt() * noise, 5e-3):
+        return right()
+    seen = "x_0 is returned at every step" if close(got, x0, 1e-2) else "another image"
+    mend = "sqrt(abar') x_0 + sqrt(1 - abar' - sigma^2) noise"
+    return wrong(seen, "x_0 and noise in the shares of the earlier time", "blurred samples", mend)
+
+
+@check("diffusion", "3.2", "DDIM's last step returns x_0")
+def ddim_last(handin: "HandIn") -> Verdict:
+    """The earlier time is -1 there, and nothing of the noise is left."""
+    model, oracle = _model(handin, steps=10)
+    x0, noise, x = _noisy(model, 100)
+    oracle.noise = noise
+    got = _ddim(model, x, 100, -1)
+    if close(got, x0, 3e-3):
+        return right()
+    share = model.alphas_cumprod[0]
+    if close(got, share.sqrt() * x0 + (1 - share).sqrt() * noise, 5e-3):
+        return differs("it ends at time 0 instead of before it: a hundredth of the noise stays")
+    seen = "noise is left"
+    if (got - noise).abs().mean() < (got - x0).abs().mean():
+        seen = "noise is returned: index -1 is the last time, not the image"
+    mend = "abar = 1 where the earlier time is -1"
+    return wrong(seen, "the predicted image", "grainy or ruined samples", mend)
+
+
+@check("diffusion", "3.2", "samples are in [0, 1]")
+def sample_range(handin: "HandIn") -> Verdict:
+    """Of a network that finds images of -0.5."""
+    model, oracle = _model(handin, steps=10)
+
+    def forward(x: Tensor, t: Tensor, *rest: Any) -> Tensor:
+        share = model.alphas_cumprod[int(torch.as_tensor(t).flatten()[0])]
+        return (x + 0.5 * share.sqrt()) / (1 - share).sqrt()
+
+    oracle.forward = forward  # type: ignore[method-assign]
+    got = need(model.sample((2, 3, 8, 8)), "sample").mean().item()
+    if abs(got - 0.25) < 0.03:
+        return right()
+    seen = f"images of -0.5 come out as {got:.2f}"
+    return wrong(seen, "0.25", "washed-out or black pictures and scores", "(x + 1) / 2, once")
+
+
+@check("diffusion", "3.3", "what reaches FID: images in [0, 255]")
+def fid_images(handin: "HandIn") -> Verdict:
+    """By the function that is given to clean-fid."""
+    get_fid = handin.get("inference", "get_fid")
+
+    class Sampler(nn.Module):
+        channels = 3
+
+        def sample_given_z(self, z: Tensor, shape: Any) -> Tensor:
+            """Images of 0.25 in [0, 1]."""
+            z.reshape(shape)
+            return torch.full((len(z), 3, 32, 32), 0.25)
+
+    get_fid(Sampler(), "cifar10", 32, 32 * 32 * 3, 4, 8)
+    if not handin.notes.fid:
+        raise NotThere("get_fid does not call clean-fid's compute_fid")
+    call = handin.notes.fid[-1]
+    function = call.get("gen")
+    made = need(function(torch.randn(4, 3 * 32 * 32)), "gen_fn(z)").float()
+    got = made.mean().item()
+    if tuple(made.shape) != (4, 3, 32, 32):
+        seen = f"images of shape {tuple(made.shape)}"
+        return wrong(seen, "(4, 3, 32, 32)", "no score", "sample_given_z(z, shape)")
+    if abs(got - 63.75) < 0.3:
+        return right()
+    if abs(got - 63) < 0.3:
+        return differs("rounded down: half a grey level darker on average")
+    seen = f"a pixel of 0.25 reaches it as {got:.4g}"
+    if abs(got - (0.25 + 1) / 2 * 255) < 1:
+        seen += ": rescaled a second time"
+    return wrong(seen, "63.75", "a score of other pictures", "sample_given_z(z, shape) * 255")

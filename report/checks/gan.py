@@ -1,0 +1,1062 @@
+"""Questions 1.1 to 1.5: what can be seen of gan/ from outside."""
+
+import contextlib
+import math
+import types
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from checks import NotThere, Verdict, check, differs, right, wrong
+from checks.stand_ins import GREY
+
+if TYPE_CHECKING:
+    from checks.worker import HandIn
+
+GENERATOR_PARAMETERS, DISCRIMINATOR_PARAMETERS = 1_204_099, 1_053_825
+LATENT_DIM = 128
+
+
+def need(value: Any, what: str) -> Any:
+    """The value, or NotThere where a TODO still returns None."""
+    if value is None or (isinstance(value, tuple) and any(part is None for part in value)):
+        raise NotThere(f"{what} is None: a TODO")
+    return value
+
+
+def close(left: Any, right: Any, tolerance: float = 1e-4) -> bool:
+    """Equal up to rounding, and of one shape."""
+    left, right = (torch.as_tensor(value, dtype=torch.float64) for value in (left, right))
+    return left.shape == right.shape and torch.allclose(left, right, tolerance, tolerance)
+
+
+def numbered_images(count: int, channels: int, size: int) -> Tensor:
+    """(count, channels, size, size), every pixel another number."""
+    rng = torch.Generator().manual_seed(3)
+    return torch.randn(count, channels, size, size, generator=rng)
+
+
+# ------------------------------------------------------------------------------------------------
+# 1.1: the networks
+
+
+def _only_conv(module: nn.Module) -> nn.Conv2d:
+    convs = [part for part in module.modules() if isinstance(part, nn.Conv2d)]
+    if len(convs) != 1:
+        raise NotThere(f"{type(module).__name__} has {len(convs)} convolutions, not one")
+    return convs[0]
+
+
+@check("gan", "1.1", "UpSampleConv2D is nearest-neighbour upsampling, then the convolution")
+def upsampling(handin: "HandIn") -> Verdict:
+    """Against F.interpolate; channels tell a literal repeat apart."""
+    layer = handin.get("networks", "UpSampleConv2D")(8, kernel_size=3, n_filters=5, padding=1)
+    x, conv = numbered_images(2, 8, 4), _only_conv(layer)
+    got = need(layer(x), "UpSampleConv2D's output")
+    if close(got, conv(F.interpolate(x, scale_factor=2, mode="nearest"))):
+        return right()
+    literal = F.pixel_shuffle(x.repeat(1, 4, 1, 1), 2)
+    cost = (
+        "with 128 channels 32 different maps instead of 128; measured here on 1,000 iterations of "
+        "WGAN-GP, a Frechet distance of 811.9 instead of 736.8"
+    )
+    mend = 'F.interpolate(x, scale_factor=2, mode="nearest"), or repeat_interleave(4, dim=1) '
+    mend += "before the pixel shuffle"
+    if close(got, conv(literal)):
+        seen = "x.repeat(1, 4, 1, 1) and PixelShuffle, which is what the handout's words say, mix "
+        seen += "four channels into one: PixelShuffle wants the copies of a channel side by side"
+        return wrong(seen, "each pixel copied to a 2x2 square of its own channel", cost, mend)
+    if close(got, conv(F.interpolate(x, scale_factor=2, mode="bilinear"))):
+        return wrong("bilinear upsampling", "nearest neighbour", "blurred features", mend)
+    seen = f"an output of shape {tuple(got.shape)} that no nearest-neighbour upsampling gives"
+    return wrong(seen, "each pixel copied to a 2x2 square of its own channel", cost, mend)
+
+
+@check("gan", "1.1", "DownSampleConv2D is mean pooling, then the convolution")
+def pooling(handin: "HandIn") -> Verdict:
+    """Against F.avg_pool2d; names the axis that was averaged instead."""
+    layer = handin.get("networks", "DownSampleConv2D")(8, kernel_size=3, n_filters=5, padding=1)
+    x, conv = numbered_images(4, 8, 8), _only_conv(layer)
+    got = need(layer(x), "DownSampleConv2D's output")
+    if close(got, conv(F.avg_pool2d(x, 2))):
+        return right()
+    parts = F.pixel_unshuffle(x, 2)  # (4, 32, 4, 4): the four pixels of a channel side by side
+    expected = "the mean of each 2x2 square, within a channel of an image (F.avg_pool2d)"
+    mend = "F.avg_pool2d(x, 2), or reshape to (batch, channel, 4, h, w) and take the mean over 4"
+    if close(got, conv(parts.reshape(4, 4, 8, 4, 4).mean(0))):
+        seen = "the mean runs over images: a view to (4, batch, channel, h, w), as the handout "
+        seen += "words it, takes the batch apart, not the pixels"
+        cost = "an image's score depends on other images, and the penalty per image means nothing"
+        return wrong(seen, expected, cost, mend)
+    if close(got, conv(parts.reshape(4, 4, 8, 4, 4).mean(1))):
+        seen = "the mean runs over four different channels: PixelUnshuffle puts the four pixels of "
+        seen += "one channel side by side"
+        return wrong(seen, expected, "colours and features are mixed in every block", mend)
+    if close(got, conv(4 * F.avg_pool2d(x, 2))):
+        return wrong("the sum of each square", expected, "activations four times as large", mend)
+    if close(got, conv(F.max_pool2d(x, 2))):
+        return wrong("the largest of each square", expected, "other features", mend)
+    seen = f"an output of shape {tuple(got.shape)} that no mean pooling gives"
+    return wrong(seen, expected, "unknown", mend)
+
+
+def _discriminator(handin: "HandIn") -> nn.Module:
+    return handin.get("networks", "Discriminator")()
+
+
+def _scores(disc: nn.Module, x: Tensor) -> Tensor:
+    return need(disc(x), "the discriminator's output").detach().reshape(len(x), -1)
+
+
+@check("gan", "1.1", "an image's score depends on that image alone")
+def scores_alone(handin: "HandIn") -> Verdict:
+    """Change one image of eight; no other score may move."""
+    disc, x = _discriminator(handin), numbered_images(8, 3, 32)
+    before = _scores(disc, x)
+    changed = x.clone()
+    changed[1] = -changed[1]
+    moved = [
+        index
+        for index, (old, new) in enumerate(zip(before, _scores(disc, changed), strict=True))
+        if not close(old, new, 1e-3)
+    ]
+    if moved == [1]:
+        return right()
+    norms = any("Norm" in type(part).__name__ for part in disc.modules())
+    seen = f"changing image 1 of 8 changes the scores of images {moved or 'none'}"
+    cost = "a score says nothing about its image; the penalty of WGAN-GP is defined per image"
+    mend = "leave normalisation out of the discriminator" if norms else "see the pooling layer"
+    return wrong(seen, "its own score, and no other", cost, mend)
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _count(handin: "HandIn", name: str, expected: int) -> Verdict:
+    module = handin.get("networks", name)()
+    got = _parameters(module)
+    if got == expected:
+        return right(f"{got:,}")
+    if getattr(module, "layers", 0) is None or got == 0:
+        raise NotThere(f"{name} has no layers: a TODO")
+    hints = {256: "256 fewer or more: a bias of 128 channels, twice", 128: "a bias of 128 channels"}
+    hint = hints.get(abs(got - expected), "compare with the layers that the handout prints")
+    seen = f"{name} has {got:,} parameters ({got - expected:+,})"
+    cost = "it is another network than the one the reference numbers were made with"
+    return wrong(seen, f"{expected:,}", cost, hint)
+
+
+@check("gan", "1.1", "the generator has 1,204,099 parameters")
+def generator_parameters(handin: "HandIn") -> Verdict:
+    """The layers that the handout prints."""
+    return _count(handin, "Generator", GENERATOR_PARAMETERS)
+
+
+@check("gan", "1.1", "the discriminator has 1,053,825 parameters")
+def discriminator_parameters(handin: "HandIn") -> Verdict:
+    """The layers that the handout prints."""
+    return _count(handin, "Discriminator", DISCRIMINATOR_PARAMETERS)
+
+
+def _residual(handin: "HandIn", name: str, shortcut: str | None) -> Verdict:
+    block = handin.get("networks", name)(16, n_filters=16)
+    layers = need(getattr(block, "layers", None), f"{name}.layers")
+    bypass = nn.Identity() if shortcut is None else getattr(block, shortcut, None)
+    if bypass is None:
+        raise NotThere(f"{name} has no {shortcut}")
+    block.eval()
+    x = numbered_images(3, 16, 8)
+    kept = x.clone()
+    with torch.no_grad():
+        got = need(block(x), f"{name}'s output")
+        main, side = layers(kept.clone()), bypass(kept.clone())
+    expected = f"layers(x) + {'x' if shortcut is None else shortcut + '(x)'}, x left as it is"
+    if close(got, main + side):
+        if close(x, kept):
+            return right()
+        seen = f"the sum is right, and {name} changes the tensor that it was given"
+        mend = "no in-place addition, no ReLU(inplace=True) at the head of the block"
+        return wrong(seen, expected, "whoever uses that tensor again gets another", mend)
+    relu = F.relu(kept)
+    with torch.no_grad():
+        trapped = close(got, main + bypass(relu.clone()))
+    if trapped:
+        seen = "the shortcut gets relu(x): an in-place ReLU at the head of the layers changed x"
+        mend = "nn.ReLU() without inplace, or take the shortcut first"
+        return wrong(seen, expected, "half of each residual is lost", mend)
+    if close(got, main):
+        return wrong("no shortcut", expected, "the block is not residual", "add the shortcut")
+    return wrong("another sum", expected, "unknown", "return the sum of the two")
+
+
+@check("gan", "1.1", "ResBlockUp adds its upsampled input")
+def block_up(handin: "HandIn") -> Verdict:
+    """From its own parts."""
+    return _residual(handin, "ResBlockUp", "upsample_residual")
+
+
+@check("gan", "1.1", "ResBlockDown adds its pooled input")
+def block_down(handin: "HandIn") -> Verdict:
+    """From its own parts."""
+    return _residual(handin, "ResBlockDown", "downsample_residual")
+
+
+@check("gan", "1.1", "ResBlock adds its input")
+def block(handin: "HandIn") -> Verdict:
+    """From its own parts."""
+    return _residual(handin, "ResBlock", None)
+
+
+def _generator(handin: "HandIn", **options: Any) -> nn.Module:
+    gen = handin.get("networks", "Generator")(**options)
+    need(getattr(gen, "layers", 0), "Generator.layers")
+    return gen
+
+
+@check("gan", "1.1", "images are (B, 3, 32, 32), through a Tanh")
+def images(handin: "HandIn") -> Verdict:
+    """With weights so large that an output without Tanh leaves [-1, 1]."""
+    gen = _generator(handin)
+    x = need(gen.forward_given_samples(torch.randn(6, LATENT_DIM)), "forward_given_samples")
+    if tuple(x.shape) != (6, 3, 32, 32):
+        seen = f"6 latents give shape {tuple(x.shape)}"
+        return wrong(seen, "(6, 3, 32, 32)", "nothing downstream fits", "see the last layers")
+    convs = [part for part in gen.modules() if isinstance(part, nn.Conv2d)]
+    with torch.no_grad():
+        convs[-1].weight.mul_(1000)
+        x = gen.forward_given_samples(torch.randn(6, LATENT_DIM))
+    low, high = x.min().item(), x.max().item()
+    if low < -1.001 or high > 1.001:
+        seen = f"with large weights pixels in [{low:.3g}, {high:.3g}]"
+        cost = "the discriminator tells fakes by their range"
+        return wrong(seen, "[-1, 1], by a Tanh at the end", cost, "add nn.Tanh()")
+    if low > -0.01:
+        seen = f"no pixel below {low:.2f}"
+        mend = "nn.Tanh() instead of a sigmoid or ReLU"
+        return wrong(seen, "[-1, 1], by a Tanh at the end", "no dark pixels", mend)
+    return right()
+
+
+@check("gan", "1.1", "forward(n) draws n latents from N(0, I)")
+def latents(handin: "HandIn") -> Verdict:
+    """By what reaches the first layer."""
+    gen, notes, seen = _generator(handin), handin.notes, []
+    dense = need(getattr(gen, "dense", None), "Generator.dense")
+    dense.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach().clone()))
+    notes.cuda = notes.half = False
+    with torch.no_grad():
+        x = need(gen(100), "Generator.forward")
+        gen(100)
+    if len(x) != 100 or len(seen) < 2:
+        count = "100 images, one for each latent"
+        return wrong(f"{len(x)} images", count, "batches of another size", "use n_samples")
+    z, again = (value.reshape(-1, LATENT_DIM).double() for value in seen[:2])
+    if torch.equal(z, again):
+        return wrong(
+            "the same latents twice", "fresh ones", "one batch for ever", "draw in forward"
+        )
+    mean, std = z.mean().item(), z.std().item()
+    if abs(mean) > 0.05 or abs(std - 1) > 0.05 or (z.abs() > 2).double().mean() < 0.02:
+        uniform = " (uniform numbers?)" if z.abs().max() <= 1.8 else ""
+        seen_law = f"latents of mean {mean:.2f} and standard deviation {std:.2f}{uniform}"
+        return wrong(seen_law, "N(0, I)", "FID and pictures draw from another law", "torch.randn")
+    remarks = []
+    if notes.half:
+        remarks.append("latents in float16: coarser, and an error without autocast (--disable_amp)")
+    if notes.cuda:
+        remarks.append("latents are put on 'cuda' by name: write device=self.dense.weight.device")
+    return differs("; ".join(remarks)) if remarks else right()
+
+
+@check("gan", "1.1", "starting_image_size sets the size of the images")
+def starting_size(handin: "HandIn") -> Verdict:
+    """Half the size, half the side."""
+    gen = _generator(handin, starting_image_size=2)
+    try:
+        x = need(gen.forward_given_samples(torch.randn(2, LATENT_DIM)), "forward_given_samples")
+    except RuntimeError as error:
+        return differs(f"only 4 works ({str(error).splitlines()[0][:80]}); nobody asks for another")
+    if x.shape[-1] == 16:
+        return right()
+    return differs(f"2 gives side {x.shape[-1]}, not 16: a literal 4 somewhere; nobody asks for it")
+
+
+@check("gan", "1.1", "the discriminator sums over space and returns raw scores")
+def score_of_sum(handin: "HandIn") -> Verdict:
+    """By what reaches its last layer, and what leaves it."""
+    disc, x, seen = _discriminator(handin), numbered_images(5, 3, 32), []
+    dense = need(getattr(disc, "dense", None), "Discriminator.dense")
+    layers = need(getattr(disc, "layers", None), "Discriminator.layers")
+    dense.register_forward_hook(lambda module, args, out: seen.append((args[0], out)))
+    with torch.no_grad():
+        scores = need(disc(x.clone()), "the discriminator's output")
+        features = layers(x.clone())
+    if not seen:
+        raise NotThere("Discriminator.forward does not use its dense layer")
+    given, out = seen[0]
+    if features.ndim != 4:
+        raise NotThere(
+            f"Discriminator.layers gives shape {tuple(features.shape)}, not (B, 128, h, w)"
+        )
+    expected = "the sum of the features over height and width"
+    if close(given.reshape(5, -1), features.mean((2, 3))):
+        cost = "the last layer sees features 64 times smaller: other scores, another rate"
+        return wrong("the mean over space", expected, cost, "x.sum(dim=(2, 3))")
+    if not close(given.reshape(5, -1), features.sum((2, 3))):
+        return wrong("something else", expected, "unknown", "self.dense(layers(x).sum(dim=(2, 3)))")
+    if not close(scores.reshape(-1), out.reshape(-1)):
+        sigmoid = close(scores.reshape(-1), out.sigmoid().reshape(-1))
+        seen_end = "a sigmoid at the end" if sigmoid else "something after the last layer"
+        cost = "the losses take logits: gradients vanish, and WGAN's scores cannot grow"
+        return wrong(seen_end, "raw scores", cost, "return the dense layer's output")
+    if tuple(scores.shape) != (5, 1):
+        return differs(f"scores of shape {tuple(scores.shape)} instead of (B, 1)")
+    return right()
+
+
+# ------------------------------------------------------------------------------------------------
+# 1.2: the training code
+
+
+@check("gan", "1.2", "images are scaled to [-1, 1]")
+def transform(handin: "HandIn") -> Verdict:
+    """Black, grey and white."""
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    pixels[:, 11:22], pixels[:, 22:] = 127, 255
+    pipeline = need(handin.get("train", "build_transforms")(), "build_transforms()")
+    x = pipeline(Image.fromarray(pixels))
+    got = [x[:, :, column].mean().item() for column in (0, 15, 30)]
+    if tuple(x.shape) == (3, 32, 32) and close(got, [-1, 127 / 127.5 - 1, 1], 1e-3):
+        return right()
+    seen = f"black, grey, white become {', '.join(f'{value:.2f}' for value in got)}"
+    mend = "ToTensor(), then Normalize((0.5,) * 3, (0.5,) * 3)"
+    cost = "real and generated images have different ranges, which any discriminator sees"
+    return wrong(f"{seen}, shape {tuple(x.shape)}", "-1.00, -0.00, 1.00", cost, mend)
+
+
+def _optimizers(handin: "HandIn") -> tuple:
+    gen, disc = nn.Linear(3, 3), nn.Linear(4, 4)
+    found = need(handin.get("train", "get_optimizers_and_schedulers")(gen, disc), "its result")
+    optimizers = {}
+    for part in found:
+        if isinstance(part, torch.optim.Optimizer):
+            own = part.param_groups[0]["params"][0].shape[0] == 3
+            optimizers["generator" if own else "discriminator"] = part
+    if len(optimizers) != 2:
+        raise NotThere("get_optimizers_and_schedulers does not return two optimizers")
+    return found, optimizers
+
+
+@check("gan", "1.2", "Adam with rate 2e-4 and betas (0, 0.9)", old=("adam", "scheduler"))
+def optimizers(handin: "HandIn") -> Verdict:
+    """And their order."""
+    found, optimizers = _optimizers(handin)
+    order = [found[0] is optimizers["discriminator"], found[2] is optimizers["generator"]]
+    slips = [] if all(order) else ["another order than discriminator, its schedule, generator, ..."]
+    for name, optimizer in optimizers.items():
+        group = optimizer.param_groups[0]
+        rate = group.get("initial_lr", group["lr"])
+        if type(optimizer).__name__ not in ("Adam", "AdamW") or group.get("weight_decay"):
+            slips.append(
+                f"{name}: {type(optimizer).__name__}, weight decay {group.get('weight_decay', 0)}"
+            )
+        elif not close(rate, 2e-4, 1e-6) or not close(group["betas"], (0, 0.9), 1e-6):
+            slips.append(f"{name}: rate {rate:g}, betas {tuple(group['betas'])}")
+    if not slips:
+        return right()
+    cost = "the hyper-parameters are fixed; numbers do not compare with the reference"
+    return wrong("; ".join(slips), "Adam, 2e-4, (0, 0.9) for both", cost, "as the handout has them")
+
+
+def rate_after(scheduler: Any, steps: int) -> float:
+    """The learning rate after so many steps, without taking them where that can be had."""
+    optimizer = scheduler.optimizer
+    if isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR):
+        return optimizer.param_groups[0]["initial_lr"] * scheduler.lr_lambdas[0](steps)
+    if hasattr(scheduler, "_get_closed_form_lr"):
+        scheduler.last_epoch = steps
+        return scheduler._get_closed_form_lr()[0]
+    while scheduler.last_epoch < steps:
+        optimizer.step()
+        scheduler.step()
+    return optimizer.param_groups[0]["lr"]
+
+
+@check("gan", "1.2", "the rates fall linearly to 0 over 500K and 100K steps", old=("scheduler",))
+def schedules(handin: "HandIn") -> Verdict:
+    """At the start, on the way, at the end and past it."""
+    found, optimizers = _optimizers(handin)
+    remarks, notes = [], []
+    for name, total in (("discriminator", 500_000), ("generator", 100_000)):
+        optimizer = optimizers[name]
+        own = [part for part in found if getattr(part, "optimizer", None) is optimizer]
+        if not own:
+            raise NotThere(f"no schedule for the {name}")
+        shares = (0, 0.06, 0.5, 1, 1.2)
+        got = [rate_after(own[0], round(share * total)) / 2e-4 for share in shares]
+        expected = [max(0.0, 1 - share) for share in shares]
+        if close(got, expected, 2e-3):
+            continue
+        if close(got[:4], expected[:4], 2e-3) and got[4] < 0:
+            notes.append(f"{name}: past its {total:,} steps the rate is negative")
+            continue
+        shown = ", ".join(f"{value:.3f}" for value in got)
+        kind = type(own[0]).__name__
+        remarks.append(
+            f"{name} ({kind}): {shown} of 2e-4 after {', '.join(f'{s:.0%}' for s in shares)}"
+        )
+    expected_text = "1, 0.94, 0.5, 0, 0"
+    if remarks:
+        cost = "little within 30,000 iterations; it is not the schedule that was asked for"
+        mend = "LambdaLR(optimizer, lambda step: max(0.0, 1 - step / total))"
+        return wrong("; ".join(remarks), expected_text, cost, mend)
+    if notes:
+        cost = "nothing within 30,000 iterations; a longer run climbs instead of descending"
+        return wrong("; ".join(notes), "never below 0", cost, "max(0.0, 1 - step / total)")
+    return right()
+
+
+class StubGenerator(nn.Module):
+    """Images with a dark left and a light right half, from a weight that training moves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = nn.Linear(LATENT_DIM, 1)  # some look here for the device
+        nn.init.zeros_(self.dense.weight)
+        nn.init.zeros_(self.dense.bias)
+        self.asked: list[int] = []
+        self.given: list[Tensor] = []
+        half = torch.full((3, 32, 32), 0.5)
+        half[:, :, :16] = -0.5
+        self.register_buffer("picture", half)
+
+    def forward_given_samples(self, z: Tensor) -> Tensor:
+        """(B, 128) -> (B, 3, 32, 32), alike for every latent."""
+        self.given.append(z.detach().clone())
+        return self.picture + self.dense(z.reshape(-1, LATENT_DIM).float()).view(-1, 1, 1, 1)
+
+    def forward(self, n_samples: int = 1024) -> Tensor:
+        """So many of them."""
+        self.asked.append(n_samples)
+        return self.forward_given_samples(torch.zeros(n_samples, LATENT_DIM))
+
+
+class StubDiscriminator(nn.Module):
+    """Scores: the mean pixel, times a weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = nn.Linear(1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, 32, 32) -> (B, 1)."""
+        return self.dense(x.float().mean((1, 2, 3)).unsqueeze(1))
+
+
+REAL = GREY / 127.5 - 1
+ITERATIONS, BATCH, PERIOD = 7, 4, 3
+
+
+class Trace:
+    """What a few iterations of a hand-in's train_model did, with stubs for both networks."""
+
+    def __init__(self, handin: "HandIn"):
+        self.handin, self.train = handin, handin.module("train")
+        self.gen, self.disc = StubGenerator(), StubDiscriminator()
+        self.phase = ""
+        self.real: list[Tensor] = []  # scores of each discriminator step
+        self.fake: list[Tensor] = []
+        self.eps: list[Tensor] = []  # of the interpolates, per image; NaN off the segment
+        self.connected: list[bool] = []  # whether D(x^) depends on x^
+        self.generator_steps = 0
+        self.undetached = 0  # gradients of the discriminator's loss that reached the generator
+        self.schedulers: tuple = ()
+        self.fids: list[int] = []
+        self.run()
+
+    def disc_loss(
+        self, real: Tensor, fake: Tensor, d_interp: Tensor, interp: Tensor, lamb: float
+    ) -> Tensor:
+        """A loss that looks at what it is given."""
+        self.phase = "D"
+        need((real, fake), "discrim_real or discrim_fake")
+        self.real.append(real.detach().clone())
+        self.fake.append(fake.detach().clone())
+        loss = fake.float().mean() - real.float().mean()
+        if interp is None or d_interp is None:
+            return loss
+        fake_pixel, pixel = 0.5, interp.detach().float()[:, 0, 0, -1]
+        shares = (pixel - fake_pixel) / (REAL - fake_pixel)
+        left = (interp.detach().float()[:, 0, 0, 0] + 0.5) / (REAL + 0.5)
+        self.eps.append(torch.where((shares - left).abs() < 0.02, shares, math.nan))
+        gradient = None
+        if interp.requires_grad:
+            with contextlib.suppress(RuntimeError):
+                (gradient,) = torch.autograd.grad(
+                    d_interp.float().sum(), interp, create_graph=True, allow_unused=True
+                )
+        self.connected.append(gradient is not None)
+        return loss + (0.0 if gradient is None else 0.0 * gradient.float().square().sum())
+
+    def gen_loss(self, fake: Tensor) -> Tensor:
+        """A loss that looks at what it is given."""
+        self.phase = "G"
+        self.generator_steps += 1
+        return -need(fake, "discrim_fake of the generator's step").float().mean()
+
+    def run(self) -> None:
+        """Seven iterations of batches of 4, from ten pictures."""
+        handin, train = self.handin, self.train
+        pictures = [Image.new("RGB", (32, 32), (GREY, GREY, GREY)) for _ in range(10)]
+        transform = train.build_transforms()
+
+        class Pictures(torch.utils.data.Dataset):
+            def __init__(self, *args: Any, **kwargs: Any):
+                pass
+
+            def __len__(self) -> int:
+                return len(pictures)
+
+            def __getitem__(self, index: int) -> Any:
+                return transform(pictures[index])
+
+        train.Dataset = Pictures
+        make = train.get_optimizers_and_schedulers
+
+        def make_and_keep(*args: Any, **kwargs: Any) -> tuple:
+            self.schedulers = make(*args, **kwargs)
+            return self.schedulers
+
+        train.get_optimizers_and_schedulers = make_and_keep
+        for name in ("get_fid", "interpolate_latent_space", "save_plot"):
+            if hasattr(train, name):
+                setattr(train, name, self.logged if name == "get_fid" else lambda *a, **k: None)
+        self.gen.dense.bias.register_hook(self.reached)
+        more: dict = {}
+        parameters = handin.get("train", "train_model").__code__
+        names = parameters.co_varnames[: parameters.co_argcount + parameters.co_kwonlyargcount]
+        if "images" in names:  # a program that takes them instead of a folder
+            more["images"] = torch.full((10, 3, 32, 32), GREY, dtype=torch.uint8)
+        if "settings" in names:  # and scores by itself
+            more["settings"] = handin.get("settings", "Settings")(fid="off")
+        (handin.folder / "data_check").mkdir(exist_ok=True)
+        train.train_model(
+            self.gen,
+            self.disc,
+            num_iterations=ITERATIONS,
+            batch_size=BATCH,
+            prefix="data_check/",
+            gen_loss_fn=self.gen_loss,
+            disc_loss_fn=self.disc_loss,
+            log_period=PERIOD,
+            amp_enabled=False,
+            **more,
+        )
+
+    def logged(self, *args: Any, **kwargs: Any) -> float:
+        """In place of get_fid."""
+        names = (
+            "gen",
+            "dataset_name",
+            "dataset_resolution",
+            "z_dimension",
+            "batch_size",
+            "num_gen",
+        )
+        self.fids.append((dict(zip(names, args, strict=False)) | kwargs).get("num_gen", 0))
+        return 100.0
+
+    def reached(self, gradient: Tensor) -> None:
+        """A gradient has come to the generator."""
+        self.undetached += self.phase == "D"
+
+
+@check("gan", "1.2", "exactly num_iterations iterations")
+def iterations(handin: "HandIn") -> Verdict:
+    """Counted by the discriminator's loss."""
+    steps = len(Trace(handin).real)
+    if steps == ITERATIONS:
+        return right()
+    if steps > ITERATIONS:
+        return differs(
+            f"{steps} for {ITERATIONS}: the handout's loop looks at its limit only between epochs, "
+            "so 30,000 become 30,033; break when it is reached, and log after counting"
+        )
+    return wrong(f"{steps} for {ITERATIONS}", f"{ITERATIONS}", "a shorter training", "see the loop")
+
+
+@check("gan", "1.2", "every batch of the discriminator has batch_size images")
+def tail_batch(handin: "HandIn") -> Verdict:
+    """Ten pictures in fours leave two."""
+    trace = Trace(handin)
+    sizes = [(len(real), len(fake)) for real, fake in zip(trace.real, trace.fake, strict=True)]
+    if any(real != fake for real, fake in sizes):
+        cost = "batch statistics of another size than the data's"
+        mend = "draw as many fakes as there are real images"
+        return wrong(f"batches (real, fake) of {sizes}", "equal ones", cost, mend)
+    if all(real == BATCH for real, _ in sizes):
+        return right()
+    return differs(
+        f"batches of {', '.join(str(real) for real, _ in sizes)}: the last of an epoch is smaller "
+        "(11,780 birds in 256s leave 4, and the generator's batch normalisation sees those 4); "
+        "drop_last=True"
+    )
+
+
+@check("gan", "1.2", "the generator steps at every fifth iteration, the 0th included")
+def generator_steps(handin: "HandIn") -> Verdict:
+    """Counted by its loss; and its weights must move."""
+    trace = Trace(handin)
+    steps, expected = trace.generator_steps, math.ceil(len(trace.real) / 5)
+    if steps != expected:
+        seen = f"{steps} generator steps in {len(trace.real)} iterations"
+        return wrong(seen, f"{expected}", "another balance of the two", "if iters % 5 == 0")
+    if trace.gen.dense.bias.item() == 0:
+        seen = "the generator's weights do not move"
+        return wrong(
+            seen, "a step of its optimizer", "noise for ever", "do not detach the fakes there"
+        )
+    return right()
+
+
+@check("gan", "1.2", "fakes are cut off from the generator in the discriminator's step")
+def detached(handin: "HandIn") -> Verdict:
+    """Whether a gradient of that step reaches the generator."""
+    trace = Trace(handin)
+    if not trace.undetached:
+        return right()
+    return differs(
+        "the discriminator's loss is differentiated through the generator too; the result is "
+        "thrown away, and it costs about a third of the step: make the fakes under torch.no_grad()"
+    )
+
+
+@check("gan", "1.2", "both schedules step with their optimizers")
+def schedule_steps(handin: "HandIn") -> Verdict | None:
+    """The discriminator's at each iteration, the generator's at each of its own."""
+    trace = Trace(handin)
+    if len(trace.schedulers) != 4:
+        return None
+    got = tuple(int(trace.schedulers[index].last_epoch) for index in (1, 3))
+    expected = len(trace.real), trace.generator_steps
+    if got == expected:
+        return right()
+    mend = "scheduler.step() after each optimizer's own step"
+    cost = "little within 30,000 iterations; the schedule ends at another time"
+    return wrong(f"schedules at {got} after {expected} steps", str(expected), cost, mend)
+
+
+@check("gan", "1.5", "interpolates lie between a real image and a fake")
+def interpolates(handin: "HandIn") -> Verdict:
+    """By images of one grey each: the share of the fake can be read off."""
+    trace = Trace(handin)
+    if not trace.eps:
+        raise NotThere("train_model gives its loss no interpolates: a TODO")
+    eps = torch.cat(trace.eps)
+    if eps.isnan().any() or eps.min() < -0.02 or eps.max() > 1.02:
+        seen = "interpolates off the line between the two images"
+        if not eps.isnan().any():
+            seen += f" (shares {eps.min():.2f} to {eps.max():.2f})"
+        expected = "eps x + (1 - eps) fake, eps in [0, 1]"
+        return wrong(
+            seen, expected, "the penalty acts where it is not meant", "torch.rand, not randn"
+        )
+    if not all(trace.connected):
+        seen = "D(x^) has no gradient with respect to x^"
+        cost = "the penalty cannot be formed"
+        return wrong(seen, "interp.requires_grad before D(interp)", cost, "interp.requires_grad_()")
+    if len({round(value, 5) for value in eps.tolist()}) == 1:
+        seen = f"eps is {eps[0].item():.2f} throughout"
+        return wrong(seen, "U(0, 1)", "the penalty acts on one point of each line", "torch.rand")
+    per_batch = all(shares.max() - shares.min() < 1e-4 for shares in trace.eps)
+    if per_batch:
+        return differs(
+            "one eps for a whole batch; Algorithm 1 draws one per image, and one per batch makes "
+            "the penalty noisier (the two best published scores have it so): torch.rand(B, 1, 1, 1)"
+        )
+    return right()
+
+
+def _png_values(folder: Path, pattern: str) -> tuple[list[float], tuple]:
+    files = sorted(folder.rglob(pattern))
+    if not files:
+        raise NotThere(f"no {pattern} was written")
+    pixels = np.asarray(Image.open(files[-1]).convert("RGB"), dtype=float)
+    return [pixels[18, 2 + 4].mean(), pixels[18, 2 + 27].mean()], pixels.shape
+
+
+def _range_verdict(values: list[float], what: str) -> Verdict:
+    expected = [0.25 * 255, 0.75 * 255]
+    if close(values, expected, 0.02):
+        return right()
+    seen = f"{what} of -0.5 and 0.5 are saved as {values[0]:.0f} and {values[1]:.0f} of 255"
+    if values[0] < 2 and close(values[1], 0.5 * 255, 0.03):
+        seen += ": saved as they are, in [-1, 1], and whatever is below 0 is black"
+    elif values[0] < 2 and values[1] > 253:
+        seen += ": stretched to their own range, so contrast depends on the batch"
+    cost = "the pictures do not show what the generator makes"
+    return wrong(seen, "64 and 191", cost, "(x + 1) / 2, clamped to [0, 1]")
+
+
+@check("gan", "1.2", "sample grids are rescaled to [0, 1]", old=("range",))
+def sample_range(handin: "HandIn") -> Verdict:
+    """Read from the picture that was written."""
+    Trace(handin)
+    values, _ = _png_values(handin.folder, "samples_*.png")
+    return _range_verdict(values, "samples")
+
+
+@check("gan", "1.2", "scores: 10,000 images at a log line, 50,000 at the end")
+def score_counts(handin: "HandIn") -> Verdict | None:
+    """As train_model asks for them."""
+    trace = Trace(handin)
+    if not hasattr(trace.train, "get_fid"):
+        return None
+    if trace.fids[-1:] == [50_000] and set(trace.fids[:-1]) == {10_000}:
+        return right()
+    shown = ", ".join(f"{count:,}" for count in trace.fids)
+    return differs(
+        f"{shown or 'none'}; the reference numbers are of 50,000: a score falls with them"
+    )
+
+
+# ------------------------------------------------------------------------------------------------
+# Interpolation and FID
+
+
+def _latent_grid(handin: "HandIn") -> tuple[Tensor, StubGenerator]:
+    gen = StubGenerator()
+    gen.eval()
+    path = str(handin.folder / "grid.png")
+    handin.get("utils", "interpolate_latent_space")(gen, path)
+    if not gen.given:
+        raise NotThere("interpolate_latent_space draws nothing: a TODO")
+    return torch.cat([z.reshape(-1, LATENT_DIM) for z in gen.given]), gen
+
+
+@check("gan", "1.2", "the interpolation varies the first two dimensions from -1 to 1")
+def interpolation_grid(handin: "HandIn") -> Verdict:
+    """By the latents that reach the generator."""
+    z, _ = _latent_grid(handin)
+    expected = "100 latents: all pairs of 10 values from -1 to 1 in the first two dimensions"
+    mend = "torch.cartesian_prod(torch.linspace(-1, 1, 10), torch.linspace(-1, 1, 10))"
+    if len(z) != 100:
+        return wrong(f"{len(z)} latents", expected, "another picture than asked for", mend)
+    steps = torch.linspace(-1, 1, 10)
+    pairs = {(round(a, 3), round(b, 3)) for a, b in z[:, :2].tolist()}
+    wanted = {(round(a, 3), round(b, 3)) for a in steps.tolist() for b in steps.tolist()}
+    if (z[:, 2:] - z[:1, 2:]).abs().max() > 1e-6:
+        seen = "the other 126 dimensions are not the same in all 100"
+        return wrong(seen, "fixed ones", "the grid shows more than two dimensions", mend)
+    if pairs != wanted:
+        low, high = z[:, :2].min().item(), z[:, :2].max().item()
+        seen = f"{len(pairs)} different pairs between {low:.2f} and {high:.2f}"
+        return wrong(seen, expected, "another picture than asked for", mend)
+    return right()
+
+
+@check("gan", "1.2", "the interpolation is one picture, 10 a row, in [0, 1]", old=("range",))
+def interpolation_picture(handin: "HandIn") -> Verdict:
+    """Read from the file."""
+    _latent_grid(handin)
+    values, shape = _png_values(handin.folder, "grid.png*")
+    verdict = _range_verdict(values, "pixels")
+    if verdict.word != "right" or shape[:2] == (342, 342):
+        return verdict
+    return differs(f"a picture of {shape[1]} x {shape[0]} pixels: not 10 rows of 10 (nrow=10)")
+
+
+@check("gan", "1.2", "what reaches FID: images in [0, 255], in order")
+def fid_images(handin: "HandIn") -> Verdict:
+    """By the function that is given to clean-fid, or by what reaches its network."""
+    gen, notes = StubGenerator(), handin.notes
+    get_fid = handin.get("utils", "get_fid")
+    get_fid(gen, "cub", 32, LATENT_DIM, 256, 300)
+    if notes.fid:
+        call = notes.fid[-1]
+        if call.get("num_gen") != 300:
+            seen = f"num_gen {call.get('num_gen')}"
+            return wrong(
+                seen, "300, as asked", "a score of another sample count", "pass num_gen on"
+            )
+        given = gen.given[:]
+        made = call["gen"](torch.randn(4, LATENT_DIM))
+        made = need(made, "gen_fn(z)").float()
+        if len(gen.given) == len(given):
+            raise NotThere("the function for clean-fid does not use forward_given_samples(z)")
+        values = [made[:, :, :, 4].mean().item(), made[:, :, :, 27].mean().item()]
+        order = tuple(made.shape) == (4, 3, 32, 32)
+    elif notes.features:
+        every = torch.cat(notes.features)  # the data are grey, fakes have two halves
+        fakes = every[(every[:, 0, 0, 0] - every[:, 0, 0, 3]).abs() > 1]
+        values = [fakes[:, :, :, 0].mean().item(), fakes[:, :, :, 3].mean().item()]
+        order = len(fakes) == 300
+    else:
+        raise NotThere("get_fid calls neither clean-fid's compute_fid nor its network")
+    if not order:
+        return wrong(
+            "another number or shape of images", "(B, 3, 32, 32)", "no score", "see get_fid"
+        )
+    if close(values, [63.75, 191.25], 0.01):
+        return right()
+    seen = f"pixels of -0.5 and 0.5 reach it as {values[0]:.4g} and {values[1]:.4g}"
+    return wrong(seen, "63.75 and 191.25", "a score of other pictures", "(x / 2 + 0.5) * 255")
+
+
+# ------------------------------------------------------------------------------------------------
+# 1.3 to 1.5: the losses
+
+SCORES = torch.tensor([[0.7], [-1.3], [2.1], [0.2]]), torch.tensor([[-0.4], [1.6], [-2.2], [0.9]])
+
+
+def _losses(handin: "HandIn", module: str) -> types.ModuleType:
+    found = handin.module(module)
+    for name in ("compute_discriminator_loss", "compute_generator_loss"):
+        if not hasattr(found, name):
+            raise NotThere(f"{module}.py has no {name}")
+    return found
+
+
+def _value(loss: Any) -> float:
+    loss = need(loss, "the loss")
+    return float(loss.detach().float().reshape(-1)[0] if loss.numel() == 1 else math.nan)
+
+
+def _disc_loss(handin: "HandIn", module: str, real: Tensor, fake: Tensor) -> float:
+    """Of a loss that does not look at the interpolates."""
+    interp = torch.zeros(len(real), 3, 4, 4, requires_grad=True)
+    d_interp = interp.mean((1, 2, 3)).unsqueeze(1)
+    function = _losses(handin, module).compute_discriminator_loss
+    return _value(function(real, fake, d_interp, interp, 10))
+
+
+@check("gan", "1.3", "the GAN's discriminator loss")
+def gan_discriminator(handin: "HandIn") -> Verdict:
+    """Its value, up to the mean of the two terms."""
+    real, fake = SCORES
+    got = _disc_loss(handin, "q1_3", real, fake)
+    parts = F.softplus(-real).mean().item(), F.softplus(fake).mean().item()
+    if close(got, sum(parts)):
+        return right()
+    if close(got, sum(parts) / 2):
+        return differs("the mean of the two terms instead of their sum: the same to Adam")
+    expected = f"-E[log D(x)] - E[log(1 - D(G(z)))] = {sum(parts):.4f}"
+    mend = "binary_cross_entropy_with_logits with ones for real scores and zeros for fake ones"
+    swapped = F.softplus(real).mean().item() + F.softplus(-fake).mean().item()
+    seen = f"{got:.4f}" + (": the labels are swapped" if close(got, swapped) else "")
+    doubled = F.softplus(-real.sigmoid()).mean() + F.softplus(fake.sigmoid()).mean()
+    if close(got, doubled) or close(got, doubled / 2):
+        seen += ": a sigmoid before a loss that takes logits"
+    return wrong(seen, expected, "the two players do not play the game of the paper", mend)
+
+
+@check("gan", "1.3", "the GAN's generator loss does not saturate")
+def gan_generator(handin: "HandIn") -> Verdict:
+    """Its value."""
+    fake = SCORES[1]
+    got = _value(_losses(handin, "q1_3").compute_generator_loss(fake))
+    if close(got, F.softplus(-fake).mean().item()):
+        return right()
+    expected = f"-E[log D(G(z))] = {F.softplus(-fake).mean().item():.4f}"
+    seen = f"{got:.4f}"
+    if close(got, -F.softplus(fake).mean().item()):
+        seen += ": E[log(1 - D(G(z)))], whose gradient vanishes where the generator is bad"
+    mend = "binary_cross_entropy_with_logits of the fake scores with ones"
+    return wrong(seen, expected, "the generator learns slowly or not at all", mend)
+
+
+@check("gan", "1.3", "the GAN's losses are finite for huge scores")
+def gan_huge(handin: "HandIn") -> Verdict:
+    """Scores of 1,000 either way, and their gradients."""
+    module = _losses(handin, "q1_3")
+    interp = torch.zeros(2, 3, 4, 4, requires_grad=True)
+    bad = []
+    for sign in (1, -1):
+        scores = torch.full((2, 1), 1000.0 * sign, requires_grad=True)
+        d_interp = interp.mean((1, 2, 3)).unsqueeze(1)
+        loss = module.compute_discriminator_loss(scores, -scores, d_interp, interp, 10)
+        total = need(loss, "the loss") + need(module.compute_generator_loss(scores), "the loss")
+        (gradient,) = torch.autograd.grad(total.sum(), scores)
+        if not math.isfinite(_value(total)) or not torch.isfinite(gradient).all():
+            bad.append(1000 * sign)
+    if not bad:
+        return right()
+    mend = "the loss on logits: binary_cross_entropy_with_logits or softplus"
+    cost = "one sure score ends the run with NaN"
+    return wrong(f"not finite at scores of {bad}", "finite values and gradients", cost, mend)
+
+
+@check("gan", "1.4", "LSGAN's discriminator loss")
+def lsgan_discriminator(handin: "HandIn") -> Verdict:
+    """Equation (2) with a = 0, b = 1; the factor does not matter."""
+    real, fake = SCORES
+    got = _disc_loss(handin, "q1_4", real, fake)
+    expected = 0.5 * (real - 1).square().mean().item() + 0.5 * fake.square().mean().item()
+    if close(got, expected):
+        return right()
+    for factor in (2, 0.5):
+        if close(got, factor * expected):
+            return differs(f"{factor:g} times equation (2): the same to Adam")
+    ones = 0.5 * (real - 1).square().mean().item() + 0.5 * (fake - 1).square().mean().item()
+    seen = f"{got:.4f}"
+    for factor in (1, 2, 0.5):
+        if close(got, factor * ones):
+            seen += ": fakes have the target 1, so both kinds of image should score 1"
+    mend = "0.5 * ((real - 1) ** 2).mean() + 0.5 * (fake ** 2).mean()"
+    return wrong(seen, f"{expected:.4f}", "the generator gets no signal, or a wrong one", mend)
+
+
+@check("gan", "1.4", "LSGAN's generator loss")
+def lsgan_generator(handin: "HandIn") -> Verdict:
+    """Equation (2) with c = 1."""
+    fake = SCORES[1]
+    got = _value(_losses(handin, "q1_4").compute_generator_loss(fake))
+    expected = 0.5 * (fake - 1).square().mean().item()
+    if close(got, expected):
+        return right()
+    for factor in (2, 0.5):
+        if close(got, factor * expected):
+            return differs(f"{factor:g} times equation (2): the same to Adam")
+    mend = "0.5 * ((fake - 1) ** 2).mean()"
+    return wrong(f"{got:.4f}", f"{expected:.4f}", "the generator has another aim", mend)
+
+
+def _penalty(handin: "HandIn", norms: list[float], per_pixel: bool = False) -> float:
+    """The penalty alone, where D has these gradient norms."""
+    function = _losses(handin, "q1_5").compute_discriminator_loss
+    count = len(norms)
+    interp = torch.zeros(count, 3, 4, 4, requires_grad=True)
+    rng = torch.Generator().manual_seed(0)
+    slope = torch.randn(count, 3, 4, 4, generator=rng)
+    size = slope.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    slope = slope / size * torch.tensor(norms).view(-1, 1, 1, 1)
+    weight = torch.ones((), requires_grad=True)
+    d_interp = (weight * slope * interp).sum((1, 2, 3)).unsqueeze(1)
+    zero = torch.zeros(count, 1)
+    return _value(function(zero, zero, d_interp, interp, 10))
+
+
+@check("gan", "1.5", "WGAN's losses without the penalty")
+def wgan(handin: "HandIn") -> Verdict:
+    """E[D(fake)] - E[D(real)] where every gradient has norm 1, and -E[D(fake)]."""
+    module, (real, fake) = _losses(handin, "q1_5"), SCORES
+    interp = torch.zeros(4, 3, 4, 4, requires_grad=True)
+    d_interp = (interp / math.sqrt(48)).sum((1, 2, 3)).unsqueeze(1)
+    interp_zero = torch.zeros(4, 1)
+    with_scores = _value(module.compute_discriminator_loss(real, fake, d_interp, interp, 10))
+    d_interp = (interp / math.sqrt(48)).sum((1, 2, 3)).unsqueeze(1)
+    without = _value(
+        module.compute_discriminator_loss(interp_zero, interp_zero, d_interp, interp, 10)
+    )
+    got = with_scores - without, _value(module.compute_generator_loss(fake))
+    expected = (fake.mean() - real.mean()).item(), -fake.mean().item()
+    if close(got, expected):
+        return right()
+    seen = f"{got[0]:.4f} and {got[1]:.4f}"
+    bce = F.softplus(-real).mean().item() + F.softplus(fake).mean().item() - 2 * math.log(2)
+    if close(got[0], bce) or close(got[0], bce / 2):
+        seen += ": the cross-entropy of question 1.3, not WGAN's loss"
+    elif close(got[0], -expected[0]):
+        seen += ": the sign is reversed, so the critic prefers fakes"
+    mend = "fake.mean() - real.mean(), and -fake.mean()"
+    return wrong(seen, f"{expected[0]:.4f} and {expected[1]:.4f}", "it is not WGAN", mend)
+
+
+@check("gan", "1.5", "the penalty's norm is per image, over channels and pixels")
+def penalty_norm(handin: "HandIn") -> Verdict:
+    """Its value for images of four different norms."""
+    norms = [0.5, 2.0, 1.0, 3.0]
+    # Scores of zero leave the penalty, and in a cross-entropy 2 log 2: the flat case removes that.
+    got, flat = _penalty(handin, norms), _penalty(handin, [1.0] * 4)
+    expected = 10 * sum((norm - 1) ** 2 for norm in norms) / 4
+    if close(got, expected) or close(got - flat, expected):
+        return right()
+    together = 10 * (math.sqrt(sum(norm**2 for norm in norms)) - 1) ** 2
+    together_flat = 10 * (2 - 1) ** 2
+    mend = "gradient.flatten(1).norm(dim=1), then ((norm - 1) ** 2).mean()"
+    seen = f"a penalty of {got:.3f} for norms 0.5, 2, 1, 3"
+    cost = "another constraint than the paper's"
+    if close(got, together) or close(got - flat, together - together_flat):
+        seen += ": one norm for the whole batch"
+        cost = "at batch 256 norms of 1 are punished with 225, and each image is driven to 1/16"
+    elif close(got, 10 * (sum(norms) / 4 - 1) ** 2) or close(
+        got - flat, 10 * (sum(norms) / 4 - 1) ** 2
+    ):
+        seen += ": the square of the mean instead of the mean of the squares"
+        cost = "norms of 0.5 and 1.5 cancel"
+    elif close(got, 4 * expected):
+        seen += ": a sum over the batch"
+        cost = "its weight grows with the batch"
+    elif close(got, expected / 10):
+        seen += ": without lambda"
+        cost = "a tenth of the weight"
+    elif close(got, 10 * sum((norm**2 - 1) ** 2 for norm in norms) / 4):
+        seen += ": the squared norm, without its root"
+    elif close(got, 10 * sum(max(0, norm - 1) ** 2 for norm in norms) / 4):
+        seen += ": one-sided, small norms are free"
+    elif got - flat == 0 or got == 0:
+        seen += ": no penalty at all"
+        cost = "the critic is not constrained"
+    else:
+        seen += ": the norm over part of the dimensions only (dim=1 is one norm per pixel)"
+        cost = "an image's norm is driven to the number of its pixels' root: 32 instead of 1"
+    return wrong(seen, f"{expected:.3f}", cost, mend)
+
+
+@check("gan", "1.5", "the penalty's gradient reaches the discriminator's weights")
+def penalty_gradient(handin: "HandIn") -> Verdict:
+    """create_graph: the derivative of the penalty by a weight, against the formula's."""
+    function = _losses(handin, "q1_5").compute_discriminator_loss
+    interp = torch.zeros(2, 3, 4, 4, requires_grad=True)
+    weight = torch.tensor(3 / math.sqrt(48), requires_grad=True)
+    zero = torch.zeros(2, 1)
+    loss = need(
+        function(zero, zero, (weight * interp).sum((1, 2, 3)).unsqueeze(1), interp, 10), "it"
+    )
+    mend = "torch.autograd.grad(..., create_graph=True), and no detach of its result"
+    cost = "the penalty is a number that nothing is trained by"
+    if not loss.requires_grad:
+        return wrong("the loss has no gradient", "one", cost, mend)
+    (gradient,) = torch.autograd.grad(loss.sum(), weight, allow_unused=True)
+    if gradient is None or gradient == 0:
+        return wrong("no gradient at the weights", "d penalty / d weight", cost, mend)
+    return right()
+
+
+@check("gan", "1.5", "the penalty is finite where the gradient is 0")
+def penalty_at_zero(handin: "HandIn") -> Verdict:
+    """The derivative of sqrt at 0 is infinite; that of a norm is not."""
+    function = _losses(handin, "q1_5").compute_discriminator_loss
+    interp = torch.zeros(2, 3, 4, 4, requires_grad=True)
+    weight = torch.zeros((), requires_grad=True)
+    zero = torch.zeros(2, 1)
+    loss = need(
+        function(zero, zero, (weight * interp).sum((1, 2, 3)).unsqueeze(1), interp, 10), "it"
+    )
+    (gradient,) = torch.autograd.grad(loss.sum(), weight, allow_unused=True)
+    if gradient is None or torch.isfinite(gradient).all():
+        return right()
+    mend = "gradient.flatten(1).norm(dim=1) instead of sqrt of a sum (or add 1e-12 inside)"
+    cost = "one image without a gradient turns every weight into NaN"
+    return wrong(f"a gradient of {gradient.item()}", "a finite one", cost, mend)
+
+
+@check("gan", "1.3", "question 1.3's losses leave the interpolates alone")
+def no_interpolates(handin: "HandIn") -> Verdict:
+    """They are given, and must not change the value; None is what a lean loop passes."""
+    real, fake = SCORES
+    got = _disc_loss(handin, "q1_3", real, fake), _disc_loss(handin, "q1_4", real, fake)
+    for module, value in zip(("q1_3", "q1_4"), got, strict=True):
+        function = _losses(handin, module).compute_discriminator_loss
+        other = torch.full((4, 3, 4, 4), 5.0, requires_grad=True)
+        d_other = 7 * other.square().sum((1, 2, 3)).unsqueeze(1)
+        if not close(_value(function(real, fake, d_other, other, 10)), value):
+            seen = f"{module}'s loss depends on the interpolates"
+            return wrong(seen, "only WGAN-GP has a penalty", "another loss", "leave them out")
+    return right()

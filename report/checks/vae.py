@@ -1,0 +1,579 @@
+"""Questions 2.1 to 2.8: what can be seen of vae/ from outside."""
+
+import contextlib
+import inspect
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from checks import NotThere, Verdict, check, differs, right, wrong
+from checks.gan import close, need, numbered_images
+
+if TYPE_CHECKING:
+    from checks.worker import HandIn
+
+SHAPE = (3, 32, 32)
+ENCODER = [("Conv2d", 3, 32, 3, 1), ("Conv2d", 32, 64, 3, 2), ("Conv2d", 64, 128, 3, 2)]
+ENCODER += [("Conv2d", 128, 256, 3, 2)]
+
+
+def _decoder(base: int) -> list[tuple]:
+    up = [("ConvTranspose2d", base, 128, 4, 2), ("ConvTranspose2d", 128, 64, 4, 2)]
+    return [*up, ("ConvTranspose2d", 64, 32, 4, 2), ("Conv2d", 32, 3, 3, 1)]
+
+
+def _convolutions(module: nn.Module) -> list[tuple]:
+    kinds = (nn.Conv2d, nn.ConvTranspose2d)
+    return [
+        (
+            *("Conv2d" if isinstance(part, nn.Conv2d) else "ConvTranspose2d",),
+            *(part.in_channels, part.out_channels, part.kernel_size[0], part.stride[0]),
+        )
+        for part in module.modules()
+        if isinstance(part, kinds)
+    ]
+
+
+def _difference(got: list[tuple], expected: list[tuple]) -> str:
+    for number, (one, other) in enumerate(zip(got, expected, strict=False)):
+        if one != other:
+            return (
+                f"convolution {number} is {one[0]}({one[1]}, {one[2]}, {one[3]}, stride {one[4]})"
+            )
+    return f"{len(got)} convolutions instead of {len(expected)}"
+
+
+# ------------------------------------------------------------------------------------------------
+# The networks
+
+
+def _encoder_layers(handin: "HandIn", name: str, width: int, latent: int) -> Verdict:
+    encoder = handin.get("model", name)(SHAPE, latent)
+    convs = need(getattr(encoder, "convs", None), f"{name}.convs")
+    got, mend = _convolutions(convs), "the layers that the handout prints"
+    cost = "it is another network than the reference numbers'"
+    extra = len(_convolutions(encoder)) - len(got)
+    if got != ENCODER:
+        return wrong(_difference(got, ENCODER), "3-32-64-128-256, 3x3", cost, mend)
+    linear = [part for part in encoder.modules() if isinstance(part, nn.Linear)]
+    shapes = [(part.in_features, part.out_features) for part in linear]
+    if shapes != [(4096, width)] or extra:
+        seen = f"linear layers {shapes}" + (f" and {extra} convolutions beside convs" * bool(extra))
+        return wrong(seen, f"one Linear(4096, {width})", cost, mend)
+    return right()
+
+
+@check("vae", "2.1", "the encoder's layers")
+def encoder_layers(handin: "HandIn") -> Verdict:
+    """As the handout prints them."""
+    return _encoder_layers(handin, "Encoder", 16, 16)
+
+
+@check("vae", "2.4", "the VAE encoder's layers")
+def vae_encoder_layers(handin: "HandIn") -> Verdict:
+    """The same with a last layer twice as wide."""
+    return _encoder_layers(handin, "VAEEncoder", 32, 16)
+
+
+@check("vae", "2.1", "the encoder returns (B, latent), through its convolutions")
+def encoder_output(handin: "HandIn") -> Verdict:
+    """Shape, and whether the convolutions matter."""
+    encoder = handin.get("model", "Encoder")(SHAPE, 16)
+    return _through_convolutions(encoder, lambda x: need(encoder(x), "Encoder's output"), (3, 16))
+
+
+def _through_convolutions(
+    encoder: nn.Module, output: Callable[[Tensor], Tensor], shape: tuple
+) -> Verdict:
+    x = numbered_images(3, 3, 32)
+    with torch.no_grad():
+        before = output(x)
+        if tuple(before.shape) != shape:
+            return wrong(f"shape {tuple(before.shape)}", f"{shape}", "nothing fits", "see forward")
+        for part in encoder.modules():
+            if isinstance(part, nn.Conv2d):
+                part.weight.mul_(1.5)
+        if close(before, output(x)):
+            cost = "a linear encoder of pixels: reconstructions stay blurred"
+            mend = "self.fc(self.convs(x).flatten(1))"
+            return wrong("the convolutions are not used", "fc(convs(x))", cost, mend)
+    return right()
+
+
+@check("vae", "2.4", "the VAE encoder returns mu and log_std, (B, latent) each")
+def vae_encoder_output(handin: "HandIn") -> Verdict:
+    """Their order is read off the bias of the last layer."""
+    encoder = handin.get("model", "VAEEncoder")(SHAPE, 16)
+    found = need(encoder(numbered_images(3, 3, 32)), "VAEEncoder's output")
+    if not isinstance(found, tuple | list) or len(found) != 2:
+        kind = type(found).__name__
+        return wrong(f"a {kind}", "(mu, log_std)", "vae_loss takes two", "return mu, log_std")
+    verdict = _through_convolutions(encoder, lambda x: encoder(x)[0], (3, 16))
+    if verdict.word != "right" or tuple(found[1].shape) != (3, 16):
+        return verdict if verdict.word != "right" else differs(f"log_std: {tuple(found[1].shape)}")
+    last = getattr(encoder, "fc", None)
+    if isinstance(last, nn.Linear) and last.out_features == 32:
+        with torch.no_grad():
+            last.weight.zero_()
+            last.bias.copy_(torch.arange(32.0))
+            mu, log_std = encoder(numbered_images(1, 3, 32))
+        if close(mu[0], torch.arange(16.0)) and close(log_std[0], torch.arange(16.0, 32)):
+            return right()
+        order = (
+            "the second half is mu"
+            if close(mu[0], torch.arange(16.0, 32))
+            else ("mu and log_std alternate")
+        )
+        if close(mu.sum() + log_std.sum(), float(sum(range(32)))):
+            return differs(f"{order}: trains the same, and weights cannot be exchanged")
+        return wrong(
+            "mu and log_std are not the last layer's halves",
+            "its two halves",
+            "part of its outputs is lost",
+            "fc(x).chunk(2, dim=1)",
+        )
+    return right()
+
+
+@check("vae", "2.1", "the decoder's layers")
+def decoder_layers(handin: "HandIn") -> Verdict:
+    """Both editions of the handout; each begins with a ReLU."""
+    decoder = handin.get("model", "Decoder")(16, SHAPE)
+    deconvs = need(getattr(decoder, "deconvs", None), "Decoder.deconvs")
+    got, mend = _convolutions(deconvs), "the layers that the handout prints"
+    if got not in (_decoder(128), _decoder(256)):
+        cost = "it is another network than the reference numbers'"
+        return wrong(
+            _difference(got, _decoder(128)), "128-128-64-32-3 (256 since 2023)", cost, mend
+        )
+    first = next(iter(deconvs.children()), None)
+    if not isinstance(first, nn.ReLU):
+        seen = f"the first layer is {type(first).__name__}"
+        cost = "better numbers than the handout's network can give (15 to 17 instead of 25 to 31 "
+        cost += "with 1,024 latents): they do not compare"
+        return wrong(seen, "a ReLU before the first transposed convolution", cost, mend)
+    last = list(deconvs.children())[-1]
+    if not isinstance(last, nn.Conv2d):
+        seen = f"{type(last).__name__} at the end"
+        return wrong(seen, "a convolution", "other outputs than the reference's", mend)
+    if got == _decoder(256):
+        return differs("256 channels at its start, the handout's edition since 2023")
+    return right()
+
+
+@check("vae", "2.1", "the decoder returns (B, 3, 32, 32)")
+def decoder_output(handin: "HandIn") -> Verdict:
+    """Through fc and deconvs."""
+    decoder = handin.get("model", "Decoder")(16, SHAPE)
+    x = need(decoder(torch.randn(3, 16)), "Decoder's output")
+    if tuple(x.shape) == (3, *SHAPE):
+        return right()
+    return wrong(f"shape {tuple(x.shape)}", "(B, 3, 32, 32)", "nothing fits", "see forward")
+
+
+# ------------------------------------------------------------------------------------------------
+# The losses
+
+
+class Fixed(nn.Module):
+    """An autoencoder that answers what it is told, and keeps what it is given."""
+
+    def __init__(self, code: Any, image: float = 0.0):
+        super().__init__()
+        self.code, self.image = code, image
+        self.latent_size = 8
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.seen: list[Tensor] = []
+        self.latents: list[Tensor] = []
+
+    def encoder(self, x: Tensor) -> Any:
+        """`code`, whatever the image."""
+        self.seen.append(x.detach().clone())
+        parts = tuple(part[: len(x)] + 0 * self.weight for part in self.code)
+        return parts if len(parts) == 2 else parts[0]
+
+    def decoder(self, z: Tensor) -> Tensor:
+        """Images of one value."""
+        self.latents.append(z)
+        return self.image + self.weight + torch.zeros(len(z), *SHAPE)
+
+
+def _recon_verdict(got: float, x: Tensor, what: str) -> Verdict:
+    total = x.square().sum().item()
+    expected = total / len(x)
+    if close(got, expected):
+        return right()
+    seen = f"{what} {got:.5g}"
+    mend = "((recon - x) ** 2).flatten(1).sum(1).mean()"
+    if close(got, expected / 2):
+        return differs(f"half the squared error: {got:.5g}; divide reference numbers by two")
+    if close(got, total / x.numel()):
+        cost = "numbers 3,072 times smaller, and gradients that grad_clip never touches: sharper "
+        cost += "results than the reference setting gives, which do not compare"
+        return wrong(f"{seen}: a mean over pixels", f"{expected:.5g}, summed over them", cost, mend)
+    if close(got, total):
+        cost = "a loss that grows with the batch, and the last batch weighs less"
+        return wrong(f"{seen}: a sum over the batch", f"{expected:.5g}", cost, mend)
+    return wrong(seen, f"{expected:.5g}", "another loss", mend)
+
+
+def _terms(found: Any, what: str) -> tuple[Any, dict]:
+    loss, terms = need(found, what)
+    return need(loss, f"{what}'s value"), terms
+
+
+@check("vae", "2.2", "ae_loss: squared error, summed over pixels, a mean over the batch")
+def ae_loss(handin: "HandIn") -> Verdict:
+    """By value."""
+    x, model = numbered_images(4, 3, 32), Fixed((torch.zeros(4, 8),))
+    loss, terms = _terms(handin.get("train", "ae_loss")(model, x), "ae_loss")
+    verdict = _recon_verdict(float(loss), x, "a loss of")
+    if verdict.word == "right" and not close(float(terms["recon_loss"]), float(loss)):
+        shown = float(terms["recon_loss"])
+        return wrong(
+            f"recon_loss is {shown:.5g}", f"{float(loss):.5g}", "a wrong curve", "return it"
+        )
+    return verdict
+
+
+def _vae_terms(handin: "HandIn", code: tuple, x: Tensor, **options: Any) -> tuple[Fixed, Any, dict]:
+    model = Fixed(code)
+    loss, terms = _terms(handin.get("train", "vae_loss")(model, x, **options), "vae_loss")
+    return model, loss, terms
+
+
+def _code(batch: int = 4, latent: int = 8) -> tuple[Tensor, Tensor]:
+    rng = torch.Generator().manual_seed(1)
+    shape = (batch, latent)
+    return torch.randn(shape, generator=rng), 0.4 * torch.randn(shape, generator=rng)
+
+
+def _drawn_std(handin: "HandIn", value: float) -> float:
+    """Standard deviation of the latents that vae_loss draws where the second output is `value`."""
+    code = torch.zeros(256, 64), torch.full((256, 64), value)
+    model, _, _ = _vae_terms(handin, code, torch.zeros(256, *SHAPE))
+    if not model.latents:
+        raise NotThere("vae_loss does not call model.decoder")
+    return model.latents[0].detach().double().std().item()
+
+
+def _meaning(handin: "HandIn") -> float:
+    """What multiplies the second output in the exponent of sigma: 1 for log_std, 1/2 for log var."""
+    std = _drawn_std(handin, math.log(4))
+    return math.log(std, 4) if std > 0 else math.nan
+
+
+@check("vae", "2.5", "vae_loss: reconstruction as in ae_loss, plus beta times KL")
+def vae_recon(handin: "HandIn") -> Verdict:
+    """By value, with and without beta."""
+    x, code = numbered_images(4, 3, 32), _code()
+    _, loss, terms = _vae_terms(handin, code, x, beta=1)
+    recon, kl = (
+        float(need(terms.get("recon_loss"), "recon_loss")),
+        float(need(terms.get("kl_loss"), "kl_loss")),
+    )
+    verdict = _recon_verdict(recon, x, "recon_loss is")
+    if verdict.word not in ("right", "differs"):
+        return verdict
+    _, heavier, terms = _vae_terms(handin, code, x, beta=3)
+    got = float(loss), float(heavier)
+    if close(got, (recon + kl, recon + 3 * kl), 1e-3):
+        return verdict
+    seen = f"losses of {got[0]:.5g} and {got[1]:.5g} for beta 1 and 3"
+    expected = f"recon + beta kl = {recon + kl:.5g} and {recon + 3 * kl:.5g}"
+    return wrong(seen, expected, "beta does not weigh the KL term", "recon_loss + beta * kl_loss")
+
+
+@check("vae", "2.5", "the KL term is that of torch.distributions")
+def kl_value(handin: "HandIn") -> Verdict:
+    """Summed over latents, a mean over images, of the Gaussian that latents are drawn from."""
+    mu, second = _code()
+    _, _, terms = _vae_terms(handin, (mu, second), numbered_images(4, 3, 32))
+    got = float(need(terms.get("kl_loss"), "kl_loss"))
+
+    def kl(share: float) -> float:
+        normal = torch.distributions.Normal
+        posterior = normal(mu.double(), (share * second.double()).exp())
+        each = torch.distributions.kl_divergence(posterior, normal(0.0, 1.0))
+        return each.sum(1).mean().item()
+
+    meaning = _meaning(handin)
+    mend = "(0.5 * (mu ** 2 + (2 * log_std).exp() - 2 * log_std - 1)).sum(1).mean()"
+    if abs(meaning - 1) < 0.05 and close(got, kl(1), 1e-3):
+        return right()
+    if abs(meaning - 0.5) < 0.05 and close(got, kl(0.5), 1e-3):
+        return differs("the encoder's second output is used as log variance throughout: same model")
+    seen, expected = f"a KL of {got:.5g}", f"{kl(1):.5g}"
+    for factor, why in (
+        (4, "a sum over the batch: with 256 images 256 times too large"),
+        (1 / 8, "a mean over latents instead of their sum"),
+        (1 / 32, "a mean over latents and images"),
+        (2, "without the factor 1/2"),
+    ):
+        if close(got, factor * kl(1), 1e-3) or close(got, factor * kl(0.5), 1e-3):
+            cost = "beta no longer means what the question says"
+            return wrong(f"{seen}: {why}", expected, cost, mend)
+    if close(got, kl(0.5), 1e-3) or close(got, kl(1), 1e-3):
+        seen += f", that of another Gaussian than the latents' (sigma is exp({meaning:.2f} s))"
+        return wrong(seen, expected, "the bound is not the model's", mend)
+    return wrong(seen, expected, "it is not the divergence from N(0, I)", mend)
+
+
+@check("vae", "2.5", "latents are mu + sigma * noise, other noise for each latent and image")
+def vae_noise(handin: "HandIn") -> Verdict:
+    """From what reaches the decoder."""
+    zeros = torch.zeros(64, 32)
+    model, _, _ = _vae_terms(handin, (zeros + 3, zeros), torch.zeros(64, *SHAPE))
+    if not model.latents:
+        raise NotThere("vae_loss does not call model.decoder")
+    z = model.latents[0].detach().double() - 3
+    mend = "mu + log_std.exp() * torch.randn_like(mu)"
+    expected = "noise from N(0, 1) in each"
+    if z.abs().max() < 1e-6:
+        return wrong("no noise", expected, "an autoencoder: samples from N(0, I) are noise", mend)
+    if z.std(1).max() < 1e-6:
+        seen = "one number for all latents of an image"
+        cost = "the posterior is not the Gaussian that the KL term assumes"
+        return wrong(seen, expected, cost, mend)
+    if z.std(0).max() < 1e-6:
+        return wrong("the same noise for every image", expected, "correlated gradients", mend)
+    if abs(z.mean().item()) > 0.1 or abs(z.std().item() - 1) > 0.1:
+        seen = f"noise of mean {z.mean():.2f}, standard deviation {z.std():.2f}"
+        cost = "the latents are not those of mu and sigma"
+        return wrong(seen, expected, cost, mend)
+    if not model.latents[0].requires_grad:
+        seen = "no gradient from the latents to the encoder"
+        return wrong(seen, "one", "the encoder learns from the KL term only", mend)
+    meaning = _meaning(handin)
+    if abs(meaning - 1) < 0.05:
+        return right()
+    if abs(meaning - 0.5) < 0.05:
+        return differs("sigma = exp(s / 2): the encoder's second output is used as log variance")
+    std = _drawn_std(handin, math.log(4))
+    return wrong(f"log_std of log 4 gives a deviation of {std:.2f}", "4", "another posterior", mend)
+
+
+@check("vae", "2.5", "the KL term is finite for extreme log_std")
+def kl_extremes(handin: "HandIn") -> Verdict:
+    """Down to exp(-120), which float32 does not have."""
+    bad = []
+    for value in (-60.0, 10.0):
+        second = torch.full((2, 8), value, requires_grad=True)
+        _, loss, terms = _vae_terms(handin, (torch.zeros(2, 8), second), torch.zeros(2, *SHAPE))
+        kl = need(terms.get("kl_loss"), "kl_loss")
+        if not (isinstance(kl, Tensor) and kl.requires_grad):
+            kl = loss
+        (gradient,) = torch.autograd.grad(kl.sum(), second, allow_unused=True)
+        fine = gradient is None or bool(torch.isfinite(gradient).all())
+        if not fine or not math.isfinite(float(kl)):
+            bad.append(f"{value:g}")
+    if not bad:
+        return right()
+    seen = f"infinite or NaN at log_std {', '.join(bad)}"
+    mend = "2 * log_std instead of log(exp(log_std) ** 2)"
+    return wrong(seen, "finite values and gradients", "one narrow latent ends the run", mend)
+
+
+# ------------------------------------------------------------------------------------------------
+# Schedules and the loop
+
+
+@check("vae", "2.5", "constant_beta_scheduler")
+def constant_beta(handin: "HandIn") -> Verdict:
+    """Any epoch."""
+    schedule = need(handin.get("train", "constant_beta_scheduler")(target_val=0.8), "the schedule")
+    got = [float(need(schedule(epoch), "its value")) for epoch in (0, 7, 30)]
+    if close(got, [0.8] * 3):
+        return right()
+    return wrong(f"{got}", "0.8 at any epoch", "another objective", "return target_val")
+
+
+@check("vae", "2.8", "linear_beta_scheduler: 0 at epoch 0, target_val at max_epochs")
+def linear_beta(handin: "HandIn") -> Verdict:
+    """At the start, half way and the end, for three targets."""
+    make = handin.get("train", "linear_beta_scheduler")
+    mend = "target_val * epoch / max_epochs"
+    early = []
+    for target in (1.0, 0.8, 1.2):
+        schedule = need(make(max_epochs=20, target_val=target), "the schedule")
+        got = [float(need(schedule(epoch), "its value")) for epoch in (0, 10, 19, 20)]
+        if close(got, [0, target / 2, 0.95 * target, target]):
+            continue
+        if close(got[:3], [0, target * 10 / 19, target]):
+            early.append(target)
+            continue
+        shown = ", ".join(f"{value:.3f}" for value in got)
+        expected = f"{0:.3f}, {target / 2:.3f}, {0.95 * target:.3f}, {target:.3f}"
+        seen = f"{shown} at epochs 0, 10, 19, 20 of 20 for a target of {target:g}"
+        return wrong(seen, expected, "another weight of the KL term than the question's", mend)
+    if early:
+        return differs("the target is reached at the last epoch, 19 of 20 (max_epochs - 1)")
+    return right()
+
+
+def _loader(values: list[tuple[int, float]]) -> list[tuple[Tensor, Tensor]]:
+    """Batches (count, pixel value)."""
+    return [(torch.full((n, *SHAPE), v), torch.zeros(n, dtype=torch.long)) for n, v in values]
+
+
+def _accepted(function: Callable, **options: Any) -> dict:
+    names = inspect.signature(function).parameters
+    return {name: value for name, value in options.items() if name in names}
+
+
+class Recorder(torch.optim.SGD):
+    """Changes nothing; keeps the norms of the gradients that it is given."""
+
+    def __init__(self, module: nn.Module):
+        super().__init__(module.parameters(), lr=0.0)
+        self.norms: list[float] = []
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Not a step."""
+        parts = [
+            p.grad.flatten()
+            for group in self.param_groups
+            for p in group["params"]
+            if p.grad is not None
+        ]
+        self.norms.append(torch.cat(parts).norm().item() if parts else 0.0)
+
+
+def _autoencoder(handin: "HandIn") -> nn.Module:
+    torch.manual_seed(0)
+    return handin.get("model", "AEModel")(True, 8, SHAPE)
+
+
+@check("vae", "2.2", "run_train_epoch clips the gradient before the step")
+def clipping(handin: "HandIn") -> Verdict:
+    """By the norms that reach the optimizer."""
+    epoch = handin.get("train", "run_train_epoch")
+    if not _accepted(epoch, grad_clip=1):
+        return differs("run_train_epoch has no argument grad_clip")
+    norms = []
+    for limit in (1.0, 0.25):
+        model = _autoencoder(handin)
+        optimizer = Recorder(model)
+        rng = torch.Generator().manual_seed(0)
+        batches = [(torch.rand(4, *SHAPE, generator=rng), torch.zeros(4)) for _ in range(2)]
+        epoch(model, "vae", batches, optimizer, 1, grad_clip=limit)
+        if len(optimizer.norms) != 2:
+            seen = f"{len(optimizer.norms)} steps for 2 batches"
+            return wrong(seen, "one step a batch", "another training", "optimizer.step() once")
+        norms += optimizer.norms
+    if max(norms[:2]) <= 1.001 and max(norms[2:]) <= 0.2501:
+        return right()
+    shown = ", ".join(f"{norm:.3g}" for norm in norms)
+    mend = "clip_grad_norm_(model.parameters(), grad_clip) between backward() and step()"
+    cost = "the reference setting is clipped at every step"
+    return wrong(f"norms {shown} for limits 1 and 0.25", "at most those", cost, mend)
+
+
+@check("vae", "2.5", "run_train_epoch hands beta to the loss")
+def beta_reaches_loss(handin: "HandIn") -> Verdict:
+    """By the gradient where only the KL term has one."""
+    train = handin.module("train")
+    epoch, given = handin.get("train", "run_train_epoch"), []
+    make = handin.get("train", "vae_loss")
+    names = list(inspect.signature(make).parameters)
+
+    def spy(*args: Any, **kwargs: Any) -> Any:
+        bound = dict(zip(names, args, strict=False)) | kwargs
+        given.append(float(bound.get("beta", 1)))
+        return make(*args, **kwargs)
+
+    train.vae_loss = spy
+    model = _autoencoder(handin)
+    epoch(model, "vae", _loader([(2, 0.5)]), Recorder(model), 0.3)
+    if given and close(given, [0.3] * len(given)):
+        return right()
+    if not given:
+        raise NotThere("run_train_epoch does not call vae_loss of train.py")
+    return wrong(f"beta {given[0]:g}", "0.3", "another objective", "vae_loss(model, x, beta)")
+
+
+def _metrics(handin: "HandIn", code: tuple) -> tuple[Fixed, dict]:
+    model = Fixed(code, image=1.0)
+    mode = "ae" if len(code) == 1 else "vae"
+    found = handin.get("train", "get_val_metrics")(model, mode, _loader([(4, 1.0), (1, 0.0)]))
+    return model, need(found, "get_val_metrics")
+
+
+@check("vae", "2.2", "validation means weigh images equally")
+def weighted_means(handin: "HandIn") -> Verdict:
+    """A batch of four without error, one of a single image with one."""
+    model, metrics = _metrics(handin, (torch.zeros(4, 8),))
+    got = float(need(metrics.get("recon_loss"), "recon_loss"))
+    last = ((model.seen[-1] - 1) ** 2).sum().item()  # of the single image
+    if close(got, last / 5):
+        return right()
+    if close(got, last / 2):
+        return differs(
+            "a mean of batch means, as the handout's own code has it: CIFAR-10's last 16 images "
+            "weigh as much as 256 (a bias of less than 0.1 %)"
+        )
+    mend = "sum the losses of batches times their sizes, divide by the number of images"
+    return wrong(f"{got:.4g}", f"{last / 5:.4g}", "a wrong curve", mend)
+
+
+@check("vae", "2.2", "training and validation see images in [-1, 1]")
+def same_range(handin: "HandIn") -> Verdict:
+    """What reaches the encoder, from pixels of 0 and 1."""
+    model, _ = _metrics(handin, (torch.zeros(4, 8),))
+    val = [round(float(x.flatten()[0]), 3) for x in model.seen]
+    trained = Fixed((torch.zeros(4, 8),), image=1.0)
+    epoch = handin.get("train", "run_train_epoch")
+    epoch(trained, "ae", _loader([(4, 1.0), (1, 0.0)]), Recorder(trained), 1)
+    train = [round(float(x.flatten()[0]), 3) for x in trained.seen]
+    if sorted(train) == sorted(val) and (val == [1, -1] or val == [1, 0]):
+        return right()  # (1, 0): its loader scales
+    seen = f"pixels of 1 and 0 reach the encoder as {train} in training, {val} in validation"
+    mend = "preprocess_data(x) (2 x - 1) in both"
+    return wrong(seen, "the same range in both", "validation measures another problem", mend)
+
+
+@check("vae", "2.2", "validation takes no gradients and leaves the weights alone")
+def validation(handin: "HandIn") -> Verdict:
+    """Whether the loss is differentiated."""
+    model = _autoencoder(handin)
+    before = [p.detach().clone() for p in model.parameters()]
+    asked = []
+    model.encoder.register_forward_hook(lambda *args: asked.append(torch.is_grad_enabled()))
+    handin.get("train", "get_val_metrics")(model, "vae", _loader([(2, 0.5)]))
+    if any(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True)):
+        mend = "no optimizer in validation"
+        return wrong("weights change", "none", "validation images are trained on", mend)
+    if any(asked):
+        return differs("gradients are kept for nothing: torch.no_grad() saves memory and time")
+    return right()
+
+
+@check("vae", "2.2", "pictures: samples and reconstructions are written")
+def pictures(handin: "HandIn") -> Verdict | None:
+    """vis_samples and vis_recons, on a stub."""
+    utils = handin.module("utils")
+    if not hasattr(utils, "vis_samples") or not hasattr(utils, "vis_recons"):
+        return None
+    model = _autoencoder(handin)
+    with contextlib.suppress(FileNotFoundError):
+        before = set(handin.folder.rglob("*.png"))
+        utils.vis_samples(model, str(handin.folder / "epoch_0"))
+        utils.vis_recons(model, torch.rand(36, *SHAPE), str(handin.folder / "epoch_0"))
+        if set(handin.folder.rglob("*.png")) - before:
+            return right()
+    return wrong("no PNG", "two", "nothing to look at", "see save_samples")
+
+
+@check("vae", "2.2", "images are scaled from [0, 1] to [-1, 1]")
+def preprocessing(handin: "HandIn") -> Verdict | None:
+    """The handout's preprocess_data, where it is there."""
+    function = getattr(handin.module("utils"), "preprocess_data", None)
+    if function is None:
+        return None
+    got = function(torch.tensor([0.0, 0.5, 1.0])).tolist()
+    if close(got, [-1, 0, 1]):
+        return right()
+    return wrong(f"0, 0.5, 1 become {got}", "-1, 0, 1", "another range", "2 * x - 1")

@@ -167,7 +167,10 @@ def discriminator_parameters(handin: "HandIn") -> Verdict:
 def _residual(handin: "HandIn", name: str, shortcut: str | None) -> Verdict:
     block = handin.get("networks", name)(16, n_filters=16)
     layers = need(getattr(block, "layers", None), f"{name}.layers")
-    bypass = nn.Identity() if shortcut is None else getattr(block, shortcut, None)
+    bypass: Any = nn.Identity()
+    if shortcut is not None:  # under another name it is the only child beside the layers
+        others = [child for child in block.children() if child is not layers]
+        bypass = getattr(block, shortcut, others[0] if len(others) == 1 else None)
     if bypass is None:
         raise NotThere(f"{name} has no {shortcut}")
     block.eval()
@@ -546,18 +549,11 @@ class Trace:
         if "settings" in names:  # and scores by itself
             more["settings"] = handin.get("settings", "Settings")(fid="off")
         (handin.folder / "data_check").mkdir(exist_ok=True)
-        train.train_model(
-            self.gen,
-            self.disc,
-            num_iterations=ITERATIONS,
-            batch_size=BATCH,
-            prefix="data_check/",
-            gen_loss_fn=self.gen_loss,
-            disc_loss_fn=self.disc_loss,
-            log_period=PERIOD,
-            amp_enabled=False,
-            **more,
-        )
+        more |= {"num_iterations": ITERATIONS, "batch_size": BATCH, "log_period": PERIOD}
+        more |= {"gen_loss_fn": self.gen_loss, "disc_loss_fn": self.disc_loss}
+        more |= {"prefix": "data_check/", "amp_enabled": False}
+        known = {name: value for name, value in more.items() if name in names}
+        train.train_model(self.gen, self.disc, **known)
 
     def logged(self, *args: Any, **kwargs: Any) -> float:
         """In place of get_fid."""

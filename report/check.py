@@ -28,6 +28,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 SECONDS = 60  # that a check may take
 SKIPPED = {"__pycache__", "datasets", "data", "node_modules", "site-packages", "venv", "wandb"}
@@ -86,7 +87,7 @@ class Pool:
 
     def __init__(self) -> None:
         methods = multiprocessing.get_all_start_methods()
-        self.context = multiprocessing.get_context(
+        self.context: Any = multiprocessing.get_context(
             "forkserver" if "forkserver" in methods else "spawn"
         )
         before = {name: os.environ.get(name) for name in ENVIRONMENT}

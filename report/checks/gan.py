@@ -1,8 +1,11 @@
 """Questions 1.1 to 1.5: what can be seen of gan/ from outside."""
 
+import bisect
 import contextlib
+import inspect
 import math
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from checks import NotThere, Verdict, check, differs, right, wrong
-from checks.stand_ins import GREY
+from checks.stand_ins import GREY, StandIn
 
 if TYPE_CHECKING:
     from checks.worker import HandIn
@@ -24,6 +27,9 @@ LATENT_DIM = 128
 
 def need(value: Any, what: str) -> Any:
     """The value, or NotThere where a TODO still returns None."""
+    parts = value if isinstance(value, tuple) else (value,)
+    if any(isinstance(part, StandIn) for part in parts):
+        raise TypeError(f"{what} comes from a module that is not installed")
     if value is None or (isinstance(value, tuple) and any(part is None for part in value)):
         raise NotThere(f"{what} is None: a TODO")
     return value
@@ -33,6 +39,22 @@ def close(left: Any, right: Any, tolerance: float = 1e-4) -> bool:
     """Equal up to rounding, and of one shape."""
     left, right = (torch.as_tensor(value, dtype=torch.float64) for value in (left, right))
     return left.shape == right.shape and torch.allclose(left, right, tolerance, tolerance)
+
+
+def call(function: Callable, **values: Any) -> Any:
+    """With those of the values that it has parameters for, by name; the others by position."""
+    parameters = inspect.signature(function).parameters
+    names = [name for name, one in parameters.items() if one.default is one.empty]
+    if set(names) <= values.keys():
+        return function(**{name: values[name] for name in parameters if name in values})
+    return function(*list(values.values())[: len(names)])
+
+
+def first_linear(module: nn.Module, name: str) -> nn.Module:
+    """`dense`, or the first linear layer where it has another name."""
+    linear = [part for part in module.modules() if isinstance(part, nn.Linear)]
+    dense = getattr(module, "dense", None) or (linear[0] if linear else None)
+    return need(dense, f"{name}.dense")
 
 
 def numbered_images(count: int, channels: int, size: int) -> Tensor:
@@ -216,7 +238,7 @@ def block(handin: "HandIn") -> Verdict:
     return _residual(handin, "ResBlock", None)
 
 
-def _generator(handin: "HandIn", **options: Any) -> nn.Module:
+def _generator(handin: "HandIn", **options: Any) -> Any:
     gen = handin.get("networks", "Generator")(**options)
     need(getattr(gen, "layers", 0), "Generator.layers")
     return gen
@@ -250,7 +272,7 @@ def images(handin: "HandIn") -> Verdict:
 def latents(handin: "HandIn") -> Verdict:
     """By what reaches the first layer."""
     gen, notes, seen = _generator(handin), handin.notes, []
-    dense = need(getattr(gen, "dense", None), "Generator.dense")
+    dense = first_linear(gen, "Generator")
     dense.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach().clone()))
     notes.cuda = notes.half = False
     with torch.no_grad():
@@ -294,7 +316,7 @@ def starting_size(handin: "HandIn") -> Verdict:
 def score_of_sum(handin: "HandIn") -> Verdict:
     """By what reaches its last layer, and what leaves it."""
     disc, x, seen = _discriminator(handin), numbered_images(5, 3, 32), []
-    dense = need(getattr(disc, "dense", None), "Discriminator.dense")
+    dense = first_linear(disc, "Discriminator")
     layers = need(getattr(disc, "layers", None), "Discriminator.layers")
     dense.register_forward_hook(lambda module, args, out: seen.append((args[0], out)))
     with torch.no_grad():
@@ -382,6 +404,10 @@ def rate_after(scheduler: Any, steps: int) -> float:
     optimizer = scheduler.optimizer
     if isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR):
         return optimizer.param_groups[0]["initial_lr"] * scheduler.lr_lambdas[0](steps)
+    if isinstance(scheduler, torch.optim.lr_scheduler.SequentialLR):
+        index = bisect.bisect_right(scheduler._milestones, steps)
+        begun = scheduler._milestones[index - 1] if index else 0
+        return rate_after(scheduler._schedulers[index], steps - begun)
     if hasattr(scheduler, "_get_closed_form_lr"):
         scheduler.last_epoch = steps
         return scheduler._get_closed_form_lr()[0]
@@ -442,7 +468,7 @@ class StubGenerator(nn.Module):
     def forward_given_samples(self, z: Tensor) -> Tensor:
         """(B, 128) -> (B, 3, 32, 32), alike for every latent."""
         self.given.append(z.detach().clone())
-        return self.picture + self.dense(z.reshape(-1, LATENT_DIM).float()).view(-1, 1, 1, 1)
+        return self.picture + self.dense(z.reshape(-1, LATENT_DIM).float()).reshape(-1, 1, 1, 1)
 
     def forward(self, n_samples: int = 1024) -> Tensor:
         """So many of them."""
@@ -469,7 +495,9 @@ ITERATIONS, BATCH, PERIOD = 7, 4, 3
 class Trace:
     """What a few iterations of a hand-in's train_model did, with stubs for both networks."""
 
-    def __init__(self, handin: "HandIn"):
+    def __init__(self, handin: "HandIn", logs: bool = False):
+        """logs: also with log lines on the way; elsewhere a slip there should not matter."""
+        self.period = PERIOD if logs else 10**6
         self.handin, self.train = handin, handin.module("train")
         self.gen, self.disc = StubGenerator(), StubDiscriminator()
         self.phase = ""
@@ -479,15 +507,21 @@ class Trace:
         self.connected: list[bool] = []  # whether D(x^) depends on x^
         self.generator_steps = 0
         self.undetached = 0  # gradients of the discriminator's loss that reached the generator
+        self.others = False  # whether the loss is given other arguments than the handout's
         self.schedulers: tuple = ()
         self.fids: list[int] = []
         self.run()
 
-    def disc_loss(
-        self, real: Tensor, fake: Tensor, d_interp: Tensor, interp: Tensor, lamb: float
-    ) -> Tensor:
-        """A loss that looks at what it is given."""
+    def disc_loss(self, *given: Any) -> Tensor:
+        """A loss that looks at what it is given: the handout's five arguments, or others."""
         self.phase = "D"
+        if len(given) == 5:
+            real, fake, d_interp, interp, _ = given
+        else:
+            self.others = True
+            scores = [part for part in given if isinstance(part, Tensor) and part.ndim < 3]
+            real, fake, *_ = [*scores, None, None]
+            d_interp = interp = None
         need((real, fake), "discrim_real or discrim_fake")
         self.real.append(real.detach().clone())
         self.fake.append(fake.detach().clone())
@@ -549,7 +583,7 @@ class Trace:
         if "settings" in names:  # and scores by itself
             more["settings"] = handin.get("settings", "Settings")(fid="off")
         (handin.folder / "data_check").mkdir(exist_ok=True)
-        more |= {"num_iterations": ITERATIONS, "batch_size": BATCH, "log_period": PERIOD}
+        more |= {"num_iterations": ITERATIONS, "batch_size": BATCH, "log_period": self.period}
         more |= {"gen_loss_fn": self.gen_loss, "disc_loss_fn": self.disc_loss}
         more |= {"prefix": "data_check/", "amp_enabled": False}
         known = {name: value for name, value in more.items() if name in names}
@@ -652,6 +686,8 @@ def schedule_steps(handin: "HandIn") -> Verdict | None:
 def interpolates(handin: "HandIn") -> Verdict:
     """By images of one grey each: the share of the fake can be read off."""
     trace = Trace(handin)
+    if trace.others:
+        raise NotThere("the loss takes other arguments than the handout's, and no interpolates")
     if not trace.eps:
         raise NotThere("train_model gives its loss no interpolates: a TODO")
     eps = torch.cat(trace.eps)
@@ -703,7 +739,7 @@ def _range_verdict(values: list[float], what: str) -> Verdict:
 @check("gan", "1.2", "sample grids are rescaled to [0, 1]", old=("range",))
 def sample_range(handin: "HandIn") -> Verdict:
     """Read from the picture that was written."""
-    Trace(handin)
+    Trace(handin, logs=True)
     values, _ = _png_values(handin.folder, "samples_*.png")
     return _range_verdict(values, "samples")
 
@@ -711,7 +747,7 @@ def sample_range(handin: "HandIn") -> Verdict:
 @check("gan", "1.2", "scores: 10,000 images at a log line, 50,000 at the end")
 def score_counts(handin: "HandIn") -> Verdict | None:
     """As train_model asks for them."""
-    trace = Trace(handin)
+    trace = Trace(handin, logs=True)
     if not hasattr(trace.train, "get_fid"):
         return None
     if trace.fids[-1:] == [50_000] and set(trace.fids[:-1]) == {10_000}:
@@ -730,7 +766,8 @@ def _latent_grid(handin: "HandIn") -> tuple[Tensor, StubGenerator]:
     gen = StubGenerator()
     gen.eval()
     path = str(handin.folder / "grid.png")
-    handin.get("utils", "interpolate_latent_space")(gen, path)
+    z = torch.randn(100, LATENT_DIM)
+    call(handin.get("utils", "interpolate_latent_space"), gen=gen, path=path, fixed_noise=z)
     if not gen.given:
         raise NotThere("interpolate_latent_space draws nothing: a TODO")
     return torch.cat([z.reshape(-1, LATENT_DIM) for z in gen.given]), gen
@@ -824,12 +861,42 @@ def _value(loss: Any) -> float:
     return float(loss.detach().float().reshape(-1)[0] if loss.numel() == 1 else math.nan)
 
 
+def disc_loss(module: Any, real: Tensor, fake: Tensor, slope: Tensor | None = None) -> Any:
+    """compute_discriminator_loss, with a D whose gradient is `slope` (B, 3, 4, 4) everywhere.
+
+    Some losses take D and the images, and make the interpolates themselves.
+    """
+    count = len(real)
+    slope = torch.full((count, 3, 4, 4), 1 / math.sqrt(48)) if slope is None else slope
+    interp = torch.zeros(count, 3, 4, 4, requires_grad=True)
+
+    def disc(x: Tensor) -> Tensor:
+        return (slope * x).sum((1, 2, 3)).unsqueeze(1)
+
+    return call(
+        module.compute_discriminator_loss,
+        discrim_real=real,
+        discrim_fake=fake,
+        discrim_interp=disc(interp),
+        interp=interp,
+        lamb=10,
+        real=torch.zeros(count, 3, 4, 4),
+        fake=torch.ones(count, 3, 4, 4),
+        disc=disc,
+    )
+
+
 def _disc_loss(handin: "HandIn", module: str, real: Tensor, fake: Tensor) -> float:
     """Of a loss that does not look at the interpolates."""
-    interp = torch.zeros(len(real), 3, 4, 4, requires_grad=True)
-    d_interp = interp.mean((1, 2, 3)).unsqueeze(1)
-    function = _losses(handin, module).compute_discriminator_loss
-    return _value(function(real, fake, d_interp, interp, 10))
+    return _sign(handin) * _value(disc_loss(_losses(handin, module), real, fake))
+
+
+def _sign(handin: "HandIn") -> int:
+    """-1 where the discriminator's loss is maximised, as the papers write it."""
+    with contextlib.suppress(Exception):
+        _, optimizers = _optimizers(handin)
+        return -1 if optimizers["discriminator"].defaults.get("maximize") else 1
+    return 1
 
 
 @check("gan", "1.3", "the GAN's discriminator loss")
@@ -871,12 +938,10 @@ def gan_generator(handin: "HandIn") -> Verdict:
 def gan_huge(handin: "HandIn") -> Verdict:
     """Scores of 1,000 either way, and their gradients."""
     module = _losses(handin, "q1_3")
-    interp = torch.zeros(2, 3, 4, 4, requires_grad=True)
     bad = []
     for sign in (1, -1):
         scores = torch.full((2, 1), 1000.0 * sign, requires_grad=True)
-        d_interp = interp.mean((1, 2, 3)).unsqueeze(1)
-        loss = module.compute_discriminator_loss(scores, -scores, d_interp, interp, 10)
+        loss = disc_loss(module, scores, -scores)
         total = need(loss, "the loss") + need(module.compute_generator_loss(scores), "the loss")
         (gradient,) = torch.autograd.grad(total.sum(), scores)
         if not math.isfinite(_value(total)) or not torch.isfinite(gradient).all():
@@ -923,34 +988,29 @@ def lsgan_generator(handin: "HandIn") -> Verdict:
     return wrong(f"{got:.4f}", f"{expected:.4f}", "the generator has another aim", mend)
 
 
-def _penalty(handin: "HandIn", norms: list[float], per_pixel: bool = False) -> float:
-    """The penalty alone, where D has these gradient norms."""
-    function = _losses(handin, "q1_5").compute_discriminator_loss
-    count = len(norms)
-    interp = torch.zeros(count, 3, 4, 4, requires_grad=True)
+def _slope(norms: list[float]) -> Tensor:
+    """(B, 3, 4, 4), of these norms per image."""
     rng = torch.Generator().manual_seed(0)
-    slope = torch.randn(count, 3, 4, 4, generator=rng)
+    slope = torch.randn(len(norms), 3, 4, 4, generator=rng)
     size = slope.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-    slope = slope / size * torch.tensor(norms).view(-1, 1, 1, 1)
-    weight = torch.ones((), requires_grad=True)
-    d_interp = (weight * slope * interp).sum((1, 2, 3)).unsqueeze(1)
-    zero = torch.zeros(count, 1)
-    return _value(function(zero, zero, d_interp, interp, 10))
+    return slope / size * torch.tensor(norms).view(-1, 1, 1, 1)
+
+
+def _penalty(handin: "HandIn", norms: list[float]) -> float:
+    """The penalty alone, where D has these gradient norms."""
+    zero = torch.zeros(len(norms), 1)
+    return _sign(handin) * _value(disc_loss(_losses(handin, "q1_5"), zero, zero, _slope(norms)))
 
 
 @check("gan", "1.5", "WGAN's losses without the penalty")
 def wgan(handin: "HandIn") -> Verdict:
     """E[D(fake)] - E[D(real)] where every gradient has norm 1, and -E[D(fake)]."""
     module, (real, fake) = _losses(handin, "q1_5"), SCORES
-    interp = torch.zeros(4, 3, 4, 4, requires_grad=True)
-    d_interp = (interp / math.sqrt(48)).sum((1, 2, 3)).unsqueeze(1)
-    interp_zero = torch.zeros(4, 1)
-    with_scores = _value(module.compute_discriminator_loss(real, fake, d_interp, interp, 10))
-    d_interp = (interp / math.sqrt(48)).sum((1, 2, 3)).unsqueeze(1)
-    without = _value(
-        module.compute_discriminator_loss(interp_zero, interp_zero, d_interp, interp, 10)
+    zero = torch.zeros(4, 1)
+    with_scores, without = (
+        _value(disc_loss(module, *scores)) for scores in ((real, fake), (zero, zero))
     )
-    got = with_scores - without, _value(module.compute_generator_loss(fake))
+    got = _sign(handin) * (with_scores - without), _value(module.compute_generator_loss(fake))
     expected = (fake.mean() - real.mean()).item(), -fake.mean().item()
     if close(got, expected):
         return right()
@@ -1008,13 +1068,9 @@ def penalty_norm(handin: "HandIn") -> Verdict:
 @check("gan", "1.5", "the penalty's gradient reaches the discriminator's weights")
 def penalty_gradient(handin: "HandIn") -> Verdict:
     """create_graph: the derivative of the penalty by a weight, against the formula's."""
-    function = _losses(handin, "q1_5").compute_discriminator_loss
-    interp = torch.zeros(2, 3, 4, 4, requires_grad=True)
-    weight = torch.tensor(3 / math.sqrt(48), requires_grad=True)
-    zero = torch.zeros(2, 1)
-    loss = need(
-        function(zero, zero, (weight * interp).sum((1, 2, 3)).unsqueeze(1), interp, 10), "it"
-    )
+    weight, zero = torch.tensor(3 / math.sqrt(48), requires_grad=True), torch.zeros(2, 1)
+    slope = weight * torch.ones(2, 3, 4, 4)
+    loss = need(disc_loss(_losses(handin, "q1_5"), zero, zero, slope), "the loss")
     mend = "torch.autograd.grad(..., create_graph=True), and no detach of its result"
     cost = "the penalty is a number that nothing is trained by"
     if not loss.requires_grad:
@@ -1028,13 +1084,9 @@ def penalty_gradient(handin: "HandIn") -> Verdict:
 @check("gan", "1.5", "the penalty is finite where the gradient is 0")
 def penalty_at_zero(handin: "HandIn") -> Verdict:
     """The derivative of sqrt at 0 is infinite; that of a norm is not."""
-    function = _losses(handin, "q1_5").compute_discriminator_loss
-    interp = torch.zeros(2, 3, 4, 4, requires_grad=True)
-    weight = torch.zeros((), requires_grad=True)
-    zero = torch.zeros(2, 1)
-    loss = need(
-        function(zero, zero, (weight * interp).sum((1, 2, 3)).unsqueeze(1), interp, 10), "it"
-    )
+    weight, zero = torch.tensor(0.0, requires_grad=True), torch.zeros(2, 1)
+    slope = weight * torch.ones(2, 3, 4, 4)
+    loss = need(disc_loss(_losses(handin, "q1_5"), zero, zero, slope), "the loss")
     (gradient,) = torch.autograd.grad(loss.sum(), weight, allow_unused=True)
     if gradient is None or torch.isfinite(gradient).all():
         return right()
@@ -1047,12 +1099,10 @@ def penalty_at_zero(handin: "HandIn") -> Verdict:
 def no_interpolates(handin: "HandIn") -> Verdict:
     """They are given, and must not change the value; None is what a lean loop passes."""
     real, fake = SCORES
-    got = _disc_loss(handin, "q1_3", real, fake), _disc_loss(handin, "q1_4", real, fake)
-    for module, value in zip(("q1_3", "q1_4"), got, strict=True):
-        function = _losses(handin, module).compute_discriminator_loss
-        other = torch.full((4, 3, 4, 4), 5.0, requires_grad=True)
-        d_other = 7 * other.square().sum((1, 2, 3)).unsqueeze(1)
-        if not close(_value(function(real, fake, d_other, other, 10)), value):
-            seen = f"{module}'s loss depends on the interpolates"
+    for name in ("q1_3", "q1_4"):
+        module = _losses(handin, name)
+        got = [_value(disc_loss(module, real, fake, _slope([norm] * 4))) for norm in (1.0, 7.0)]
+        if not close(*got):
+            seen = f"{name}'s loss depends on the interpolates"
             return wrong(seen, "only WGAN-GP has a penalty", "another loss", "leave them out")
     return right()

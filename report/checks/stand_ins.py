@@ -19,7 +19,6 @@ import torch
 import torchvision
 from torch.overrides import TorchFunctionMode
 
-
 GREY = 96  # of every picture that stands in for data, of 255
 
 
@@ -74,30 +73,41 @@ class _Anything(type):
     def __getattr__(cls, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return _anything()
+        return StandIn
 
     def __iter__(cls) -> Any:
         return iter(())
 
 
-def _anything() -> type:
-    def call(cls: type, *args: Any, **kwargs: Any) -> Any:
+class StandIn(metaclass=_Anything):
+    """Whatever a missing module has: a class, a function, a decorator, a context."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """As a decorator it gives the function back."""
         if len(args) == 1 and callable(args[0]) and not kwargs:
-            return args[0]  # as a decorator
+            return args[0]
         return object.__new__(cls)
 
-    return _Anything(
-        "StandIn",
-        (),
-        {
-            "__new__": call,
-            "__getattr__": lambda self, name: _anything(),
-            "__call__": lambda self, *args, **kwargs: _anything(),
-            "__enter__": lambda self: self,
-            "__exit__": lambda self, *error: None,
-            "__setitem__": lambda self, key, value: None,
-        },
-    )
+    def __init__(self, *args: Any, **kwargs: Any):
+        pass
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return StandIn
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Nothing of use."""
+        return self
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        pass
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
 
 
 def _importer() -> str:
@@ -127,7 +137,8 @@ class MissingModules:
         if top in sys.modules and top not in self.notes.missing:
             return None  # a part of something that is there: an error as ever
         self.notes.missing.add(top)
-        return importlib.machinery.ModuleSpec(name, self, is_package=True)
+        loader: Any = self
+        return importlib.machinery.ModuleSpec(name, loader, is_package=True)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
         """A module with every attribute, and nothing for `from ... import *`."""
@@ -136,10 +147,10 @@ class MissingModules:
         module.__all__ = []  # type: ignore[attr-defined]
         return module
 
-    def _attribute(self, name: str) -> type:
+    def _attribute(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return _anything()
+        return StandIn
 
     def exec_module(self, module: types.ModuleType) -> None:
         """Nothing to run."""
@@ -162,7 +173,7 @@ class StandInInception(torch.nn.Module):
 
 def put_in(notes: Notes, folder: Path) -> None:
     """Change this process; it serves for one check of the modules in `folder`."""
-    sys.meta_path.append(MissingModules(notes, folder))  # type: ignore[arg-type]
+    sys.meta_path.append(MissingModules(notes, folder))
     cuda: Any = torch.cuda
     cuda.current_device = lambda: torch.device("cpu")
     cuda.get_device_name = lambda *args: "a stand-in"
@@ -194,6 +205,8 @@ def _old_calls(notes: Notes) -> None:
     make_adam = adam.__init__
 
     def adam_init(self: Any, params: Any, *args: Any, **kwargs: Any) -> None:
+        if len(args) > 1:  # (params, lr, betas, ...)
+            kwargs["betas"], args = args[1], (args[0], *args[2:])
         betas = kwargs.get("betas")
         if betas is not None and len({type(beta) for beta in betas}) > 1:
             notes.old["adam"] = f"torch {torch.__version__} refuses Adam(betas={tuple(betas)}), an "

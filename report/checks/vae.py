@@ -178,31 +178,47 @@ def decoder_output(handin: "HandIn") -> Verdict:
 # The losses
 
 
+class _Part(nn.Module):
+    """A module around a function: some call it, some call its forward."""
+
+    def __init__(self, function: Callable):
+        super().__init__()
+        self.function = function
+
+    def forward(self, *args: Any) -> Any:
+        """What the function says."""
+        return self.function(*args)
+
+
 class Fixed(nn.Module):
     """An autoencoder that answers what it is told, and keeps what it is given."""
 
     def __init__(self, code: Any, image: float = 0.0):
         super().__init__()
         self.code, self.image = code, image
-        self.latent_size = 8
+        self.latent_size = code[0].shape[1]
+        self.encoder, self.decoder = _Part(self._encode), _Part(self._decode)
         self.weight = nn.Parameter(torch.zeros(()))
         self.seen: list[Tensor] = []
         self.latents: list[Tensor] = []
 
-    def encoder(self, x: Tensor) -> Any:
+    def _encode(self, x: Tensor) -> Any:
         """`code`, whatever the image."""
         self.seen.append(x.detach().clone())
         parts = tuple(part[: len(x)] + 0 * self.weight for part in self.code)
         return parts if len(parts) == 2 else parts[0]
 
-    def decoder(self, z: Tensor) -> Tensor:
+    def _decode(self, z: Tensor) -> Tensor:
         """Images of one value."""
         self.latents.append(z)
         return self.image + self.weight + torch.zeros(len(z), *SHAPE)
 
 
+IMAGE = 0.5  # what Fixed decodes to in the tests of the losses
+
+
 def _recon_verdict(got: float, x: Tensor, what: str) -> Verdict:
-    total = x.square().sum().item()
+    total = (x - IMAGE).square().sum().item()
     expected = total / len(x)
     if close(got, expected):
         return right()
@@ -217,6 +233,9 @@ def _recon_verdict(got: float, x: Tensor, what: str) -> Verdict:
     if close(got, total):
         cost = "a loss that grows with the batch, and the last batch weighs less"
         return wrong(f"{seen}: a sum over the batch", f"{expected:.5g}", cost, mend)
+    if close(got, (x - math.tanh(IMAGE)).square().sum().item() / len(x)):
+        seen += ": tanh is applied in the loss, and nowhere else"
+        return wrong(seen, f"{expected:.5g}", "pictures show another image than was trained", mend)
     return wrong(seen, f"{expected:.5g}", "another loss", mend)
 
 
@@ -228,7 +247,7 @@ def _terms(found: Any, what: str) -> tuple[Any, dict]:
 @check("vae", "2.2", "ae_loss: squared error, summed over pixels, a mean over the batch")
 def ae_loss(handin: "HandIn") -> Verdict:
     """By value."""
-    x, model = numbered_images(4, 3, 32), Fixed((torch.zeros(4, 8),))
+    x, model = numbered_images(4, 3, 32), Fixed((torch.zeros(4, 8),), IMAGE)
     loss, terms = _terms(handin.get("train", "ae_loss")(model, x), "ae_loss")
     verdict = _recon_verdict(float(loss), x, "a loss of")
     if verdict.word == "right" and not close(float(terms["recon_loss"]), float(loss)):
@@ -240,7 +259,7 @@ def ae_loss(handin: "HandIn") -> Verdict:
 
 
 def _vae_terms(handin: "HandIn", code: tuple, x: Tensor, **options: Any) -> tuple[Fixed, Any, dict]:
-    model = Fixed(code)
+    model = Fixed(code, IMAGE)
     loss, terms = _terms(handin.get("train", "vae_loss")(model, x, **options), "vae_loss")
     return model, loss, terms
 
@@ -261,7 +280,7 @@ def _drawn_std(handin: "HandIn", value: float) -> float:
 
 
 def _meaning(handin: "HandIn") -> float:
-    """What multiplies the second output in the exponent of sigma: 1 for log_std, 1/2 for log var."""
+    """The second output times this is log sigma: 1 for log_std, 1/2 for log variance."""
     std = _drawn_std(handin, math.log(4))
     return math.log(std, 4) if std > 0 else math.nan
 
@@ -329,9 +348,13 @@ def vae_noise(handin: "HandIn") -> Verdict:
     model, _, _ = _vae_terms(handin, (zeros + 3, zeros), torch.zeros(64, *SHAPE))
     if not model.latents:
         raise NotThere("vae_loss does not call model.decoder")
-    z = model.latents[0].detach().double() - 3
+    z = model.latents[0].detach().double().reshape(-1, 32) - 3
     mend = "mu + log_std.exp() * torch.randn_like(mu)"
     expected = "noise from N(0, 1) in each"
+    if z.abs().max() < 1e-6 and abs(_drawn_std(handin, 2.0) - 2) < 0.1:
+        seen = "sigma is the encoder's second output itself"
+        cost = "it can be 0 or negative, and log(sigma) is not finite there"
+        return wrong(seen, "its exponential: the output is log_std", cost, mend)
     if z.abs().max() < 1e-6:
         return wrong("no noise", expected, "an autoencoder: samples from N(0, I) are noise", mend)
     if z.std(1).max() < 1e-6:
@@ -442,7 +465,7 @@ class Recorder(torch.optim.SGD):
         self.norms.append(torch.cat(parts).norm().item() if parts else 0.0)
 
 
-def _autoencoder(handin: "HandIn") -> nn.Module:
+def _autoencoder(handin: "HandIn") -> Any:
     torch.manual_seed(0)
     return handin.get("model", "AEModel")(True, 8, SHAPE)
 
@@ -507,16 +530,18 @@ def weighted_means(handin: "HandIn") -> Verdict:
     """A batch of four without error, one of a single image with one."""
     model, metrics = _metrics(handin, (torch.zeros(4, 8),))
     got = float(need(metrics.get("recon_loss"), "recon_loss"))
-    last = ((model.seen[-1] - 1) ** 2).sum().item()  # of the single image
-    if close(got, last / 5):
+    loss = handin.get("train", "ae_loss")
+    four, one = (float(loss(model, x)[1]["recon_loss"]) for x in model.seen[-2:])
+    if close(got, (4 * four + one) / 5, 1e-3):
         return right()
-    if close(got, last / 2):
+    if close(got, (four + one) / 2, 1e-3):
         return differs(
             "a mean of batch means, as the handout's own code has it: CIFAR-10's last 16 images "
             "weigh as much as 256 (a bias of less than 0.1 %)"
         )
     mend = "sum the losses of batches times their sizes, divide by the number of images"
-    return wrong(f"{got:.4g}", f"{last / 5:.4g}", "a wrong curve", mend)
+    expected = f"{(4 * four + one) / 5:.4g}"
+    return wrong(f"{got:.4g}", expected, "a wrong curve", mend)
 
 
 @check("vae", "2.2", "training and validation see images in [-1, 1]")

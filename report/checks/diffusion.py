@@ -226,8 +226,8 @@ def ddim_last(handin: "HandIn") -> Verdict:
     seen = "noise is left"
     if close(got, x, 1e-3):
         seen = "the last step returns its input, with the noise that is left in it"
-    if (got - noise).abs().mean() < (got - x0).abs().mean():
-        seen = "noise is returned: index -1 is the last time, not the image"
+    if not torch.isfinite(got).all() or (got - noise).abs().mean() < (got - x0).abs().mean():
+        seen = "noise or NaN is returned: index -1 is the last time, not the image"
     mend = "abar = 1 where the earlier time is -1"
     return wrong(seen, "the predicted image", "grainy or ruined samples", mend)
 

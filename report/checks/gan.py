@@ -459,6 +459,7 @@ class StubGenerator(nn.Module):
         self.dense = nn.Linear(LATENT_DIM, 1)  # some look here for the device
         nn.init.zeros_(self.dense.weight)
         nn.init.zeros_(self.dense.bias)
+        self.dense.weight.requires_grad_(False)  # so that all images stay alike
         self.asked: list[int] = []
         self.given: list[Tensor] = []
         half = torch.full((3, 32, 32), 0.5)
@@ -827,7 +828,7 @@ def fid_images(handin: "HandIn") -> Verdict:
         order = tuple(made.shape) == (4, 3, 32, 32)
     elif notes.features:
         every = torch.cat(notes.features)  # the data are grey, fakes have two halves
-        fakes = every[(every[:, 0, 0, 0] - every[:, 0, 0, 3]).abs() > 1]
+        fakes = every[(every[:, 0, 0, 0] - every[:, 0, 0, 3]).abs() > 0.1]
         values = [fakes[:, :, :, 0].mean().item(), fakes[:, :, :, 3].mean().item()]
         order = len(fakes) == 300
     else:

@@ -108,7 +108,7 @@ SLIPS = [
     (NETWORKS, "nn.Tanh()", "nn.Sigmoid()", "images", "no pixel below"),
     (NETWORKS, "z = torch.randn(n_samples", "z = torch.rand(n_samples", "latents", "uniform"),
     (NETWORKS, "dtype=torch.float32)", "dtype=torch.float16)", "latents", "~float16"),
-    (NETWORKS, "size = self.starting_image_size", "size = 4", "starting_size", "~literal 4"),
+    (NETWORKS, "size = self.starting_image_size", "size = 4", "starting_size", "~only 4 works"),
     (
         NETWORKS,
         "features.sum(dim=(2, 3))",
@@ -200,7 +200,7 @@ SLIPS = [
         "gan/q1_3.py",
         "F.softplus(discrim_fake).mean()",
         "F.softplus(discrim_fake).mean() + interp.sum() + discrim_interp.square().mean()"
-        " + torch.autograd.grad(discrim_interp.sum(), interp)[0].square().mean()",
+        " + __import__('torch').autograd.grad(discrim_interp.sum(), interp)[0].square().mean()",
         "no_interpolates",
         "q1_3",
     ),
@@ -314,7 +314,7 @@ SLIPS = [
     ("vae/losses.py", SUM, "(reconstruction.float() - x).square().sum()", "vae_recon", "the batch"),
     ("vae/losses.py", "recon_loss + beta * kl_loss", "recon_loss + kl_loss", "vae_recon", "beta"),
     ("vae/losses.py", KL, "kl_terms(mu, log_std).sum()", "kl_value", "sum over the batch"),
-    ("vae/losses.py", KL, "kl_terms(mu, log_std).mean()", "kl_value", "latents and images"),
+    ("vae/losses.py", KL, "kl_terms(mu, log_std).mean()", "kl_value", "latents instead"),
     (
         "vae/losses.py",
         "log_std.exp() * noise",
@@ -408,7 +408,7 @@ SLIPS = [
         "pictures",
         "",
     ),
-    ("handin:gan/train.py", ", drop_last=True", "", "tail_batch", "~last of an epoch"),
+    ("handin:gan/train.py", "drop_last=True", "drop_last=False", "tail_batch", "~last of an epoch"),
     (
         "handin:gan/train.py",
         "disc(fake), disc(interp)",
@@ -451,7 +451,13 @@ SLIPS = [
         "coefficients",
     ),
     (f"handin:{MODEL}", "(0.5 * log_variance)", "log_variance", "ddpm_step", "deviation"),
-    (f"handin:{MODEL}", "if t[0] > 0 else 0", "if True else 0", "ddpm_step", "no noise for t = 0"),
+    (
+        f"handin:{MODEL}",
+        "z = torch.randn_like(x) if t[0] > 0 else 0",
+        "z, log_variance = torch.randn_like(x), log_variance.clamp(min=-8)",
+        "ddpm_step",
+        "no noise for t = 0",
+    ),
     (
         f"handin:{MODEL}",
         "self.num_timesteps - 1, -1, -1",
@@ -484,7 +490,7 @@ def test_a_slip_is_found_and_named(pool, tmp_path, slip):
     place, old, new, name, words = slip
     source, _, file = place.rpartition(":")
     half = file.partition("/")[0]
-    ignore = shutil.ignore_patterns("__pycache__", "datasets", "data*", "*.pt")
+    ignore = shutil.ignore_patterns("__pycache__", "datasets", "data_*", "*.pt")
     folder = tmp_path / half
     shutil.copytree(HALVES[source or "ours"] / half, folder, ignore=ignore)
     path = tmp_path / file

@@ -6,6 +6,9 @@
 The Inception numbers are clean-fid's (Parmar et al. 2022, arXiv 2104.11222): its network, its
 PIL-like bicubic resizing to 299x299, float images in [0, 255]. Only Inception scores are called
 FID; the rest are "FD (FILE)". Every score names its sample count: it falls as the count grows.
+
+Beside a distance stand KID, which does not depend on the count, and precision and recall, which
+tell blurred images from missing kinds.
 """
 
 if __name__ == "__main__":  # a slip in the command line is told before torch loads
@@ -44,6 +47,7 @@ INCEPTION_FILE = "inception-2015-12-05.pt"
 WEIGHTS_FOLDER = Path(__file__).parent / "datasets"
 GENERATOR_BATCH = 256  # batch normalisation in train mode sees this many images, whatever is asked
 INCEPTION_SHA256 = "f58cb9b6"  # the first digits of clean-fid's file
+COMPARED = 10_000  # features a side, at most, for KID, precision and recall
 
 
 def resize_like_pil(images: Tensor, size: int = 299) -> Tensor:
@@ -202,6 +206,72 @@ def frechet_distance(
     return max(0.0, float(distance))  # rounding may leave less than nothing of equal sets
 
 
+def kernel_distance(
+    first: Tensor, second: Tensor, subsets: int = 100, size: int = 1000
+) -> tuple[float, float]:
+    """KID of features (N, d) and (M, d): mean and standard deviation over random subsets.
+
+    Binkowski et al. 2018, arXiv 1801.01401: the unbiased squared MMD, its kernel (x.y / d + 1)^3.
+    The mean is clean-fid's `kernel_distance`. The same subsets at every call.
+    """
+    first, second = first.float().cpu(), second.float().cpu()
+    rng, count = torch.Generator().manual_seed(0), min(len(first), len(second), size)
+    values = []
+    for _ in range(subsets):
+        x, y = (f[torch.randperm(len(f), generator=rng)[:count]] for f in (first, second))
+        of_x, of_y, across = ((a @ b.T / a.shape[1] + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
+        pairs = of_x.sum() - of_x.trace() + of_y.sum() - of_y.trace()
+        values.append(pairs / (count * (count - 1)) - 2 * across.mean())
+    each = torch.stack(values).double()
+    return each.mean().item(), each.std().item()
+
+
+def precision_and_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, float]:
+    """Share of fakes among the real features, and of real ones among the fakes; (N, d), (M, d).
+
+    Improved precision and recall (Kynkaanniemi et al. 2019, arXiv 1904.06991, equations 1 and 2):
+    a point is among others if it is no farther from one of them than that one's k-th neighbour.
+    """
+    centre = real.float().mean(0)  # distances by products are exact only near 0
+    real, fake = (features.float() - centre for features in (real, fake))
+    return _share_among(fake, real, k), _share_among(real, fake, k)
+
+
+def _share_among(points: Tensor, others: Tensor, k: int) -> float:
+    k = min(k, len(others) - 1)
+    nearest = [torch.cdist(part, others).kthvalue(k + 1)[0] for part in others.split(1000)]
+    radius = torch.cat(nearest)  # (N,), each to its k-th neighbour beside itself
+    inside = [(torch.cdist(part, others) <= radius).any(1) for part in points.split(1000)]
+    return torch.cat(inside).double().mean().item()
+
+
+def sample_quality(real: Tensor, fake: Tensor) -> dict[str, float]:
+    """KID, its deviation, precision and recall of features (N, d) and (M, d)."""
+    kid, kid_std = kernel_distance(real, fake)
+    precision, recall = precision_and_recall(real, fake)
+    return {"kid": kid, "kid_std": kid_std, "precision": precision, "recall": recall}
+
+
+class Kept:
+    """Hands features on, and keeps the first of them, float32 (N, d), N <= COMPARED."""
+
+    def __init__(self, batches: Iterable[Tensor]):
+        self.batches = batches
+        self.parts: list[Tensor] = []
+
+    def __iter__(self) -> Iterator[Tensor]:
+        left = COMPARED
+        for batch in self.batches:
+            self.parts.append(batch[:left].float().cpu())
+            left = max(0, left - len(batch))
+            yield batch
+
+    @property
+    def features(self) -> Tensor:
+        """After the last batch."""
+        return torch.cat(self.parts)
+
+
 class Scorer:
     """Distance of a generator's images from reference images in one feature space.
 
@@ -222,31 +292,45 @@ class Scorer:
         self.features, self.fid_mode, self.seed = features, fid_mode, seed
         self.name = features.name
         file_name = f"fid_{fingerprint(images)}_{features.key}.npz"
-        mean, cov = self._reference(images, stats_folders, file_name)
-        self.mean, self.cov = torch.from_numpy(mean), torch.from_numpy(cov)  # (d,), (d, d)
+        found = self._reference(images, stats_folders, file_name)
+        self.mean, self.cov, self.real = map(torch.from_numpy, found)  # (d,), (d, d), (N, d)
         self.sqrt_cov = matrix_sqrt(self.cov)
 
     def _reference(
         self, images: Tensor, folders: Sequence[Path], file_name: str
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         damaged = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
         for folder in folders:
             with contextlib.suppress(*damaged):  # made again
                 with np.load(Path(folder) / file_name) as stored:
-                    return stored["mean"], stored["cov"]
+                    return stored["mean"], stored["cov"], stored["features"]
         what = f"{self.name}: statistics of {len(images)} images"
-        batches = tqdm(images.split(64), desc=what, leave=False)
-        mean, cov = (m.cpu().numpy() for m in moments(map(self.features, batches))[:2])
+        # In a fixed random order, so that those that are kept are of every kind.
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+        batches = tqdm(order.split(64), desc=what, leave=False)
+        kept = Kept(self.features(images[part]) for part in batches)
+        mean, cov = (m.cpu().numpy() for m in moments(kept)[:2])
+        features = kept.features.numpy()
         for folder in filter(is_writable, folders):
             with contextlib.suppress(OSError), atomic(Path(folder) / file_name) as unfinished:
-                np.savez(unfinished, mean=mean, cov=cov)
+                np.savez(unfinished, mean=mean, cov=cov, features=features)
                 break
-        return mean, cov
+        return mean, cov, features
 
     def score(
         self, gen: Generator, num_gen: int, after_batch: Callable[[], None] = lambda: None
     ) -> float:
-        """The distance for `num_gen` images of `gen`, always from the same latents.
+        """The distance for `num_gen` images of `gen`, always from the same latents."""
+        return self.measure(gen, num_gen, after_batch)["score"]
+
+    def measure(
+        self,
+        gen: Generator,
+        num_gen: int,
+        after_batch: Callable[[], None] = lambda: None,
+        quality: bool = False,
+    ) -> dict[str, float]:
+        """`score`, and with `quality` what `sample_quality` says, of the same images.
 
         The generator's mode and batch-norm buffers are as before afterwards. `after_batch` may
         raise to stop. Raises NonFiniteError before a broken image reaches the feature network.
@@ -269,15 +353,21 @@ class Scorer:
         with measuring(gen, train=self.fid_mode == "train") as device:
             if self.fid_mode == "eval":
                 reestimate_statistics(gen)
-            mean, cov, _ = moments(features())
-        return frechet_distance(self.mean, self.cov, mean, cov, self.sqrt_cov)
+            kept = Kept(features())
+            mean, cov, _ = moments(kept)
+        found = {"score": frechet_distance(self.mean, self.cov, mean, cov, self.sqrt_cov)}
+        return found | (sample_quality(self.real, kept.features) if quality else {})
 
     def score_row(
-        self, gen: Generator, num_gen: int, after_batch: Callable[[], None] = lambda: None
+        self,
+        gen: Generator,
+        num_gen: int,
+        after_batch: Callable[[], None] = lambda: None,
+        quality: bool = False,
     ) -> dict:
         """The score together with all that it depends on, as a log line keeps it."""
         return {
-            "score": self.score(gen, num_gen, after_batch),
+            **self.measure(gen, num_gen, after_batch, quality),
             "score_name": self.name,
             "num_gen": num_gen,
             "fid_mode": self.fid_mode,
@@ -323,14 +413,23 @@ def main(args: argparse.Namespace) -> None:
         for folder in folders:  # before a network is loaded
             image_files(folder)
         features = Features(args.features, resolve_device(args.device), args.inception_weights)
-        (mean1, cov1, count1), (mean2, cov2, count2) = (
-            moments(map(features, folder_batches(folder))) for folder in folders
-        )
+        kept = [Kept(map(features, folder_batches(folder))) for folder in folders]
+        (mean1, cov1, count1), (mean2, cov2, count2) = map(moments, kept)
         distance = frechet_distance(mean1, cov1, mean2, cov2)
+        quality = sample_quality(kept[1].features, kept[0].features)
         print(
             f"{features.name} = {distance:.4f}: {count1} images of {args.images} "
             f"against {count2} of {args.reference}, {features.key}"
         )
+        print(describe_quality(quality))
+
+
+def describe_quality(row: dict) -> str:
+    """KID, precision and recall for people; empty where they were not measured."""
+    if "kid" not in row:
+        return ""
+    kid = f"KID = {1000 * row['kid']:.3f} +- {1000 * row['kid_std']:.3f} thousandths"
+    return f"{kid}, precision {row['precision']:.3f}, recall {row['recall']:.3f}"
 
 
 if __name__ == "__main__":

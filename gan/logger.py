@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fid import Scorer
+from fid import Scorer, describe_quality
 from networks import reestimate_statistics
 from PIL import Image
 from torch import nn
@@ -22,13 +22,23 @@ if TYPE_CHECKING:
 
 TERMS = ("discriminator_loss", "gradient_penalty", "real_score", "fake_score", "generator_loss")
 SCORE = ("score", "score_ema", "score_name", "num_gen", "fid_mode", "fid_batch", "features")
+QUALITY = ("kid", "kid_std", "precision", "recall")  # of the images of a final score
 WEIGHTS = ("generator", "generator_ema", "generator_best")
 PICTURES = ("samples", "interpolations", "around_a_sample", "between_samples")
 # What --evaluate writes beside a run's generator, after its name.
 EVALUATIONS = ("_score_*.json", *(f"_{name}.png" for name in PICTURES))
 LAYOUT = Layout(
     state_format="gan-state-2",
-    columns=("iteration", "kind", *TERMS, "lr_discriminator", "lr_generator", *SCORE, "seconds"),
+    columns=(
+        "iteration",
+        "kind",
+        *TERMS,
+        "lr_discriminator",
+        "lr_generator",
+        *SCORE,
+        *QUALITY,
+        "seconds",
+    ),
     results=(
         "config.json",
         "metrics.csv",
@@ -85,10 +95,10 @@ class Logger:
             self.save_pictures()
         if self.scorer:
             run.save(trainer)  # scoring may take longer than training since the last save
-            row |= self.scorer.score_row(trainer.gen, self.num_gen[kind], check_stop)
+            count, quality = self.num_gen[kind], kind == "final"
+            row |= self.scorer.score_row(trainer.gen, count, check_stop, quality)
             if trainer.average is not None:
-                score = self.scorer.score(trainer.average, self.num_gen[kind], check_stop)
-                row["score_ema"] = score
+                row["score_ema"] = self.scorer.score(trainer.average, count, check_stop)
             earlier = [old["score"] for old in self.rows_like(row)]
             if kind == "log" and all(row["score"] < score for score in earlier):
                 self.replace_weights("generator_best", trainer.gen)
@@ -181,4 +191,7 @@ def describe_score(row: dict) -> str:
     batches = f"statistics of batches of {row['fid_batch']}"
     how = batches if row["fid_mode"] == "train" else "running statistics"
     score = f"{row['score_name']} = {row['score']:.2f}"
-    return f"{score} ({row['num_gen']:,} samples, {how}, {row['features']})"
+    if "score_ema" in row:
+        score += f", {row['score_ema']:.2f} of the average"
+    of = f"({row['num_gen']:,} samples, {how}, {row['features']})"
+    return ", ".join(filter(None, [f"{score} {of}", describe_quality(row)]))

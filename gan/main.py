@@ -96,7 +96,7 @@ def evaluate(gen: Generator, given: dict, args: argparse.Namespace) -> None:
     for picture, grid in draw(gen, picture_latents(settings.seed, device)).items():
         save_grid(grid, folder / f"{path.stem}_{picture}.png")
     if settings.fid != "off":
-        row = {"generator": path.name} | scorer.score_row(gen, settings.num_gen[1])
+        row = {"generator": path.name} | scorer.score_row(gen, settings.num_gen[1], quality=True)
         row |= {"images": len(images), "data": data}
         with atomic(folder / f"{path.stem}_score_{settings.fid_mode}.json") as unfinished:
             unfinished.write_text(json.dumps(row, indent=2) + "\n")

@@ -205,7 +205,7 @@ class Trainer:
         """Move the average a little towards the generator; without `ema` there is none."""
         if self.average is None or self.settings.ema is None:
             return
-        weights = list(self.gen.parameters())
+        weights: list[Tensor] = list(self.gen.parameters())
         torch._foreach_lerp_(list(self.average.parameters()), weights, 1 - self.settings.ema)
 
     def latents(self) -> Tensor:

@@ -303,3 +303,68 @@ def test_unusable_folders_are_refused(bird_folder, tiny_features, tmp_path, cont
     assert stop.value.code == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert "no images in" in error or "cannot decode" in error
+
+
+def test_kid_equals_clean_fids():
+    """Where the subsets are the whole sets, theirs are no longer random."""
+    rng = np.random.default_rng(0)
+    first, second = (rng.normal(size=(300, 40)).astype(np.float32) + shift for shift in (0, 0.3))
+    ours, deviation = fid.kernel_distance(torch.from_numpy(first), torch.from_numpy(second), 5)
+    theirs = cleanfid.fid.kernel_distance(first, second, num_subsets=5)
+    assert ours == pytest.approx(theirs, rel=1e-4) and deviation < 1e-5
+    # Smaller subsets of larger sets: the same up to their spread, and the same at every call.
+    first, second = (np.concatenate([half] * 4) for half in (first, second))
+    many = [fid.kernel_distance(*map(torch.from_numpy, (first, second)), size=200) for _ in "12"]
+    np.random.seed(0)
+    theirs = cleanfid.fid.kernel_distance(first, second, max_subset_size=200)
+    assert many[0] == many[1] and many[0][1] > 0
+    assert many[0][0] == pytest.approx(theirs, abs=4 * many[0][1] / 10)
+
+
+def test_kid_does_not_depend_on_the_number_of_samples():
+    rng = torch.Generator().manual_seed(0)
+    real = torch.randn(4000, 20, generator=rng)
+    fake = torch.randn(4000, 20, generator=rng) + 0.5
+    few, many = (fid.kernel_distance(real, fake[:count])[0] for count in (250, 4000))
+    assert few == pytest.approx(many, rel=0.1)
+    same, deviation = fid.kernel_distance(real[:2000], real[2000:])
+    assert abs(same) < deviation
+
+
+def test_precision_and_recall_tell_blur_from_missing_kinds():
+    rng = torch.Generator().manual_seed(0)
+    kinds = 30 * torch.randn(10, 16, generator=rng)
+
+    def draw(count, of):
+        picked = torch.randint(of, (count,), generator=rng)
+        return kinds[picked] + torch.randn(count, 16, generator=rng)
+
+    real, other = draw(1200, 10), draw(1200, 10)
+    assert fid.precision_and_recall(real, real) == (1.0, 1.0)
+    precision, recall = fid.precision_and_recall(real, other)  # one half against the other
+    assert precision > 0.7 and recall > 0.7
+    few = fid.precision_and_recall(real, draw(1200, 3))  # three of ten kinds
+    assert few[0] > 0.7 and 0.2 < few[1] < 0.4
+    repeated = fid.precision_and_recall(real, real[:20].repeat(60, 1))
+    assert repeated[0] == 1.0 and repeated[1] < 0.1
+    blurred = fid.precision_and_recall(real, 0.5 * draw(1200, 10))
+    assert blurred[0] < 0.1
+
+
+def test_precision_and_recall_by_hand():
+    """On a line: equation (1) counted with a pencil, k = 1."""
+    real = torch.tensor([[0.0], [1.0], [10.0]])  # radii 1, 1, 9
+    fake = torch.tensor([[1.5], [-1.5], [20.0], [2.5]])  # radii 1, 3, 17.5, 1
+    # 1.5 is within 1 of 1, -1.5 and 20 within nothing's, 2.5 within 9 of 10.
+    # 0 within 3 of -1.5, 1 within 1 of 1.5, 10 within 17.5 of 20.
+    assert fid.precision_and_recall(real, fake, k=1) == (0.5, 1.0)
+
+
+def test_the_final_row_has_kid_precision_and_recall(birds, tiny_features):
+    scorer = fid.Scorer(birds, fid.Features(tiny_features))
+    gen = Generator()
+    row, plain = (scorer.score_row(gen, 40, quality=quality) for quality in (True, False))
+    assert 0 <= row["precision"] <= 1 and 0 <= row["recall"] <= 1 and row["kid"] > 0
+    assert plain == {name: value for name, value in row.items() if name in plain}
+    assert "kid" not in plain
+    assert "KID = " in fid.describe_quality(row) and fid.describe_quality({}) == ""

@@ -6,12 +6,11 @@ import shutil
 from pathlib import Path
 
 import check
-import pytest
-
 import checks
 import checks.diffusion
 import checks.gan
 import checks.vae
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 HANDIN = Path(__file__).parent / "handin"

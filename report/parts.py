@@ -242,7 +242,7 @@ class Parts:
                 {"": run}, "interpolations_*.png", "Interpolation after {number} iterations"
             ),
         ]
-        if (around := run.folder / "generator_interpolations_around_a_sample.png").exists():
+        if (around := run.folder / "generator_around_a_sample.png").exists():
             pictures.append(("The same around the first sample", around))
         return paragraphs(" ".join(words), self._row(*curves), self._row(*pictures))
 

@@ -40,3 +40,26 @@ def bird_folder(tmp_path, birds):
     for index, image in enumerate(birds[:20]):
         to_pil_image(image).save(folder / f"bird_{index:02d}.jpg", quality=95)
     return folder
+
+
+@pytest.fixture
+def all_pictures():
+    """For tests that look at the grids of a run: they are drawn whole."""
+
+
+@pytest.fixture(autouse=True)
+def few_pictures(request, monkeypatch):
+    """A log line draws 400 images: here two of each kind, unless a test looks at them."""
+    import logger
+
+    if "all_pictures" in request.fixturenames:
+        return
+    latents, walk = logger.picture_latents, logger.walk
+
+    def few(seed, device="cpu"):
+        return {
+            name: z[:8] if name == "samples" else z[:2] for name, z in latents(seed, device).items()
+        }
+
+    monkeypatch.setattr(logger, "picture_latents", few)
+    monkeypatch.setattr(logger, "walk", lambda samples, frames: walk(samples[:2], 1))

@@ -107,14 +107,14 @@ def test_a_signal_while_scoring_loses_nothing(birds, tmp_path, monkeypatch, tiny
 
     options = {"fid": str(tiny_features), "num_gen": (8, 8), "iterations": 4}
     expected = start(tmp_path / "whole", birds, **options)
-    score = fid.Scorer.score
+    measure = fid.Scorer.measure
 
-    def score_and_signal(self, gen, num_gen, after_batch):
+    def measure_and_signal(self, *args):
         os.kill(os.getpid(), signal.SIGINT)
-        return score(self, gen, num_gen, after_batch)
+        return measure(self, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(fid.Scorer, "score", score_and_signal)
+        patch.setattr(fid.Scorer, "measure", measure_and_signal)
         with pytest.raises(Interrupted, match="at iteration 3"):
             start(tmp_path / "parts", birds, **options)
     assert same(expected, start(tmp_path / "parts", birds, resume=True, **options))
@@ -159,11 +159,11 @@ def test_a_seed_fixes_the_run(birds, tmp_path):
     assert not same(first, start(tmp_path / "c", birds, iterations=2, seed=1))
 
 
-def test_outputs(birds, tmp_path, tiny_features):
+def test_outputs(birds, tmp_path, tiny_features, all_pictures):
     folder = tmp_path / "run"
     weights = start(folder, birds, iterations=4, fid=str(tiny_features), num_gen=(8, 10))
     for step in (3, 4):
-        for kind in ("samples", "interpolations"):
+        for kind in ("samples", "interpolations", "around_a_sample", "between_samples"):
             assert Image.open(folder / f"{kind}_{step}.png").size == (
                 342,
                 342,
@@ -195,7 +195,7 @@ def test_outputs(birds, tmp_path, tiny_features):
     assert not list(folder.glob(".unfinished*"))
 
 
-def test_pictures_are_of_the_same_normal_latents(birds, tmp_path):
+def test_pictures_are_of_the_same_normal_latents(birds, tmp_path, all_pictures):
     """With running statistics, in [0, 255], 100 to a picture."""
     start(tmp_path / "run", birds, iterations=2, log_period=2, seed=5)
     gen = Generator().eval()
@@ -253,7 +253,7 @@ def test_an_evaluation_of_the_best_goes_with_it(birds, tmp_path, tiny_features, 
     import fid
 
     scores = iter([7.0, 7.0, 3.0, 9.0, 9.0])  # at 2, at the end; at 4, at 5, at the end
-    monkeypatch.setattr(fid.Scorer, "score", lambda *args: next(scores))
+    monkeypatch.setattr(fid.Scorer, "measure", lambda *args: {"score": next(scores)})
     options = {"log_period": 2, "fid": str(tiny_features), "num_gen": (8, 8)}
     evaluation = tmp_path / "run/generator_best_score_train.json"
     start(tmp_path / "run", birds, iterations=2, **options)
@@ -402,7 +402,7 @@ def test_best_generator_compares_like_with_like(birds, tmp_path, tiny_features, 
     scores = iter(
         [5.0, 1.0, 7.0, 1.0, 9.0]
     )  # log 3, final 3, then with more samples: log 6, log 7, final 7
-    monkeypatch.setattr(fid.Scorer, "score", lambda self, *args: next(scores))
+    monkeypatch.setattr(fid.Scorer, "measure", lambda self, *args: {"score": next(scores)})
     options = {"fid": str(tiny_features)}
     start(tmp_path, birds, iterations=3, num_gen=(8, 8), overwrite=True, **options)
     first = (tmp_path / "generator_best.pt").read_bytes()
@@ -536,7 +536,7 @@ def test_train_and_evaluate_with_inception(
         score["num_gen"] == 12
         and score["data"] == json.loads((out / "config.json").read_text())["data"]
     )
-    for kind in ("samples", "interpolations", "interpolations_around_a_sample"):
+    for kind in ("samples", "interpolations", "around_a_sample", "between_samples"):
         assert Image.open(out / f"generator_{kind}.png").size == (342, 342)
     with pytest.raises(SystemExit) as stop:
         command(q1_4, "--evaluate", str(out / "discriminator.pt"))

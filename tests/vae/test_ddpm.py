@@ -18,6 +18,8 @@ from settings import get_diffusion_args
 from torch.utils.flop_counter import FlopCounterMode
 from unet import UNet, time_embedding
 
+from common import InputError
+
 DIFFUSION = Diffusion()
 
 
@@ -501,3 +503,63 @@ def test_wrong_input_is_one_line_and_exit_code_2(argv, message, tmp_path, capsys
     error = capsys.readouterr().err.strip()
     assert stop.value.code == 2 and message in error and len(error.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["other.pt"]
+
+
+# ------------------------------------------------------------------------------------------------
+# v-prediction
+
+VELOCITY = Diffusion(predict="v")
+
+
+def test_v_gives_the_image_and_the_noise_back():
+    x0 = random_images().float()
+    noise = noise_like(x0).float()
+    for t in (1, 300, 999):
+        times = torch.full((len(x0),), t)
+        x, v = VELOCITY.q_sample(x0, times, noise), VELOCITY.target(x0, times, noise)
+        torch.testing.assert_close(VELOCITY.predict_x0(x, times, v), x0, atol=1e-5, rtol=1e-5)
+        # The inverse of section 4 of arXiv 2202.00512: a rotation.
+        alpha_bar = VELOCITY.at(times, x0)
+        back = (1 - alpha_bar).sqrt() * x + alpha_bar.sqrt() * v
+        torch.testing.assert_close(back.float(), noise, atol=1e-5, rtol=1e-5)
+    assert torch.equal(DIFFUSION.target(x0, times, noise), noise)
+
+
+class KnowsV(torch.nn.Module):
+    def __init__(self, x0):
+        super().__init__()
+        self.x0, self.weight = x0, torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, x, t):
+        alpha_bar = VELOCITY.at(t, x)
+        noise = (x - alpha_bar.sqrt() * self.x0) / (1 - alpha_bar).sqrt()
+        return (alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * self.x0).float()
+
+
+def test_sampling_with_v_finds_the_image_that_the_network_knows():
+    x0 = random_images()[:2].float()
+    for options in ({"steps": 10}, {"steps": 50, "eta": 0.5}, {}):
+        got = draw(KnowsV(x0), VELOCITY, 2, **options)
+        torch.testing.assert_close(got, x0, atol=2e-3, rtol=0)
+
+
+def test_the_loss_of_a_network_that_knows_v_is_0():
+    x0 = random_images()[:1].float()
+    assert ddpm_loss(KnowsV(x0), x0, VELOCITY).item() < 1e-8
+    assert ddpm_loss(KnowsV(x0), x0, DIFFUSION).item() > 0.1
+
+
+def test_sample_predicts_what_the_run_recorded(tmp_path):
+    model = tmp_path / "model.pt"
+    assert ddpm.recorded_prediction(model) == "v"  # nothing is recorded: the default
+    for text, expected in (
+        ('{"predict": "noise"}', "noise"),
+        ('{"predict": "v"}', "v"),
+        ('{"model": "ddpm"}', "noise"),
+    ):  # a run of before there was a choice
+        (tmp_path / "config.json").write_text(text)
+        assert ddpm.recorded_prediction(model) == expected
+    for damaged in ("{", "[]", '{"predict": "x0"}'):
+        (tmp_path / "config.json").write_text(damaged)
+        with pytest.raises(InputError, match="--predict"):
+            ddpm.recorded_prediction(model)

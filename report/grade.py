@@ -110,9 +110,9 @@ class Grade:
     @property
     def metric(self) -> str:
         """What the number is."""
-        return {"gan": self.row.get("score_name", "score"), "vae": "recon", "ddpm": "noise error"}[
-            self.run.kind
-        ]
+        if self.run.kind == "ddpm":  # of what it predicts; the two do not compare
+            return f"{self.run.config.get('predict', 'noise')} error"
+        return self.row.get("score_name", "score") if self.run.kind == "gan" else "recon"
 
     @property
     def verdict(self) -> str:
@@ -191,7 +191,7 @@ def grade_vae(question: Question, run: Run) -> Grade:
 
 
 def grade_ddpm(question: Question, run: Run) -> Grade:
-    """The validation loss at the last epoch: the squared error of the predicted noise."""
+    """The validation loss at the last epoch: the squared error of the predicted noise or v."""
     row = run.rows[-1] if run.rows else {}
     reasons = [] if run.config["dataset"] == "cifar10" else [f"{run.config['dataset']} data"]
     reasons += [] if row else ["no epoch done"]

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import readme
@@ -15,6 +16,12 @@ def test_command(command, make_gan, make_vae, tmp_path, monkeypatch, capsys):
     make_gan(tmp_path / "gan/data_wgan_gp")
     make_vae(tmp_path / "vae/data/vae_latent1024")
     monkeypatch.chdir(tmp_path)
+    if script == "report/check.py":
+        shutil.copytree(Path(__file__).parent / "handin", tmp_path / "HANDIN")
+        with pytest.raises(SystemExit) as stop:  # an old library's argument stands in it
+            readme.run(monkeypatch, script, *options)
+        assert stop.value.code == 1 and "With that apart it is right" in capsys.readouterr().out
+        return
     if script == "report/build_report.py" and not options:  # it would write into this checkout
         copy = tmp_path / "copy"
         ignored = shutil.ignore_patterns("*.pdf", "__pycache__")

@@ -2,23 +2,30 @@
 
     python report/grade.py                                  the runs in report/runs
     python report/grade.py gan vae                          your own
+    python report/grade.py CLASS --csv -                    a line for each student and question
 
 A number is only called met or not met where it compares with the reference: the same data,
 features, sample count, hyper-parameters and length of training. Every run that compares has a row.
 Data are known by name and number of images; which pixels they were, `data` in a run's config.json
-says. Exit codes: 0; 1 where a comparable number misses its reference; 2 where a folder cannot be
-read.
+says. A student is a folder of CLASS (or what stands above gan/ and vae/). Exit codes: 0; 1 where a
+comparable number misses its reference, with --strict also where none compares; 2 where a folder
+cannot be read.
 """
 
 import argparse
+import csv
+import hashlib
+import io
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from run_folder import OF_THE_ASSIGNMENT, RUNS, Run, RunError, find_runs, read_run
+from run_folder import OF_THE_ASSIGNMENT, RUNS, Run, RunError, find_runs, read_run, save
 
 
 @dataclass(frozen=True)
@@ -289,6 +296,97 @@ def as_json(grades: list[Grade]) -> str:
     )
 
 
+def student_of(folder: Path, roots: Sequence[str]) -> str:
+    """The first folder on the way from a class (one of `roots`) to a run, unless it is gan or vae.
+
+    Else the folder above gan/ or vae/, or above the run itself.
+    """
+    folder = folder.resolve()
+    for root in map(Path, roots):
+        if folder.is_relative_to(root.resolve()):
+            way = folder.relative_to(root.resolve()).parts
+            if len(way) > 1 and way[0] not in ("gan", "vae"):
+                return way[0]
+    halves = [parent for parent in folder.parents if parent.name in ("gan", "vae")]
+    return (halves[0].parent if halves else folder.parent).name
+
+
+def copies(runs: Sequence[Run]) -> dict[Path, list[Run]]:
+    """{folder: the other runs with the same metrics.csv, byte for byte}."""
+    digests = [hashlib.sha256((r.folder / "metrics.csv").read_bytes()).hexdigest() for r in runs]
+    pairs = list(zip(runs, digests, strict=True))
+    return {
+        run.folder: [other for other, same in pairs if same == digest and other is not run]
+        for run, digest in pairs
+    }
+
+
+CLASS_COLUMNS = ("student", "question", "title", "run", "metric", "measured", "verdict", "remarks")
+
+
+def class_rows(
+    runs: Sequence[Run], broken: Sequence[tuple[Path, str]], roots: Sequence[str]
+) -> list[dict]:
+    """A row for each student and grade, and one for each run that cannot be read."""
+    rows: list[dict] = []
+    same, folders = copies(runs), [*(run.folder for run in runs), *(path for path, _ in broken)]
+    whose = {folder: student_of(folder, roots) for folder in folders}
+    for student in sorted(set(whose.values())):
+        for grade in grade_all([run for run in runs if whose[run.folder] == student]):
+            row = {
+                "student": student,
+                "verdict": grade.verdict,
+                "remarks": "; ".join(grade.reasons),
+            }
+            row |= {"question": grade.question.number, "title": grade.question.title}
+            if grade.run:
+                row |= {"run": str(grade.run.folder), "metric": grade.metric}
+                row["measured"] = "" if grade.measured is None else f"{grade.measured:.4f}"
+                others = {whose[run.folder] for run in same[grade.run.folder]} - {student}
+                if others:
+                    copied = f"the same metrics.csv as {', '.join(sorted(others))}"
+                    row["remarks"] = "; ".join(filter(None, [row["remarks"], copied]))
+            rows.append(row)
+        rows += [
+            {"student": student, "run": str(path), "verdict": "damaged", "remarks": reason}
+            for path, reason in broken
+            if whose[path] == student
+        ]
+    return rows
+
+
+def as_csv(rows: Sequence[dict]) -> str:
+    """With a header."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, CLASS_COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().rstrip("\n")
+
+
+def class_summary(rows: Sequence[dict]) -> str:
+    """How many students met what."""
+    students = {row["student"] for row in rows}
+    lines = [f"{len(students)} students"]
+    for question in QUESTIONS:
+        title = f"{question.number} {question.title}"
+        # A student with several runs counts once, by the best of them.
+        order = ("met", "not met", "no reference", "not comparable", "not run")
+        best: dict[str, int] = {}
+        for row in rows:
+            if row.get("title") == question.title:
+                word = next(word for word in order if row["verdict"].startswith(word))
+                rank = min(order.index(word), best.get(row["student"], len(order)))
+                best[row["student"]] = rank
+        counts = Counter(best.values())
+        shown = ", ".join(
+            f"{counts[rank]} {word}" for rank, word in enumerate(order) if counts[rank]
+        )
+        lines.append(f"{title:<24}  {shown}")
+    damaged = sum(row["verdict"] == "damaged" for row in rows)
+    return "\n".join([*lines, *([f"{damaged} damaged runs"] if damaged else [])])
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(
@@ -301,8 +399,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="run folders, or folders of them (report/runs)",
     )
     parser.add_argument("--json", action="store_true", help="the rows as JSON")
+    parser.add_argument(
+        "--csv", metavar="FILE", help="a class: a line a student and question (- for the terminal)"
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="exit code 1 also where no number compares"
+    )
     args = parser.parse_args(argv)
-    runs, damaged = [], 0
+    runs: list[Run] = []
+    broken: list[tuple[Path, str]] = []
     try:
         folders = find_runs(args.folders or [RUNS])
     except RunError as error:
@@ -316,9 +421,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             runs.append(read_run(folder))
         except RunError as error:
             print(f"grade.py: error: {error}", file=sys.stderr)
-            damaged += 1
+            broken.append((folder, str(error)))
     grades = grade_all(runs)
-    print(as_json(grades) if args.json else as_table(grades))
+    if args.csv:
+        rows = class_rows(runs, broken, args.folders or [str(RUNS)])
+        if args.csv == "-":
+            print(as_csv(rows))
+        else:
+            save(Path(args.csv), lambda path: path.write_text(as_csv(rows) + "\n"))
+            print(class_summary(rows))
+    else:
+        print(as_json(grades) if args.json else as_table(grades))
     others = [
         run
         for run in runs
@@ -329,9 +442,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"read, but no question asks for them: {', '.join(run.name for run in others)}",
             file=sys.stderr,
         )
-    if damaged:
+    if broken:
         return 2
-    return int(any(grade.verdict == "not met" for grade in grades))
+    compared = any(grade.verdict in ("met", "not met") for grade in grades)
+    missed = any(grade.verdict == "not met" for grade in grades)
+    return int(missed or (args.strict and not compared))
 
 
 if __name__ == "__main__":

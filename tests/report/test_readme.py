@@ -15,6 +15,7 @@ def test_command(command, make_gan, make_vae, tmp_path, monkeypatch, capsys):
     script, *options = command
     make_gan(tmp_path / "gan/data_wgan_gp")
     make_vae(tmp_path / "vae/data/vae_latent1024")
+    make_gan(tmp_path / "CLASS/alice/gan/data_wgan_gp")
     monkeypatch.chdir(tmp_path)
     if script == "report/check.py":
         shutil.copytree(Path(__file__).parent / "handin", tmp_path / "HANDIN")

@@ -353,10 +353,10 @@ class Scorer:
         with measuring(gen, train=self.fid_mode == "train") as device:
             if self.fid_mode == "eval":
                 reestimate_statistics(gen)
-            kept = Kept(features())
-            mean, cov, _ = moments(kept)
+            kept = Kept(features()) if quality else None
+            mean, cov, _ = moments(kept or features())
         found = {"score": frechet_distance(self.mean, self.cov, mean, cov, self.sqrt_cov)}
-        return found | (sample_quality(self.real, kept.features) if quality else {})
+        return found | (sample_quality(self.real, kept.features) if kept else {})
 
     def score_row(
         self,

@@ -48,7 +48,7 @@ def between_four(corners: Tensor) -> Tensor:
     return spherical(left, right, along).reshape(100, LATENT_DIM)
 
 
-def walk(samples: Tensor, frames: int = 12) -> Tensor:
+def walk(samples: Tensor, frames: int) -> Tensor:
     """Latents (N * frames, N, 128) on the way of N samples (N, 128), each to the next and round."""
     share = torch.arange(frames, device=samples.device).view(frames, 1, 1) / frames
     legs = [samples.roll(-leg, 0) for leg in range(len(samples) + 1)]

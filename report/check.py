@@ -18,6 +18,7 @@ is not, 2 nothing could be checked.
 import argparse
 import concurrent.futures
 import csv
+import io
 import json
 import multiprocessing
 import os
@@ -29,6 +30,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from run_folder import save
 
 SECONDS = 60  # that a check may take
 SKIPPED = {"__pycache__", "datasets", "data", "node_modules", "site-packages", "venv", "wandb"}
@@ -229,16 +232,11 @@ def write(text: str, target: str) -> None:
     if target == "-":
         print(text)
         return
-    path = Path(target)
-    unfinished = path.with_name(f".unfinished.{path.name}")
-    unfinished.write_text(text + "\n")
-    unfinished.replace(path)
+    save(Path(target), lambda path: path.write_text(text + "\n"))
 
 
 def as_csv(rows: Sequence[Row]) -> str:
     """With a header."""
-    import io
-
     text = io.StringIO()
     writer = csv.DictWriter(text, list(Row.__dataclass_fields__), lineterminator="\n")
     writer.writeheader()
@@ -249,6 +247,9 @@ def as_csv(rows: Sequence[Row]) -> str:
 def main(args: argparse.Namespace) -> int:
     """Check, print, write; returns the exit code."""
     try:
+        for target in filter(None, (args.json, args.csv, args.gradescope)):  # before the work
+            if target != "-" and not Path(target).absolute().parent.is_dir():
+                raise Unusable(f"cannot write {target}: no folder {Path(target).parent}; make it")
         rows = check_folder(args.folder.resolve(), jobs=args.jobs)
         if "-" not in (args.json, args.csv, args.gradescope):
             print(table(rows))

@@ -406,6 +406,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--strict", action="store_true", help="exit code 1 also where no number compares"
     )
     args = parser.parse_args(argv)
+    if args.csv and args.csv != "-" and not Path(args.csv).absolute().parent.is_dir():
+        parser.error(f"--csv: no folder {Path(args.csv).parent}; make it, or give another file")
     runs: list[Run] = []
     broken: list[tuple[Path, str]] = []
     try:

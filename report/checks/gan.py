@@ -460,7 +460,6 @@ class StubGenerator(nn.Module):
         nn.init.zeros_(self.dense.weight)
         nn.init.zeros_(self.dense.bias)
         self.dense.weight.requires_grad_(False)  # so that all images stay alike
-        self.asked: list[int] = []
         self.given: list[Tensor] = []
         half = torch.full((3, 32, 32), 0.5)
         half[:, :, :16] = -0.5
@@ -473,7 +472,6 @@ class StubGenerator(nn.Module):
 
     def forward(self, n_samples: int = 1024) -> Tensor:
         """So many of them."""
-        self.asked.append(n_samples)
         return self.forward_given_samples(torch.zeros(n_samples, LATENT_DIM))
 
 
@@ -763,7 +761,8 @@ def score_counts(handin: "HandIn") -> Verdict | None:
 # Interpolation and FID
 
 
-def _latent_grid(handin: "HandIn") -> tuple[Tensor, StubGenerator]:
+def _latent_grid(handin: "HandIn") -> Tensor:
+    """The latents that interpolate_latent_space draws, to grid.png."""
     gen = StubGenerator()
     gen.eval()
     path = str(handin.folder / "grid.png")
@@ -771,13 +770,13 @@ def _latent_grid(handin: "HandIn") -> tuple[Tensor, StubGenerator]:
     call(handin.get("utils", "interpolate_latent_space"), gen=gen, path=path, fixed_noise=z)
     if not gen.given:
         raise NotThere("interpolate_latent_space draws nothing: a TODO")
-    return torch.cat([z.reshape(-1, LATENT_DIM) for z in gen.given]), gen
+    return torch.cat([z.reshape(-1, LATENT_DIM) for z in gen.given])
 
 
 @check("gan", "1.2", "the interpolation varies the first two dimensions from -1 to 1")
 def interpolation_grid(handin: "HandIn") -> Verdict:
     """By the latents that reach the generator."""
-    z, _ = _latent_grid(handin)
+    z = _latent_grid(handin)
     expected = "100 latents: all pairs of 10 values from -1 to 1 in the first two dimensions"
     mend = "torch.cartesian_prod(torch.linspace(-1, 1, 10), torch.linspace(-1, 1, 10))"
     if len(z) != 100:
@@ -806,7 +805,7 @@ def interpolation_picture(handin: "HandIn") -> Verdict:
     return differs(f"a picture of {shape[1]} x {shape[0]} pixels: not 10 rows of 10 (nrow=10)")
 
 
-@check("gan", "1.2", "what reaches FID: images in [0, 255], in order")
+@check("gan", "1.2", "what reaches FID: images in [0, 255]")
 def fid_images(handin: "HandIn") -> Verdict:
     """By the function that is given to clean-fid, or by what reaches its network."""
     gen, notes = StubGenerator(), handin.notes
@@ -1060,23 +1059,27 @@ def penalty_norm(handin: "HandIn") -> Verdict:
     elif got - flat == 0 or got == 0:
         seen += ": no penalty at all"
         cost = "the critic is not constrained"
-    else:
-        seen += ": the norm over part of the dimensions only (dim=1 is one norm per pixel)"
+    elif close(got, 10 * (_slope(norms).norm(dim=1) - 1).square().mean().item()):
+        seen += ": one norm per pixel, over channels only (dim=1)"
         cost = "an image's norm is driven to the number of its pixels' root: 32 instead of 1"
     return wrong(seen, f"{expected:.3f}", cost, mend)
 
 
+def _weight_gradient(handin: "HandIn", value: float) -> Tensor | None:
+    """Of the penalty by D's weight, which is each component of D's gradient; None without one."""
+    weight, zero = torch.tensor(value, requires_grad=True), torch.zeros(2, 1)
+    loss = disc_loss(_losses(handin, "q1_5"), zero, zero, weight * torch.ones(2, 3, 4, 4))
+    if not need(loss, "the loss").requires_grad:
+        return None
+    return torch.autograd.grad(loss.sum(), weight, allow_unused=True)[0]
+
+
 @check("gan", "1.5", "the penalty's gradient reaches the discriminator's weights")
 def penalty_gradient(handin: "HandIn") -> Verdict:
-    """create_graph: the derivative of the penalty by a weight, against the formula's."""
-    weight, zero = torch.tensor(3 / math.sqrt(48), requires_grad=True), torch.zeros(2, 1)
-    slope = weight * torch.ones(2, 3, 4, 4)
-    loss = need(disc_loss(_losses(handin, "q1_5"), zero, zero, slope), "the loss")
+    """create_graph: the derivative of the penalty by a weight."""
+    gradient = _weight_gradient(handin, 3 / math.sqrt(48))
     mend = "torch.autograd.grad(..., create_graph=True), and no detach of its result"
     cost = "the penalty is a number that nothing is trained by"
-    if not loss.requires_grad:
-        return wrong("the loss has no gradient", "one", cost, mend)
-    (gradient,) = torch.autograd.grad(loss.sum(), weight, allow_unused=True)
     if gradient is None or gradient == 0:
         return wrong("no gradient at the weights", "d penalty / d weight", cost, mend)
     return right()
@@ -1085,10 +1088,7 @@ def penalty_gradient(handin: "HandIn") -> Verdict:
 @check("gan", "1.5", "the penalty is finite where the gradient is 0")
 def penalty_at_zero(handin: "HandIn") -> Verdict:
     """The derivative of sqrt at 0 is infinite; that of a norm is not."""
-    weight, zero = torch.tensor(0.0, requires_grad=True), torch.zeros(2, 1)
-    slope = weight * torch.ones(2, 3, 4, 4)
-    loss = need(disc_loss(_losses(handin, "q1_5"), zero, zero, slope), "the loss")
-    (gradient,) = torch.autograd.grad(loss.sum(), weight, allow_unused=True)
+    gradient = _weight_gradient(handin, 0.0)
     if gradient is None or torch.isfinite(gradient).all():
         return right()
     mend = "gradient.flatten(1).norm(dim=1) instead of sqrt of a sum (or add 1e-12 inside)"

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import re
-import resource
 import shutil
 import sys
 import tempfile
@@ -147,7 +146,9 @@ def run_check(name: str, folder: str, result: str, seconds: int) -> None:
         sys.path.insert(0, str(copy))
         sys.argv = ["check"]
         sys.dont_write_bytecode = True
-        with contextlib.suppress(ValueError, OSError):  # where the system has such limits
+        with contextlib.suppress(ImportError, ValueError, OSError):  # where there are such limits
+            import resource
+
             resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
             resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
         torch.set_num_threads(1)

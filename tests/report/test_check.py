@@ -529,6 +529,9 @@ def test_a_handin_that_hangs_crashes_or_writes_costs_its_own_row(pool, tmp_path)
 
 def test_folders_without_a_handin(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
+    lost = ["--json", str(tmp_path / "nowhere" / "rows.json")]
+    assert check.main(check.get_args([str(HANDIN), *lost])) == 2  # before a minute of work
+    assert "no folder" in capsys.readouterr().err
     for folder in (tmp_path / "nowhere", tmp_path / "empty"):
         assert check.main(check.get_args([str(folder)])) == 2
         error = capsys.readouterr().err

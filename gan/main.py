@@ -20,7 +20,7 @@ from common import InputError
 from common.command_line import UNNAMED, exit_codes, refuse_to_run
 from common.device import autocast_dtype, resolve_device
 from common.files import atomic, fingerprint, load_weights, save_grid
-from common.run import RunFolder
+from common.run import RunFolder, check_recorded_data, check_recorded_path, recorded_settings
 
 ASSIGNMENT = (Generator, Discriminator)
 
@@ -64,15 +64,11 @@ def evaluate(gen: Generator, given: dict, args: argparse.Namespace) -> None:
     path = path / "generator.pt" if path.is_dir() or args.evaluate is True else path
     load_weights(gen, path, "--evaluate")
     device, folder = next(gen.parameters()).device, path.parent
-    recorded = recorded_settings(folder)
-    for name in ("data_dir", "fid", "inception_weights"):
-        value = recorded.get(name)
-        if name not in given and value not in (None, "off", "inception"):
-            if given.get("fid") != "off" and not Path(value).exists():
-                raise InputError(
-                    f"--evaluate: {folder / 'config.json'} names {value}, which is not there from "
-                    f"here; give --{name}"
-                )
+    recorded = recorded_settings(folder, "--evaluate")
+    if given.get("fid") != "off":
+        for name in ("data_dir", "fid", "inception_weights"):
+            if name not in given and recorded.get(name) not in ("off", "inception"):
+                check_recorded_path(folder, recorded, name, "--evaluate")
     if "data_dir" in given:
         given = {"dataset": "cub"} | given
     settings = Settings(**{name: recorded[name] for name in FOR_SCORES if name in recorded} | given)
@@ -83,12 +79,7 @@ def evaluate(gen: Generator, given: dict, args: argparse.Namespace) -> None:
         drawn = dataclasses.replace(settings, seed=recorded.get("seed", settings.seed))
         images, stats_folders = open_data(drawn, args.download)
         data = fingerprint(images)
-        if recorded.get("data") not in (None, data):
-            raise InputError(
-                f"--data_dir: the run in {folder} was trained on other pixels "
-                f"({recorded['data']}, these are {data}); give its data, or evaluate a copy of "
-                "the generator in another folder"
-            )
+        check_recorded_data(folder, recorded, data)
         features = Features(settings.fid, device, settings.inception_weights)
         folders = (*stats_folders, folder)
         scorer = Scorer(images, features, folders, settings.fid_mode, settings.seed)
@@ -106,20 +97,6 @@ def evaluate(gen: Generator, given: dict, args: argparse.Namespace) -> None:
 
 # What --evaluate takes from the run that made a generator.
 FOR_SCORES = ("dataset", "data_dir", "fid", "fid_mode", "num_gen", "inception_weights", "seed")
-
-
-def recorded_settings(folder: Path) -> dict:
-    """config.json of the run in `folder`; empty where there is none."""
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise InputError(f"--evaluate: cannot read {folder / 'config.json'} ({error})") from None
-    if not isinstance(config, dict):
-        raise InputError(f"--evaluate: {folder / 'config.json'} is not a run's config.json")
-    known = {name: tuple(v) if isinstance(v, list) else v for name, v in config.items()}
-    return known | ({"dataset": UNNAMED} if "dataset" not in known else {})
 
 
 if __name__ == "__main__":

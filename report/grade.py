@@ -3,13 +3,13 @@
     python report/grade.py                                  the runs in report/runs
     python report/grade.py gan vae                          your own
     python report/grade.py CLASS --csv -                    a line for each student and question
+    python report/grade.py CLASS --check --rescore          and their code tried, their weights too
 
 A number is only called met or not met where it compares with the reference: the same data,
 features, sample count, hyper-parameters and length of training. Every run that compares has a row.
-Data are known by name and number of images; which pixels they were, `data` in a run's config.json
-says. A student is a folder of CLASS (or what stands above gan/ and vae/). Exit codes: 0; 1 where a
-comparable number misses its reference, with --strict also where none compares; 2 where a folder
-cannot be read.
+A student is a folder of CLASS (or what stands above gan/ and vae/). Exit codes: 0; 1 where a
+comparable number misses its reference or code is wrong, with --strict also where none compares;
+2 where a folder cannot be read. --check runs the code that it is given: see check.py --help.
 """
 
 import argparse
@@ -21,238 +21,14 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from run_folder import OF_THE_ASSIGNMENT, RUNS, Run, RunError, find_runs, read_run, save
+from check import SIGNS
+from questions import NEIGHBOURS, QUESTIONS, Grade, asks_for, describe, grade_all
+from recheck import OFF, NotMeasured, Places, check_code, measure_again
+from run_folder import RUNS, Run, RunError, find_runs, read_run, save
 
-
-@dataclass(frozen=True)
-class Question:
-    """A number that the assignment asks for, and the settings of the run that answers it."""
-
-    number: str
-    title: str
-    settings: dict
-    reference: str = ""  # the handout's, as people read it
-    limit: float | None = None  # and as a number: FID <= limit, reconstruction loss < limit
-    reports_best: float | None = None  # the best of three public reports on this assignment
-    band: tuple | None = None  # what public answers report where the handout has no reference
-    setup: dict = field(default_factory=dict)  # the other settings that a number depends on
-
-
-GAN_SETUP = {"batch_size": 256, "lamb": 10}
-VAE_SETUP = {"batch_size": 256, "lr": 1e-3, "grad_clip": 1}
-
-
-def _gan(
-    number: str, title: str, loss: str, limit: float | None = None, best: float | None = None
-) -> Question:
-    reference = "" if limit is None else f"<= {limit}"
-    settings = {"loss": loss, "variant": None}
-    if loss != "mlp_gan":  # that one has other networks, rates and steps than the assignment's
-        settings |= OF_THE_ASSIGNMENT["gan"]
-    return Question(number, title, settings, reference, limit, best, setup=GAN_SETUP)
-
-
-def _vae(
-    number: str,
-    title: str,
-    loss_mode: str,
-    latent: int,
-    beta: float = 1,
-    mode: str = "constant",
-    **rest: Any,
-) -> Question:
-    """rest: more of a Question; `more` are settings that the assignment does not have."""
-    settings = OF_THE_ASSIGNMENT["vae"] | {"loss_mode": loss_mode, "latent_size": latent}
-    settings |= rest.pop("more", {})
-    if loss_mode == "vae":  # an autoencoder's run has a beta too, which it does not use
-        settings |= {"target_beta_val": beta, "beta_mode": mode}
-    rest = {"setup": VAE_SETUP} | rest
-    if "limit" in rest:
-        rest["reference"] = f"< {rest['limit']}"
-    return Question(number, title, settings, **rest)
-
-
-QUESTIONS = (
-    _gan("1.3", "GAN", "q1_3", 150, 60.97),
-    _gan("1.4", "LSGAN", "q1_4", 90, 55.23),
-    _gan("1.5", "WGAN-GP", "q1_5", 50, 32.41),
-    _vae("2.1", "AE, 16 latents", "ae", 16, band=(202, 206)),
-    _vae("2.1", "AE, 128 latents", "ae", 128, band=(54, 58)),
-    _vae("2.1", "AE, 1024 latents", "ae", 1024, band=(25, 31)),
-    _vae("2.2", "VAE", "vae", 1024, limit=145, reports_best=135.35),
-    _vae("2.3.1", "beta-VAE, 0.8", "vae", 1024, 0.8, limit=130, reports_best=125.14),
-    _vae("2.3.1", "beta-VAE, 1.2", "vae", 1024, 1.2, limit=155, reports_best=147.32),
-    _vae("2.3.2", "VAE, linear beta", "vae", 1024, 1, "linear", limit=125, reports_best=119.43),
-)
-# Models of other reports, which have no reference: a row each where there is a run.
-NEIGHBOURS = (
-    _gan("more", "MLP GAN", "mlp_gan"),
-    _vae("more", "VAE, 16 latents", "vae", 16),
-    _vae("more", "VAE, 128 latents", "vae", 128),
-    _vae("more", "AE, small", "ae", 2048, more={"network": "small"}),
-    _vae("more", "VAE, 4 planar flows", "vae", 128, more={"flows": 4}),
-    _vae("more", "VAE, annealed", "vae", 128, mode="anneal", setup=VAE_SETUP | {"batch_size": 64}),
-    _vae("more", "VAE, cyclical", "vae", 128, mode="cyclical"),
-    _vae("more", "VAE, free bits", "vae", 128, more={"free_bits": 0.5}),
-    Question("more", "DDPM", {"model": "ddpm"}, setup={}),
-)
-# clean-fid's file and the first digits of its SHA-256: other weights of that name are others.
-INCEPTION = "inception-2015-12-05-f58cb9b6"
-
-
-@dataclass
-class Grade:
-    """One row: a question, a run that answers it, its number, and why that compares or not."""
-
-    question: Question
-    run: Any = None  # a Run, or None
-    measured: Any = None
-    row: dict = field(default_factory=dict)
-    reasons: list = field(default_factory=list)  # why the number does not compare
-
-    @property
-    def metric(self) -> str:
-        """What the number is."""
-        if self.run.kind == "ddpm":  # of what it predicts; the two do not compare
-            return f"{self.run.config.get('predict', 'noise')} error"
-        return self.row.get("score_name", "score") if self.run.kind == "gan" else "recon"
-
-    @property
-    def verdict(self) -> str:
-        """For people: met, not met, not comparable, ..."""
-        if self.run is None:
-            return "not run"
-        if self.reasons:
-            return "not comparable"
-        limit, band = self.question.limit, self.question.band
-        if limit is None and band is None:
-            return "no reference"
-        if limit is None:
-            low, high = band or (0, 0)
-            place = "within" if low <= self.measured <= high else "outside"
-            return f"no reference ({place} the public band {low}-{high})"
-        met = self.measured <= limit if self.run.kind == "gan" else self.measured < limit
-        return "met" if met else "not met"
-
-
-def grade_gan(question: Question, run: Run) -> Grade:
-    """A score, and what keeps it from comparing with an FID of the reports.
-
-    Of the scores at 30,000 iterations, where the assignment ends, the one that compares best; else
-    the last one.
-    """
-    rows = [row for row in run.rows if "score" in row]
-    at_end = [row for row in rows if row["iteration"] == 30_000]
-    row: dict = min(
-        reversed(at_end or rows[-1:]), key=lambda row: len(_not_the_reports_fid(row)), default={}
-    )
-    reasons = []
-    if run.config["dataset"] != "cub":
-        reasons.append(f"{run.config['dataset']} data")
-    elif run.config["images"] != 11_780:
-        reasons.append(f"{run.config['images']:,} images instead of the 11,780 of CUB")
-    reasons += _not_the_reports_fid(row)
-    done = row.get("iteration", run.steps)
-    if done != 30_000:
-        reasons.append(f"{done:,} iterations instead of 30,000")
-    reasons += _other_setup(run, question.setup)
-    return Grade(question, run, row.get("score"), row, reasons)
-
-
-def _not_the_reports_fid(row: dict) -> list[str]:
-    """What makes a score another measure than theirs."""
-    if not row:
-        return ["no score measured"]
-    reasons = []
-    if row["score_name"] != "FID":
-        reasons.append(f"{row['score_name']} is not FID")
-    elif row["features"] != INCEPTION:
-        reasons.append(f"other Inception weights ({row['features']})")
-    if row["num_gen"] != 50_000:
-        reasons.append(f"{row['num_gen']:,} samples instead of 50,000")
-    if row["fid_mode"] != "train":
-        reasons.append("running instead of batch statistics")
-    return reasons
-
-
-def grade_vae(question: Question, run: Run) -> Grade:
-    """The validation reconstruction loss at epoch 19, and what keeps it from comparing."""
-    reasons = []
-    if run.config["dataset"] != "cifar10" or run.config["images"] != [50_000, 10_000]:
-        training, validation = run.config["images"]
-        reasons.append(
-            f"{run.config['dataset']} data, {training:,} training and {validation:,} validation "
-            "images instead of 50,000 and 10,000"
-        )
-    row = next((row for row in run.rows if row["epoch"] == 19), run.rows[-1] if run.rows else {})
-    if row.get("epoch") != 19:
-        reasons.append(f"{run.steps} epochs instead of 20")
-    elif run.config["beta_mode"] == "linear" and run.config["num_epochs"] != 20:
-        reasons.append(f"a slope for {run.config['num_epochs']} epochs instead of 20")
-    reasons += _other_setup(run, question.setup)
-    return Grade(question, run, row.get("val_recon_loss"), row, reasons)
-
-
-def grade_ddpm(question: Question, run: Run) -> Grade:
-    """The validation loss at the last epoch: the squared error of the predicted noise or v."""
-    row = run.rows[-1] if run.rows else {}
-    reasons = [] if run.config["dataset"] == "cifar10" else [f"{run.config['dataset']} data"]
-    reasons += [] if row else ["no epoch done"]
-    return Grade(question, run, row.get("val_loss"), row, reasons)
-
-
-GRADERS = {"gan": grade_gan, "vae": grade_vae, "ddpm": grade_ddpm}
-
-
-def _other_setup(run: Run, setup: dict) -> list[str]:
-    return [
-        f"{name} {run.config[name]} instead of {value}"
-        for name, value in setup.items()
-        if run.config[name] != value
-    ]
-
-
-def asks_for(question: Question, run: Run) -> bool:
-    """Whether the run has the settings of the question."""
-    return all(run.config.get(key) == value for key, value in question.settings.items())
-
-
-def grade_all(runs: Sequence[Run]) -> list[Grade]:
-    """The Grades of each question: of all runs that compare, the best first.
-
-    Where none does, of the longest run; where there is none, without one.
-    """
-    grades = []
-    for question in QUESTIONS + NEIGHBOURS:
-        answers = [GRADERS[run.kind](question, run) for run in runs if asks_for(question, run)]
-        comparable = [grade for grade in answers if not grade.reasons]
-        longest = max(answers, key=lambda grade: grade.run.steps, default=Grade(question))
-        if answers or question in QUESTIONS:
-            grades += sorted(comparable, key=lambda grade: grade.measured) or [longest]
-    return grades
-
-
-def describe(grade: Grade) -> list[str]:
-    """The row for people, under HEADER."""
-    question, run = grade.question, grade.run
-    shown = [f"{question.number} {question.title}"]
-    if run is None:
-        shown += ["-", "-", "-", "-"]
-    else:
-        unit = "iterations" if run.kind == "gan" else "epochs"
-        images = run.config["images"] if run.kind == "gan" else run.config["images"][0]
-        number = (
-            "no number"
-            if grade.measured is None
-            else f"{grade.metric} {grade.measured:.{4 if run.kind == 'ddpm' else 2}f}"
-        )
-        shown += [run.name, number, f"{run.steps:,} {unit}", f"{run.config['dataset']}, {images:,}"]
-    best = "-" if question.reports_best is None else f"{question.reports_best:.2f}"
-    return [*shown, question.reference or "-", best, grade.verdict]
+HERE = Path(__file__).resolve().parent
 
 
 HEADER = ["question", "run", "measured", "done", "data, images", "handout", "reports", "verdict"]
@@ -267,8 +43,30 @@ def as_table(grades: list[Grade]) -> str:
         for row in rows
     ]
     for at, grade in reversed([*enumerate(grades, start=2)]):
-        lines[at:at] = [f"    {reason}" for reason in grade.reasons]
+        lines[at:at] = [f"    {remark}" for remark in remarks(grade)]
     return "\n".join(lines)
+
+
+def remarks(grade: Grade) -> list[str]:
+    """What stands below a row: why its number does not compare, and what its weights give."""
+    return [
+        *grade.reasons,
+        *([grade.note] if grade.note and grade.note not in grade.reasons else []),
+    ]
+
+
+def rescore(grades: Sequence[Grade], places: Places) -> None:
+    """Measure the numbers again from the runs' weights; one that is off does not compare."""
+    for grade in grades:
+        if grade.run is None:
+            continue
+        try:
+            grade.again = measure_again(grade.run, places)
+            grade.note = str(grade.again)
+            if grade.again.off > OFF:
+                grade.reasons.append(grade.note)
+        except NotMeasured as error:
+            grade.note = str(error)
 
 
 def as_json(grades: list[Grade]) -> str:
@@ -289,6 +87,7 @@ def as_json(grades: list[Grade]) -> str:
                 "reports_best": grade.question.reports_best,
                 "verdict": grade.verdict,
                 "reasons": grade.reasons,
+                "measured_again": grade.again.now if grade.again else None,
             }
             for grade in grades
         ],
@@ -321,22 +120,47 @@ def copies(runs: Sequence[Run]) -> dict[Path, list[Run]]:
     }
 
 
+def hand_ins(roots: Sequence[str]) -> dict[str, Path]:
+    """{student: folder} of all that may hold code: those of a class, or the roots themselves."""
+    found: dict[str, Path] = {}
+    for root in (Path(root).resolve() for root in roots):
+        if root.name in ("gan", "vae"):
+            found[root.parent.name] = root.parent
+        elif any((root / half).is_dir() for half in SIGNS) or [*root.glob("*.py")]:
+            found[root.name] = root
+        else:
+            below = [path for path in root.iterdir() if path.is_dir() and path.name[0] != "."]
+            found |= {path.name: path for path in sorted(below)}
+    return found
+
+
 CLASS_COLUMNS = ("student", "question", "title", "run", "metric", "measured", "verdict", "remarks")
+CODE = "code"  # the title of the rows of check.py
 
 
 def class_rows(
-    runs: Sequence[Run], broken: Sequence[tuple[Path, str]], roots: Sequence[str]
+    runs: Sequence[Run],
+    broken: Sequence[tuple[Path, str]],
+    roots: Sequence[str],
+    code: dict[str, list[dict]],
+    places: Places | None,
 ) -> list[dict]:
-    """A row for each student and grade, and one for each run that cannot be read."""
+    """A row for each student and grade, for each question of their code, for each damaged run.
+
+    code: {student: rows of check.py}. places: measure again, with these; None: do not.
+    """
     rows: list[dict] = []
     same, folders = copies(runs), [*(run.folder for run in runs), *(path for path, _ in broken)]
     whose = {folder: student_of(folder, roots) for folder in folders}
-    for student in sorted(set(whose.values())):
-        for grade in grade_all([run for run in runs if whose[run.folder] == student]):
+    for student in sorted({*whose.values(), *code}):
+        grades = grade_all([run for run in runs if whose[run.folder] == student])
+        if places:
+            rescore(grades, places)
+        for grade in grades:
             row = {
                 "student": student,
                 "verdict": grade.verdict,
-                "remarks": "; ".join(grade.reasons),
+                "remarks": "; ".join(remarks(grade)),
             }
             row |= {"question": grade.question.number, "title": grade.question.title}
             if grade.run:
@@ -352,7 +176,35 @@ def class_rows(
             for path, reason in broken
             if whose[path] == student
         ]
+        rows += code_rows(student, code.get(student, []))
     return rows
+
+
+def code_rows(student: str, checked: Sequence[dict]) -> list[dict]:
+    """A row for each question of a student's code: the worst of its verdicts, and why."""
+    rows = []
+    for question in dict.fromkeys(row["question"] for row in checked):
+        those = [row for row in checked if row["question"] == question]
+        bad = [row for row in those if row["verdict"] not in ("right", "differs")]
+        words = [row["verdict"] for row in bad]
+        order = ("wrong", "not there", "cannot run")
+        verdict = next((word for word in order if word in words), "right")
+        row = {"student": student, "question": question, "title": CODE, "metric": "checks"}
+        row |= {"measured": f"{len(those) - len(bad)} of {len(those)} right", "verdict": verdict}
+        row["remarks"] = "; ".join(f"{one['what']}: {one['verdict']}" for one in bad)
+        rows.append(row)
+    return rows
+
+
+def code_table(code: dict[str, list[dict]]) -> str:
+    """A line for each student and question of their code, and below it what is not right."""
+    lines = []
+    for student, checked in code.items():
+        for row in code_rows(student, checked):
+            title = f"{row['question']} code of {student}"
+            lines.append(f"{title}  {row['measured']}  {row['verdict']}")
+            lines += [f"    {remark}" for remark in row["remarks"].split("; ") if remark]
+    return "\n".join(["", *lines, ""]) if lines else ""
 
 
 def as_csv(rows: Sequence[dict]) -> str:
@@ -383,12 +235,20 @@ def class_summary(rows: Sequence[dict]) -> str:
             f"{counts[rank]} {word}" for rank, word in enumerate(order) if counts[rank]
         )
         lines.append(f"{title:<24}  {shown}")
+    code: dict[str, set[str]] = {}
+    for row in rows:
+        if row.get("title") == CODE:
+            code.setdefault(row["student"], set()).add(row["verdict"])
+    if code:
+        fine = sum(verdicts == {"right"} for verdicts in code.values())
+        wrong = sum("wrong" in verdicts for verdicts in code.values())
+        lines.append(f"{CODE:<24}  {len(code)} checked, {fine} all right, {wrong} with a slip")
     damaged = sum(row["verdict"] == "damaged" for row in rows)
     return "\n".join([*lines, *([f"{damaged} damaged runs"] if damaged else [])])
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+def get_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -405,17 +265,45 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--strict", action="store_true", help="exit code 1 also where no number compares"
     )
+    parser.add_argument(
+        "--check", action="store_true", help="try the code there, too, with check.py (it is run)"
+    )
+    parser.add_argument(
+        "--rescore",
+        action="store_true",
+        help="measure again from generator.pt and model.pt, where they and the data are there",
+    )
+    for name, what in (
+        ("birds", "folder of the 32x32 birds"),
+        ("cifar10", "folder of CIFAR-10"),
+        ("fid", "TorchScript file of the features, where they are not Inception's"),
+    ):
+        parser.add_argument(f"--{name}", metavar="PATH", help=f"for --rescore: {what}")
     args = parser.parse_args(argv)
     if args.csv and args.csv != "-" and not Path(args.csv).absolute().parent.is_dir():
         parser.error(f"--csv: no folder {Path(args.csv).parent}; make it, or give another file")
+    if args.check and args.json:
+        parser.error("--check goes with the table or --csv; for JSON: check.py HANDIN --json FILE")
+    for name in ("birds", "cifar10", "fid"):
+        place = getattr(args, name)
+        if place and not args.rescore:
+            parser.error(f"--{name} goes with --rescore")
+        if place and not Path(place).exists():
+            parser.error(f"--{name}: {place} does not exist")
+    return args
+
+
+def read_all(given: Sequence[str], runs_needed: bool) -> tuple[list[Run], list[tuple[Path, str]]]:
+    """The runs, and (folder, reason) of those that cannot be read, each of them told."""
     runs: list[Run] = []
     broken: list[tuple[Path, str]] = []
     try:
-        folders = find_runs(args.folders or [RUNS])
-    except RunError as error:
-        print(f"grade.py: error: {error}", file=sys.stderr)
-        return 2
-    for path in args.folders:
+        folders = find_runs(given or [RUNS])
+    except RunError:
+        if runs_needed or not all(map(os.path.isdir, given)):
+            raise
+        folders = []
+    for path in given:
         if not any(folder.is_relative_to(path) for folder in folders):
             print(f"grade.py: no run in {path}", file=sys.stderr)
     for folder in folders:
@@ -424,16 +312,42 @@ def main(argv: Sequence[str] | None = None) -> int:
         except RunError as error:
             print(f"grade.py: error: {error}", file=sys.stderr)
             broken.append((folder, str(error)))
+    return runs, broken
+
+
+def try_code(roots: Sequence[str]) -> dict[str, list[dict]]:
+    """{student: rows of check.py} of all that have code; half a minute each."""
+    code = {}
+    for student, folder in hand_ins(roots).items():
+        print(f"grade.py: trying the code of {student}", file=sys.stderr)
+        if rows := check_code(folder):
+            code[student] = rows
+    return code
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    args = get_args(argv)
+    try:
+        runs, broken = read_all(args.folders, runs_needed=not args.check)
+    except RunError as error:
+        print(f"grade.py: error: {error}", file=sys.stderr)
+        return 2
+    code = try_code(args.folders or [str(HERE.parent)]) if args.check else {}
+    places = Places(args.birds, args.cifar10, args.fid) if args.rescore else None
     grades = grade_all(runs)
     if args.csv:
-        rows = class_rows(runs, broken, args.folders or [str(RUNS)])
+        rows = class_rows(runs, broken, args.folders or [str(RUNS)], code, places)
         if args.csv == "-":
             print(as_csv(rows))
         else:
             save(Path(args.csv), lambda path: path.write_text(as_csv(rows) + "\n"))
             print(class_summary(rows))
     else:
+        if places:
+            rescore(grades, places)
         print(as_json(grades) if args.json else as_table(grades))
+        print(code_table(code), end="")
     others = [
         run
         for run in runs
@@ -448,7 +362,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     compared = any(grade.verdict in ("met", "not met") for grade in grades)
     missed = any(grade.verdict == "not met" for grade in grades)
-    return int(missed or (args.strict and not compared))
+    slips = any(row["verdict"] == "wrong" for rows in code.values() for row in rows)
+    return int(missed or slips or (args.strict and not compared))
 
 
 if __name__ == "__main__":

@@ -8,12 +8,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import grade
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-from grade import Grade
+from questions import QUESTIONS, VAE_SETUP, Grade, Question, describe, grade_all, grade_vae
 from run_folder import OF_THE_ASSIGNMENT, Run, read_samplers, read_score
 
 TITLES = {"q1_3": "GAN", "q1_4": "LSGAN", "q1_5": "WGAN-GP", "mlp_gan": "MLP GAN"}
@@ -95,14 +94,14 @@ class Parts:
         runs = [run for run in runs if run.log]
         self.runs, self.out = runs, out
         self.figures: dict[Path, bytes] = {}
-        self.grades = grade.grade_all(runs)
+        self.grades = grade_all(runs)
         # Of several that answer a question, the lowest seed: the best would be a choice.
         by_seed = sorted(self.grades, key=lambda g: g.run.config["seed"] if g.run else 0)
         self.run_for = {
             f"{grade_.question.number} {grade_.question.title}": grade_.run
             for grade_ in reversed(by_seed)
         }
-        self.questions = [grade_ for grade_ in self.grades if grade_.question in grade.QUESTIONS]
+        self.questions = [grade_ for grade_ in self.grades if grade_.question in QUESTIONS]
 
     # --------------------------------------------------------------------------------------------
     # Curves and pictures: (caption, path) pairs
@@ -168,7 +167,7 @@ class Parts:
         rows = []
         why: dict[str, list[str]] = {}
         for grade_ in self.questions:
-            question, name, measured, done, data, handout, best, _ = grade.describe(grade_)
+            question, name, measured, done, data, handout, best, _ = describe(grade_)
             if [other.question for other in self.questions].count(grade_.question) > 1:
                 question += f" (`{name}`)"
             measured = re.sub(r" \(.*\)", "", measured)
@@ -395,7 +394,7 @@ class Parts:
     @staticmethod
     def _graded(run: Run) -> Grade:
         """As an assignment's VAE: `row` is that of epoch 19, where there is one, else the last."""
-        return grade.grade_vae(grade.Question("", "", {}, setup=grade.VAE_SETUP), run)
+        return grade_vae(Question("", "", {}, setup=VAE_SETUP), run)
 
     @staticmethod
     def _order(run: Run) -> tuple:

@@ -175,6 +175,12 @@ def get_args(description: str = "", argv: Sequence[str] | None = None) -> argpar
     parser.add_argument(
         "presets", nargs="*", metavar="PRESET", help="runs by name, or all (the assignment's)"
     )
+    parser.add_argument(
+        "--evaluate",
+        type=path,
+        metavar="RUN",
+        help="train nothing; validate and draw the model of this run (or its model.pt) again",
+    )
     own = parser.add_settings("a run of your own (instead of a preset)", Settings, *OWN)
     own.add_argument(
         "--log_dir",
@@ -196,9 +202,13 @@ def get_args(description: str = "", argv: Sequence[str] | None = None) -> argpar
     if args.resume in (*PRESETS, *NEIGHBOURS, "all"):
         # `--resume PRESET`: the option took the name for a path.
         args.presets, args.resume = [args.resume, *args.presets], True
+    args.settings = given_settings(args, Settings)
+    if args.evaluate is not None:
+        check_evaluate(parser, args)
+        return args
     check_args(parser, args)
 
-    given, every = given_settings(args, Settings), PRESETS | NEIGHBOURS
+    given, every = args.settings, PRESETS | NEIGHBOURS
     wanted = [
         name for preset in args.presets for name in (PRESETS if preset == "all" else [preset])
     ]
@@ -250,6 +260,15 @@ def check_args(parser: OneLineParser, args: argparse.Namespace) -> None:
             parser.error(f"--{name} goes with --beta_mode {mode}")
     if args.resume not in (None, True) and len(args.presets) > 1:
         parser.error("--resume STATE goes with a single run")
+    check_run_options(parser, args)
+
+
+def check_evaluate(parser: OneLineParser, args: argparse.Namespace) -> None:
+    """Only what says where the data are goes with --evaluate."""
+    training = [f"--{name}" for name in args.settings.keys() - {"dataset", "data_dir"}]
+    training += [f"--{name}" for name in ("log_dir", "resume", "overwrite") if getattr(args, name)]
+    if training or args.presets:
+        parser.error(f"--evaluate trains nothing; leave {min([*training, *args.presets])} out")
     check_run_options(parser, args)
 
 

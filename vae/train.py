@@ -3,6 +3,7 @@
     python vae/train.py vae_latent1024                     one run of the assignment, by name
     python vae/train.py all                                all nine; goes on where it stopped
     python vae/train.py --log_dir mine --loss_mode vae --latent_size 64 --num_epochs 5
+    python vae/train.py --evaluate vae/data/vae_latent1024    its saved model, measured again
 
 The runs of the assignment: {presets}.
 Neighbours of theirs, from other reports: {neighbours}.
@@ -17,6 +18,7 @@ import argparse
 import contextlib
 import dataclasses
 import functools
+import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -37,14 +39,17 @@ from utils import count_active_latents, vis_recons, vis_samples
 from common import InputError, NonFiniteError
 from common.command_line import UNNAMED, exit_codes
 from common.device import Precision, autocast_dtype, prepare, resolve_device
-from common.files import fingerprint, save_weights
+from common.files import atomic, fingerprint, load_weights, save_weights
 from common.measure import RunningMeans, check_weights, measuring
 from common.run import (
     Forecast,
     RunFolder,
     StopSignal,
+    check_recorded_data,
+    check_recorded_path,
     last_good_state,
     progress_bar,
+    recorded_settings,
     rng_state,
     set_rng_state,
     stoppable,
@@ -241,12 +246,16 @@ class AutoencoderTrainer(Trainer):
 
     def save_pictures(self, folder: Path) -> dict[str, Tensor]:
         """Reconstructions of 36 validation images, and 49 samples from the same latents."""
+        grids = self.draw(folder / f"epoch_{self.epoch}")
+        save_weights(self.model, folder / "model.pt")
+        return grids
+
+    def draw(self, start: Path) -> dict[str, Tensor]:
+        """To files whose names begin with `start`; returns the grids."""
         images = to_signed(self.val_loader.images[:36])  # (36, 3, 32, 32) in [-1, 1]
         fixed = torch.Generator(self.device).manual_seed(self.settings.seed + 1)
-        recons = vis_recons(self.model, images, folder / f"epoch_{self.epoch}_recons.png")
-        path = folder / f"epoch_{self.epoch}_samples.png"
-        samples = vis_samples(self.model, path, generator=fixed)
-        save_weights(self.model, folder / "model.pt")
+        recons = vis_recons(self.model, images, f"{start}_recons.png")
+        samples = vis_samples(self.model, f"{start}_samples.png", generator=fixed)
         return {"reconstructions": recons, "samples": samples}
 
 
@@ -445,6 +454,46 @@ def run_all(args: argparse.Namespace) -> None:
             )
 
 
+def evaluate(args: argparse.Namespace) -> None:
+    """Validate and draw a saved model with its run's settings; the results go beside its file."""
+    path = Path(args.evaluate)
+    path = path / "model.pt" if path.is_dir() else path
+    if not path.is_file():
+        raise InputError(f"--evaluate: no file {path}; give a run's folder, or its model.pt")
+    folder, given = path.parent, args.settings
+    recorded = recorded_settings(folder, "--evaluate")
+    if "loss_mode" not in recorded:
+        raise InputError(
+            f"--evaluate: {folder / 'config.json'} is not that of a run of train.py; "
+            "give a run's folder, or its model.pt beside its config.json"
+        )
+    if "dataset" not in given and "data_dir" not in given:
+        check_recorded_path(folder, recorded, "data_dir", "--evaluate")
+    if "data_dir" in given:
+        given = {"dataset": "cifar10"} | given
+    known = {field.name for field in dataclasses.fields(Settings) if field.init}
+    settings = Settings(**{name: recorded[name] for name in known & recorded.keys()} | given)
+    if settings.dataset == UNNAMED:
+        raise InputError(f"--evaluate: the run in {folder} does not name its data; give --data_dir")
+    precision = choose_precision(resolve_device(args.device), not args.disable_amp)
+    model = build(settings)
+    load_weights(model, path, "--evaluate")  # before the data, which take a while
+    images = open_data(settings, args.download)
+    check_recorded_data(folder, recorded, fingerprint(*images))
+    trainer = AutoencoderTrainer(images, settings, precision)
+    trainer.model.load_state_dict(model.state_dict())
+    prepare(precision)
+    losses = get_val_metrics(trainer.model, trainer.val_loss, trainer.val_loader)
+    row = {"model": path.name} | {f"val_{name}": value for name, value in losses.items()}
+    row |= {"images": len(images[1]), "data": trainer.settings.data}
+    row |= {"number_format": precision.name}
+    trainer.draw(folder / path.stem)
+    with atomic(folder / f"{path.stem}_score.json") as unfinished:
+        unfinished.write_text(json.dumps(row, indent=2) + "\n")
+    shown = ", ".join(f"{name.replace('_', ' ')} {losses[name]:.2f}" for name in losses)
+    print(f"{path}: validation: {shown}; pictures are in {folder}")
+
+
 if __name__ == "__main__":
     with exit_codes():
-        run_all(arguments)
+        evaluate(arguments) if arguments.evaluate else run_all(arguments)

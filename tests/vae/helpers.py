@@ -45,7 +45,8 @@ def interrupt_after(monkeypatch, steps, number=signal.SIGTERM):
 
 def command(*argv):
     with train.exit_codes():
-        train.run_all(get_args(argv=[*argv, "--device", "cpu"]))
+        args = get_args(argv=[*argv, "--device", "cpu"])
+        train.evaluate(args) if args.evaluate else train.run_all(args)
 
 
 def assert_refused(argv, message, folder, capsys):

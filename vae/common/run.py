@@ -21,6 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from common import InputError, Interrupted
+from common.command_line import UNNAMED
 from common.device import Precision
 from common.files import atomic, first_sentence, is_writable, load_tensors, locked, save_tensors
 
@@ -264,6 +265,41 @@ class RunFolder:
         """Every `save_minutes` of the settings."""
         if time.monotonic() - self.saved > 60 * self.settings["save_minutes"]:
             self.save(trainer)
+
+
+def recorded_settings(folder: Path, option: str) -> dict:
+    """config.json of the run in `folder`, lists as tuples; empty where there is none."""
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise InputError(f"{option}: cannot read {path} ({error})") from None
+    if not isinstance(config, dict):
+        raise InputError(f"{option}: {path} is not a run's config.json")
+    known = {name: tuple(v) if isinstance(v, list) else v for name, v in config.items()}
+    return {"dataset": UNNAMED} | known  # a program that brings its own images names none
+
+
+def check_recorded_path(folder: Path, recorded: dict, name: str, option: str) -> None:
+    """InputError where a path that the run in `folder` recorded is not there from here."""
+    value = recorded.get(name)
+    if value is not None and not Path(value).exists():
+        raise InputError(
+            f"{option}: {folder / 'config.json'} names {value}, which is not there from here; "
+            f"give --{name}"
+        )
+
+
+def check_recorded_data(folder: Path, recorded: dict, data: str) -> None:
+    """InputError where the run in `folder` was trained on other pixels than those of `data`."""
+    if recorded.get("data") not in (None, data):
+        raise InputError(
+            f"--data_dir: the run in {folder} was trained on other pixels "
+            f"({recorded['data']}, these are {data}); give its data, or evaluate a copy of "
+            "the weights in another folder"
+        )
 
 
 def versions() -> dict:

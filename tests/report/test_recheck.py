@@ -1,0 +1,139 @@
+"""grade.py --rescore and --check: numbers again from the weights, and the code beside them."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import grade
+import pytest
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class TinyFeatures(torch.nn.Module):
+    """Colour means of the four quarters: (B, 3, 32, 32) -> (B, 12)."""
+
+    def forward(self, x):
+        return torch.nn.functional.avg_pool2d(x, 16).flatten(1)
+
+
+def start(*command):
+    subprocess.run([sys.executable, *map(str, command)], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A class of one: a WGAN-GP of one iteration and a VAE of one epoch, on drawn images."""
+    folder = tmp_path_factory.mktemp("class")
+    features = folder / ".features.pt"
+    torch.jit.script(TinyFeatures()).save(str(features))
+    birds = tmp_path_factory.mktemp("birds")
+    for number in range(20):
+        colour = (10 * number, 255 - 10 * number, 7 * number)
+        Image.new("RGB", (32, 32), colour).save(birds / f"{number}.png")
+    gan = ["--num_iterations", 1, "--batch_size", 2, "--log_period", 1, "--num_gen", 20, 40]
+    where = ["--fid", features, "--out_dir", folder / "alice/gan/data_wgan_gp"]
+    start(ROOT / "gan/q1_5.py", "--data_dir", birds, *gan, *where)
+    vae = ["--num_epochs", 1, "--latent_size", 1024, "--batch_size", 500, "--log_dir", "vae"]
+    where = ["--out_dir", folder / "alice/vae/data"]
+    start(ROOT / "vae/train.py", "--dataset", "synthetic", *vae, *where)
+    return folder
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+
+
+def test_numbers_are_measured_again(trained, tmp_path, capsys):
+    """True ones are confirmed, edited ones named, and nothing is written to a hand-in."""
+    shutil.copytree(trained, tmp_path / "class")
+    dan = tmp_path / "class/dan"
+    shutil.copytree(tmp_path / "class/alice", dan)
+    (final,) = (dan / "gan/data_wgan_gp/metrics.csv").read_text().splitlines()[-1:]
+    score = float(final.split(",")[9])
+    edit(dan / "gan/data_wgan_gp/metrics.csv", final, final.replace(str(score), str(0.9 * score)))
+    (dan / "vae/data/vae_synthetic/model.pt").unlink()
+    before = sorted(path for path in (tmp_path / "class").rglob("*"))
+    assert grade.main([str(tmp_path / "class"), "--rescore", "--csv", "-"]) == 0
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    remarks = {(row["student"], row["title"]): row["remarks"] for row in rows}
+    assert remarks["alice", "WGAN-GP"].endswith(f"from generator.pt: {score:.2f}")
+    assert f"{score:.2f}, 11.1% off {0.9 * score:.2f}" in remarks["dan", "WGAN-GP"]
+    assert "measured again from model.pt: " in remarks["alice", "VAE"]
+    assert "off" not in remarks["alice", "VAE"].split("from model.pt")[1]
+    assert "; no model.pt to measure again; " in remarks["dan", "VAE"]
+    assert sorted(path for path in (tmp_path / "class").rglob("*")) == before
+
+
+UNMEASURED = {
+    "birds": ({"dataset": "cub", "data_dir": "gone"}, "data (gone) are not here; give --birds"),
+    "features": ({"fid": "gone.pt"}, "its features (gone.pt) are not here; give --fid"),
+    "other weights": ({"networks": None, "loss": "mlp_gan"}, "does not hold the weights of"),
+}
+
+
+@pytest.mark.parametrize("change, why", UNMEASURED.values(), ids=UNMEASURED)
+def test_what_is_not_here_is_named(change, why, trained, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(trained / "alice/gan/data_wgan_gp", run)
+    config = json.loads((run / "config.json").read_text()) | change
+    (run / "config.json").write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
+    assert grade.main([str(run), "--rescore", "--json"]) == 0
+    assert grade.main([str(run), "--rescore"]) == 0
+    out = capsys.readouterr().out
+    assert '"measured_again": null' in out and why in out
+
+
+def test_code_is_graded_beside_the_runs(tmp_path, capsys, make_gan):
+    """Students with runs only and with code only; the slip is named."""
+    make_gan(tmp_path / "class/alice/gan/data_wgan_gp")
+    handin = Path(__file__).parent / "handin/diffusion"
+    shutil.copytree(handin, tmp_path / "class/bob/hw/diffusion")
+    edit(tmp_path / "class/bob/hw/diffusion/model.py", "x_0.clamp(-1, 1)", "x_0")
+    table = tmp_path / "class.csv"
+    assert grade.main([str(tmp_path / "class"), "--check", "--csv", str(table)]) == 1
+    assert "1 checked, 0 all right, 1 with a slip" in capsys.readouterr().out
+    with open(table, newline="") as file:
+        rows = list(csv.DictReader(file))
+    code = [row for row in rows if row["title"] == "code"]
+    (wrong,) = [row for row in code if row["verdict"] == "wrong"]
+    assert {row["student"] for row in code} == {"bob"} and len(code) == 3
+    assert wrong["measured"] == "3 of 4 right" and wrong["remarks"].endswith(": wrong")
+    assert {row["student"] for row in rows if row["verdict"] == "met"} == {"alice"}
+
+
+def test_code_without_any_run(tmp_path, capsys, monkeypatch):
+    shutil.copytree(Path(__file__).parent / "handin", tmp_path / "hw")
+    row = {"question": "3.1", "what": "the schedule", "verdict": "cannot run"}
+    monkeypatch.setattr(grade, "check_code", lambda folder: [row, row | {"verdict": "right"}])
+    assert grade.main([str(tmp_path / "hw"), "--check"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2:] == [
+        "3.1 code of hw  1 of 2 right  cannot run",
+        "    the schedule: cannot run",
+    ]
+
+
+REFUSED = {
+    "a missing folder": (["gone", "--check"], "gone: no such folder"),
+    "check and JSON": (["--check", "--json"], "check.py HANDIN --json FILE"),
+    "a place without --rescore": (["--birds", "."], "--birds goes with --rescore"),
+    "a place that is not there": (["--rescore", "--fid", "gone.pt"], "gone.pt does not exist"),
+}
+
+
+@pytest.mark.parametrize("argv, message", REFUSED.values(), ids=REFUSED)
+def test_refused(argv, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    try:
+        assert grade.main(argv) == 2
+    except SystemExit as stop:
+        assert stop.code == 2
+    assert message in capsys.readouterr().err

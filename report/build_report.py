@@ -4,9 +4,9 @@
     python report/build_report.py --runs gan vae --out mine    your own, into another folder
 
 The words are written by hand in report.md; what lies there between `<!-- NAME -->` and
-`<!-- /NAME -->` comes from the runs and is written anew. A new folder gets a report.md with this
-project's headings and no words. report.pdf is report.md, set in pages. Exit code 2 where a folder
-cannot be read.
+`<!-- /NAME -->` comes from the runs and is written anew. A new folder gets a report.md with the
+headings that its runs have something to say under, and no words. report.pdf is report.md, set in
+pages. Exit codes: 1 where a damaged run was left out, 2 where nothing could be made.
 """
 
 import argparse
@@ -24,48 +24,88 @@ HERE = Path(__file__).resolve().parent
 PART = r"<!-- ([^/\n]*?) -->\n.*?<!-- /\1 -->"
 
 
-def skeleton(text: str) -> str:
-    """The headings and parts of a report: words about other runs would be false beside these."""
-    kept = re.finditer(rf"^#+ [^\n]*$|{PART}", text, flags=re.DOTALL | re.MULTILINE)
-    title, *rest = (match[0] for match in kept)
-    return (
-        "\n\n".join(
-            [title, "Write between the parts: these are made anew, your words stay.", *rest]
-        )
-        + "\n"
-    )
+def outline(text: str) -> list[tuple[int, str, list[str]]]:
+    """(level, heading, names of its parts) of each section of a report, without its words."""
+    sections: list[tuple[int, str, list[str]]] = []
+    for match in re.finditer(rf"^#+ [^\n]*$|{PART}", text, flags=re.DOTALL | re.MULTILINE):
+        if match[0][0] == "#":
+            level = len(match[0]) - len(match[0].lstrip("#"))
+            sections.append((level, match[0], []))
+        elif sections:
+            sections[-1][2].append(match[1])
+    return sections
 
 
-def refresh(source: Path, text: str, parts: Parts) -> str:
+def skeleton(text: str, empty: set[str]) -> str:
+    """The headings and parts of a report: words about other runs would be false beside these.
+
+    A section whose parts all are in `empty` is left out, with those below it.
+    """
+    sections, lines = outline(text), []
+    for at, (level, heading, names) in enumerate(sections):
+        rest = sections[at + 1 :]
+        end = next((n for n, other in enumerate(rest) if other[0] <= level), len(rest))
+        below = rest[:end]
+        above = [other for number, other in enumerate(sections[:at]) if other[0] < level]
+        parts = {*names}.union(*(other[2] for other in below))
+        if not parts and above and above[-1][0] > 1:  # words to those of the section above it
+            parts = {*above[-1][2]}
+        if parts and parts <= empty and level > 1:
+            continue
+        lines.append(heading)
+        if level == 1:
+            lines.append("<!-- Write between the parts: they are made anew, your words stay. -->")
+        lines += [f"<!-- {name} -->\n<!-- /{name} -->" for name in names if name not in empty]
+    return "\n\n".join(lines) + "\n"
+
+
+def refresh(source: Path, text: str, parts: dict[str, str]) -> str:
     """`text`, which came from `source`, with what lies between its marks made anew."""
 
     def part(match: re.Match) -> str:
-        if match[1] not in PARTS:
+        if match[1] not in parts:
             raise RunError(
-                f"{source}: no part is called {match[1]!r}; expected one of {', '.join(PARTS)}"
+                f"{source}: no part is called {match[1]!r}; expected one of {', '.join(parts)}"
             )
-        return f"<!-- {match[1]} -->\n{PARTS[match[1]](parts)}\n<!-- /{match[1]} -->"
+        return f"<!-- {match[1]} -->\n{parts[match[1]]}\n<!-- /{match[1]} -->"
 
     return re.sub(PART, part, text, flags=re.DOTALL)
 
 
-def build(run_paths: Sequence, out: Path) -> list[Run]:
-    """Write figures/, report.md and report.pdf to `out`; in report/ also the README's tables."""
-    runs = [read_run(folder) for folder in find_runs(run_paths)]
+def build(runs: Sequence[Run], out: Path) -> list[str]:
+    """Write figures/, report.md and report.pdf to `out`; in report/ also the README's tables.
+
+    Returns what is missing, a line each.
+    """
     parts = Parts(runs, out)
+    made = {name: part(parts) for name, part in PARTS.items()}
     own, readme = out / "report.md", HERE.parent / "README.md"
-    text = own.read_text() if own.exists() else skeleton((HERE / "report.md").read_text())
-    texts = {own: refresh(own, text, parts)}
+    empty = {name for name, content in made.items() if not content}
+    new = not own.exists()
+    text = skeleton((HERE / "report.md").read_text(), empty) if new else own.read_text()
+    texts = {own: refresh(own, text, made)}
     if out == HERE:
-        texts[readme] = refresh(readme, readme.read_text(), parts)
+        texts[readme] = refresh(readme, readme.read_text(), made)
+    shown = {name for text in texts.values() for _, _, names in outline(text) for name in names}
+    figures = {path: png for path, png in parts.figures.items() if _is_shown(path, texts[own])}
     (out / "figures").mkdir(parents=True, exist_ok=True)
     # The pages come first: they read every picture, and nothing is replaced before they are whole.
-    save(out / "report.pdf", lambda unfinished: typeset(texts[own], out, unfinished, parts.figures))
-    for path, content in parts.figures.items():
+    save(out / "report.pdf", lambda unfinished: typeset(texts[own], out, unfinished, figures))
+    for path, content in figures.items():
         save(path, partial(Path.write_bytes, data=content))
     for path, text in texts.items():
         save(path, partial(Path.write_text, data=text))
-    return runs
+    told = [f"no run for {name}: {command}" for name, command in parts.missing.items()]
+    for name in made.keys() - empty - shown - FOR_THE_README:
+        told.append(f"no place in {own}: for {name}, write <!-- {name} --> and <!-- /{name} -->")
+    return told
+
+
+FOR_THE_README = {"gan scores", "all VAE runs"}
+
+
+def _is_shown(figure: Path, text: str) -> bool:
+    return f"figures/{figure.name}" in text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,13 +128,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="where the report goes (report); your words in its report.md stay",
     )
     args = parser.parse_args(argv)
+    runs, damaged = [], 0
     try:
-        runs = build(args.runs, args.out.absolute())
+        for folder in find_runs(args.runs):
+            try:
+                runs.append(read_run(folder))
+            except RunError as error:
+                print(f"build_report.py: left out: {error}", file=sys.stderr)
+                damaged += 1
+        if not runs:
+            raise RunError("no run is left; nothing was written")
+        told = build(runs, args.out.absolute())
     except (RunError, OSError) as error:
         print(f"build_report.py: error: {error}", file=sys.stderr)
         return 2
-    print(f"{len(runs)} runs; the report is {args.out / 'report.pdf'}")
-    return 0
+    print("\n".join([*told, f"{len(runs)} runs; the report is {args.out / 'report.pdf'}"]))
+    return int(damaged > 0)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import MaxNLocator
 from questions import QUESTIONS, VAE_SETUP, Grade, Question, describe, grade_all, grade_vae
 from run_folder import OF_THE_ASSIGNMENT, Run, read_samplers, read_score
 
@@ -49,6 +51,7 @@ SAME = {
         "ratio",
     ),
 }
+KINDS = {"recons": "images, each with its reconstruction", "samples": "samples"}
 EPOCHS = (0, 4, 9, 14, 19)
 # Reconstruction and KL loss at epoch 19 in the three reports, in their order, or else in public
 # answers: loss mode, latent size, beta mode, beta -> numbers.
@@ -77,10 +80,22 @@ def paragraphs(*parts: str) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def number_in(path: Path) -> int:
-    """The N of samples_N.png, interpolations_N.png and epoch_N_recons.png; -1 for another name."""
-    match = re.search(r"_(\d+)", path.name)
-    return int(match[1]) if match else -1
+def _thousands(value: float, _: float) -> str:
+    """A tick's label."""
+    return f"{value:,.0f}" if value == int(value) else f"{value:,g}"
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and, of several values, their standard deviation (that of a sample)."""
+    mean = statistics.fmean(values)
+    return f"{mean:.2f} ± {statistics.stdev(values):.2f}" if len(values) > 1 else f"{mean:.2f}"
+
+
+def numbered(folder: Path, pattern: str) -> list[tuple[int, Path]]:
+    """(N, path) of files such as samples_N.png, sorted; pattern: samples_*.png."""
+    before, after = pattern.split("*")
+    paths = {path.name[len(before) : -len(after)]: path for path in folder.glob(pattern)}
+    return sorted((int(number), path) for number, path in paths.items() if number.isdecimal())
 
 
 class Parts:
@@ -94,6 +109,7 @@ class Parts:
         runs = [run for run in runs if run.log]
         self.runs, self.out = runs, out
         self.figures: dict[Path, bytes] = {}
+        self.missing: dict[str, str] = {}  # part -> the command whose run it needs
         self.grades = grade_all(runs)
         # Of several that answer a question, the lowest seed: the best would be a choice.
         by_seed = sorted(self.grades, key=lambda g: g.run.config["seed"] if g.run else 0)
@@ -102,6 +118,11 @@ class Parts:
             for grade_ in reversed(by_seed)
         }
         self.questions = [grade_ for grade_ in self.grades if grade_.question in QUESTIONS]
+
+    def _missing(self, part: str, command: str) -> str:
+        """What a part says that has no run: nothing; the command is told elsewhere."""
+        self.missing[part] = command
+        return ""
 
     # --------------------------------------------------------------------------------------------
     # Curves and pictures: (caption, path) pairs
@@ -118,7 +139,7 @@ class Parts:
         self, name: str, curves: dict, xlabel: str, ylabel: str, limit: float | None = None
     ) -> Path:
         """Draw {label: (steps, values)} to figures/NAME.png; `limit` is the handout's number."""
-        figure, axes = plt.subplots(figsize=(5.2, 3.4), dpi=160, layout="constrained")
+        figure, axes = plt.subplots(figsize=(5.2, 3.4), dpi=140, layout="constrained")
         for label, (steps, values) in curves.items():
             axes.plot(steps, values, marker="." if len(steps) < 50 else None, label=label)
         if limit is not None:
@@ -126,8 +147,11 @@ class Parts:
         axes.set(xlabel=xlabel, ylabel=ylabel)
         drawn = [value for _, values in curves.values() for value in values]
         if drawn and min(drawn) > 0 and max(drawn) > 20 * min(drawn):
-            axes.set_yscale("log")
-        axes.locator_params(axis="x", integer=True)
+            axes.set(yscale="log", ylabel=f"{ylabel} (log scale)")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        if axes.get_yscale() == "linear":
+            axes.yaxis.set_major_formatter(_thousands)
         axes.grid(alpha=0.3)
         if len(curves) > 1 or limit is not None:
             axes.legend()
@@ -154,31 +178,53 @@ class Parts:
     ) -> Iterator[tuple[str, Path]]:
         """The last picture of a kind of each of {title: run}; `caption` takes title and number."""
         for title, run in runs.items():
-            if paths := sorted(
-                (path for path in run.folder.glob(pattern) if number_in(path) >= 0), key=number_in
-            ):
-                yield caption.format(title=title, number=f"{number_in(paths[-1]):,}"), paths[-1]
+            if found := numbered(run.folder, pattern):
+                number, path = found[-1]
+                yield caption.format(title=title, number=f"{number:,}"), path
 
     # --------------------------------------------------------------------------------------------
     # All questions
 
     def results(self) -> str:
-        """One row a question; below, why numbers do not compare, once for each reason."""
+        """One row a question, over all runs that compare; below, why numbers do not, once each."""
         rows = []
         why: dict[str, list[str]] = {}
-        for grade_ in self.questions:
-            question, name, measured, done, data, handout, best, _ = describe(grade_)
-            if [other.question for other in self.questions].count(grade_.question) > 1:
-                question += f" (`{name}`)"
+        for question in QUESTIONS:
+            grades = [one for one in self.questions if one.question is question]
+            title, _, measured, done, data, handout, best, verdict = describe(grades[0])
+            if len(grades) > 1:
+                measured = f"{grades[0].metric} {spread([one.measured for one in grades])}"
+                done = f"{len(grades)} runs of {done}"
+                met = sum(one.verdict == "met" for one in grades)
+                verdict = "met by all" if met == len(grades) else f"met by {met}"
+            if question.band:  # stands for the handout's number, which there is none of
+                best = "{}-{}".format(*question.band)
+                verdict = next((word for word in ("within", "outside") if word in verdict), verdict)
             measured = re.sub(r" \(.*\)", "", measured)
-            rows.append([question, measured, done, data, handout, best, grade_.verdict])
-            if grade_.reasons:
-                why.setdefault("; ".join(grade_.reasons), []).append(question)
+            rows.append([title, measured, done, data, handout, best, verdict])
+            if grades[0].reasons:
+                why.setdefault("; ".join(grades[0].reasons), []).append(title)
         header = ["question", "measured", "done", "data, images", "handout", "reports", "verdict"]
         notes = [
             f"- {', '.join(titles)}: not comparable: {reasons}." for reasons, titles in why.items()
         ]
         return paragraphs(table(header, rows), "\n".join(notes))
+
+    def overview(self) -> str:
+        """What the best of the models draw, in a row."""
+        named = {
+            "WGAN-GP: samples": ("1.5 WGAN-GP", "samples_*.png"),
+            "VAE: images, each with its reconstruction": ("2.2 VAE", "epoch_*_recons.png"),
+            "VAE, linear beta: samples": ("2.3.2 VAE, linear beta", "epoch_*_samples.png"),
+        }
+        return self._row(
+            *(
+                picture
+                for caption, (question, pattern) in named.items()
+                if (run := self.run_for[question])
+                for picture in self._last_pictures({"": run}, pattern, caption)
+            )
+        )
 
     # --------------------------------------------------------------------------------------------
     # Task 1
@@ -197,10 +243,10 @@ class Parts:
 
     def _gan(self, question: str, command: str) -> str:
         """Score, curves, samples and interpolations of a GAN run."""
-        run = self.run_for[question]
-        if run is None:
-            return f"Not run yet: `{command}`."
+        run = self.run_for.get(question)
         number = question.split()[0]
+        if run is None:
+            return self._missing(number if number != "more" else "mlp gan", command)
         curve, measure = run.score_curve()
         words, curves = [], []
         if run.scored:
@@ -217,6 +263,11 @@ class Parts:
                     else f"; the best of the curve is {curve[best]:.2f}, at iteration {best:,}."
                 ),
             ]
+            if "precision" in last:
+                words.append(
+                    f"KID {last['kid']:.4f} ± {last['kid_std']:.4f}, precision "
+                    f"{last['precision']:.2f}, recall {last['recall']:.2f}."
+                )
         if curve:
             path = self._curves(
                 f"{number}_score",
@@ -225,25 +276,26 @@ class Parts:
                 measure,
             )
             curves.append((f"{last['score_name']} against iterations", path))
-        if not any(row["score_name"] == "FID" for row in run.scored):
-            words.append(
-                f"FID: not measured here; `{command}` measures it, by default after 30,000 "
-                "iterations of 256."
-            )
         losses = {part: run.column(f"{part}_loss") for part in ("discriminator", "generator")}
         path = self._curves(f"{number}_losses", losses, "iterations", "loss")
         curves.append(("Losses (means since the last point)", path))
+        kinds = {
+            "samples_*.png": "100 samples after {number} iterations",
+            "interpolations_*.png": "Interpolation after {number} iterations",
+            "around_a_sample_*.png": "The same around the first sample",
+            "between_samples_*.png": "Between four samples",
+            "samples_ema_*.png": "Samples of the average of the generators",
+        }
         pictures = [
-            *self._last_pictures(
-                {"": run}, "samples_*.png", "100 samples after {number} iterations"
-            ),
-            *self._last_pictures(
-                {"": run}, "interpolations_*.png", "Interpolation after {number} iterations"
-            ),
+            picture
+            for pattern, caption in kinds.items()
+            for picture in self._last_pictures({"": run}, pattern, caption)
         ]
-        if (around := run.folder / "generator_around_a_sample.png").exists():
+        around = run.folder / "generator_around_a_sample.png"  # by --evaluate
+        if around.exists() and len(pictures) < 3:
             pictures.append(("The same around the first sample", around))
-        return paragraphs(" ".join(words), self._row(*curves), self._row(*pictures))
+        rows = [self._row(*pictures[at : at + 3]) for at in range(0, len(pictures), 3)]
+        return paragraphs(" ".join(words), self._row(*curves), *rows)
 
     def comparison(self) -> str:
         """The scores of the three questions' runs: curves and table."""
@@ -255,11 +307,11 @@ class Parts:
                 curves[title] = list(curve), list(curve.values())
             path = self._curves(f"gan_scores{number or ''}", curves, "iterations", measure)
             parts += [self._row((f"{measure}, against iterations", path)), self._score_table(group)]
-        return paragraphs(*parts) or "Not run yet."
+        return paragraphs(*parts)
 
     def gan_scores(self) -> str:
         """The table alone, for the README."""
-        return paragraphs(*map(self._score_table, self._compared())) or "Not run yet."
+        return paragraphs(*map(self._score_table, self._compared()))
 
     def _compared(self) -> list[dict[str, Run]]:
         """The questions' GAN runs that were scored alike, as lists of {title: run}."""
@@ -333,8 +385,11 @@ class Parts:
             for question in questions
             if (run := self.run_for[question])
         }
-        if len(runs) < len(questions):
-            return f"Not run yet: `python vae/train.py {presets}`."
+        number = questions[0].split()[0]
+        if not any(
+            self.run_for[question] for question in questions if question[: len(number)] == number
+        ):
+            return self._missing(number, f"python vae/train.py {presets}")
         header, rows = ["run", "epoch", "reconstruction"], []
         for title, run in runs.items():
             last = self._graded(run).row
@@ -349,10 +404,10 @@ class Parts:
             picture
             for kind in kinds.split()
             for picture in self._last_pictures(
-                runs, f"epoch_*_{kind}.png", f"{{title}}: {kind}, epoch {{number}}"
+                runs, f"epoch_*_{kind}.png", f"{{title}}: {KINDS[kind]}, epoch {{number}}"
             )
         ]
-        curves = list(self._loss_curves(questions[0].split()[0], runs, limit))
+        curves = list(self._loss_curves(number, runs, limit))
         if len(curves) == 1 and pictures:  # beside the first picture, and the others below
             curves.append(pictures.pop(0))
         return paragraphs(table(header, rows), self._row(*curves), self._row(*pictures))
@@ -386,10 +441,9 @@ class Parts:
                     kls,
                 ]
             )
-        return table(
-            ["run", "epoch", "recon", "KL", "handout (recon)", "elsewhere: recon", "elsewhere: KL"],
-            rows,
-        )
+        header = ["run", "epoch", "recon", "KL"]
+        header += ["handout (recon)", "elsewhere: recon", "elsewhere: KL"]
+        return table(header, rows) if rows else ""
 
     @staticmethod
     def _graded(run: Run) -> Grade:
@@ -440,7 +494,7 @@ class Parts:
                 table(header, rows),
                 self._row(*self._loss_curves(f"formats_{runs[0].name}", named)),
             ]
-        return paragraphs(*parts) or "Not run yet: a preset with and without `--disable_amp`."
+        return paragraphs(*parts)
 
     def statistics(self) -> str:
         """Scores of a generator with batch and with running statistics, left by `--evaluate`."""
@@ -460,21 +514,31 @@ class Parts:
                         ]
                     )
         header = ["run", "iterations", "score", "batch statistics", "running statistics"]
-        return (
-            table(header, rows)
-            if rows
-            else "Not measured yet: `--evaluate` with `--fid_mode train` and `eval`."
-        )
+        return table(header, rows) if rows else ""
+
+    def average(self) -> str:
+        """Scores of generators and of the averages of their weights."""
+        parts = []
+        for run in self.runs:
+            rows = [
+                [f"{row['iteration']:,}", f"{row['score']:.0f}", f"{row['score_ema']:.0f}"]
+                for row in run.log
+                if "score_ema" in row
+            ]
+            if rows:
+                header = [f"`{run.name}`: iterations", "generator", "average"]
+                parts.append(table(header, rows))
+        return paragraphs(*parts)
 
     def upsampling(self) -> str:
         """Runs that differ in their upsampling alone."""
-        return self._gan_pairs("variant", "Not run yet: `python tests/gan/bench_upsampling.py`.")
+        return self._gan_pairs("variant")
 
     def seeds(self) -> str:
         """Runs that differ in their seed alone."""
-        return self._gan_pairs("seed", "Not run yet: a run with another `--seed`.")
+        return self._gan_pairs("seed")
 
-    def _gan_pairs(self, key: str, nothing: str) -> str:
+    def _gan_pairs(self, key: str) -> str:
         """A table for each set of runs that differ in `key` alone."""
         parts = []
         for runs in self._pairs("gan", key):
@@ -491,15 +555,13 @@ class Parts:
                 for group in self._same_measure(named).values()
                 if len(group) > 1
             ]
-        return paragraphs(*parts) or nothing
+        return paragraphs(*parts)
 
     # --------------------------------------------------------------------------------------------
     # Neighbours of the assignment
 
     def mlp_gan(self) -> str:
         """The fully connected GAN."""
-        if "more MLP GAN" not in self.run_for:
-            return "Not run yet: `python gan/mlp_gan.py`."
         return self._gan("more MLP GAN", "python gan/mlp_gan.py")
 
     def neighbours(self) -> str:
@@ -520,8 +582,7 @@ class Parts:
             )
         ]
         if not any(run.folder in titles for run in chosen):
-            presets = "ae_small vae_latent128_planar4"
-            return f"Not run yet: `python vae/train.py {presets}` and the schedules."
+            return ""
         rows, named = [], {}
         for run in chosen:
             plain = (
@@ -570,13 +631,13 @@ class Parts:
     def ddpm(self) -> str:
         """Loss and samples of the diffusion model, and its samplers' scores (samplers.csv)."""
         if not (run := self.run_for.get("more DDPM")):
-            return "Not run yet: `python vae/ddpm.py train`."
+            return ""
         curves = {part: run.column(f"{part}_loss") for part in ("train", "val")}
         path = self._curves("ddpm_loss", curves, "epochs", "squared error of the noise per pixel")
         pictures = self._last_pictures(
             {"": run}, "epoch_*_samples.png", "49 samples (DDIM, 50 steps), epoch {number}"
         )
-        scores = "Not measured yet: `python tests/vae/bench_samplers.py`."
+        scores = ""
         if (run.folder / "samplers.csv").exists():
             rows = sorted(
                 read_samplers(run.folder / "samplers.csv"), key=lambda row: -row["images"]
@@ -611,6 +672,7 @@ class Parts:
 
 PARTS = {
     "results": Parts.results,
+    "overview": Parts.overview,
     "1.3": Parts.gan_1_3,
     "1.4": Parts.gan_1_4,
     "1.5": Parts.gan_1_5,
@@ -623,6 +685,7 @@ PARTS = {
     "all VAE runs": Parts.vae_all,
     "formats": Parts.formats,
     "statistics": Parts.statistics,
+    "average": Parts.average,
     "upsampling": Parts.upsampling,
     "seeds": Parts.seeds,
     "mlp gan": Parts.mlp_gan,

@@ -94,6 +94,11 @@ GAN_COLUMNS = {
     "num_gen": "int?",
     "fid_mode": "str?",
     "features": "str?",
+    "score_ema": "float?",
+    "kid": "float?",
+    "kid_std": "float?",
+    "precision": "float?",
+    "recall": "float?",
     "seconds": float,
 }
 VAE_COLUMNS = {
@@ -108,7 +113,8 @@ VAE_COLUMNS = {
     "active_latents": "int?",
     "seconds": float,
 }
-OPTIONAL_COLUMNS = {"active_latents"}  # older runs lack them
+# Older runs lack them.
+OPTIONAL_COLUMNS = {"active_latents", "score_ema", "kid", "kid_std", "precision", "recall"}
 SAMPLER_COLUMNS = {
     "sampler": str,
     "steps": int,
@@ -165,6 +171,7 @@ MAY_BE_NEGATIVE = {
     "real_score",
     "fake_score",
     *("train_loss", "train_kl_loss", "val_loss", "val_kl_loss"),
+    "kid",  # unbiased, so around 0 for equal sets
 }
 
 

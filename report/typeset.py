@@ -1,261 +1,222 @@
-"""A page setter for the Markdown of report.md: report.md -> report.pdf, with matplotlib alone.
+"""A page setter for report.md: Markdown -> PDF.
 
-Known: `#`, `##` (a new page) and `###` headings, paragraphs, `- ` lists, tables of words, tables of
-pictures (`![caption](path)` in every cell of a row), fenced code. HTML comments are skipped.
+markdown turns words into HTML, fpdf2 sets that with matplotlib's own fonts; what is laid out here
+are headings, tables of numbers, and rows of pictures (tables with `![caption](path)` in every cell
+of a row). `##` headings begin a page. HTML comments are skipped.
 """
 
 import hashlib
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+from fpdf import FPDF, FontFace, TextStyle
+from fpdf.enums import TableBordersLayout
+from markdown import markdown as as_html
+from PIL import Image
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-from matplotlib.backends.backend_pdf import PdfPages
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import text_to_path
-
-WIDTH, HEIGHT, MARGIN = 8.27, 11.69, 0.75  # A4, inches
-TALLEST_PICTURE = 2.75  # inches
+MARGIN, GAP = 19.0, 4.0  # millimetres, as all lengths here
+TALLEST = 50.0  # a picture
 PICTURE = re.compile(r"!\[(.*?)\]\((.*?)\)")
-LINK = re.compile(r"\[(.*?)\]\((.*?)\)")
+NUMBER = re.compile(r"(\w+ )?[<>=~ ]*-?[\d,.]+( ?%| iterations| epochs)?|-|")
+FONTS = {
+    ("Serif", ""): "STIXGeneral",
+    ("Serif", "B"): "STIXGeneralBol",
+    ("Serif", "I"): "STIXGeneralItalic",
+    ("Sans", ""): "DejaVuSans",
+    ("Sans", "B"): "DejaVuSans-Bold",
+    ("Mono", ""): "DejaVuSansMono",
+}
+FONTS_OF_TAGS: dict[str, Any] = {
+    "p": TextStyle(t_margin=0, b_margin=0),
+    "li": TextStyle(l_margin=4, t_margin=0, b_margin=0),
+    "code": FontFace(family="Mono", size_pt=8),
+    "pre": TextStyle(font_family="Mono", font_size_pt=8, t_margin=1, b_margin=2),
+    "a": FontFace(color="#1f4e79"),
+}
 
 
-def typeset(markdown: str, folder: Path | str, pdf_path: Path, figures: Any = ()) -> list[str]:
+def typeset(markdown: str, folder: Path | str, pdf_path: Path, figures: Any = ()) -> "Pages":
     """Write `markdown`, whose picture paths are relative to `folder`, as a PDF.
 
-    figures: path -> PNG bytes of pictures that are not on disk yet. Returns the pages' headings.
-    Raises OSError for a picture that cannot be read.
+    figures: path -> PNG bytes of pictures that are not on disk yet. Returns the pages, whose
+    `headings` are those that begin one. Raises OSError for a picture that cannot be read.
     """
     figures = {Path(os.path.normpath(path)): content for path, content in dict(figures).items()}
-    # No date, so that the same text gives the same file; a digest, which tells what text that was.
-    digest = hashlib.sha256(markdown.encode()).hexdigest()
-    metadata = {
-        "CreationDate": None,
-        "Title": "Generative modelling: report",
-        "Keywords": f"sha256 {digest}",
-    }
-    with PdfPages(pdf_path, metadata=metadata) as pdf:
-        pages = Pages(pdf)
-        for kind, content in blocks(markdown):
-            if kind == "heading":
-                pages.heading(*content)
-            elif kind == "table" and len(content) > 1 and PICTURE.search(content[1][0]):
-                for row in content[1:]:
-                    named = [match[2] for match in map(PICTURE.search, row) if match]
-                    paths = [Path(os.path.normpath(Path(folder, name))) for name in named]
-                    pages.pictures(content[0], [read_picture(path, figures) for path in paths])
-            elif kind == "table":
-                pages.table(content)
-            else:
-                pages.text(content, **STYLES[kind])
-        pages.finish()
-    return pages.headings
-
-
-STYLES: dict[str, dict] = {
-    "paragraph": {"size": 9},
-    "item": {"size": 9, "indent": 0.18, "bullet": "•", "after": 0.03},
-    "code": {"size": 7.5, "family": "monospace", "indent": 0.1, "after": 0.0},
-}
-
-
-HEADING = re.compile(r"(#+) (.*)")
-# How a line tells what block begins with it; "end" ends one.
-STARTS = {
-    "code": re.compile(r"```"),
-    "heading": HEADING,
-    "table": re.compile(r"\|"),
-    "item": re.compile(r"- "),
-    "end": re.compile(r"\s*$"),
-}
+    # A fixed date, so that the same text gives the same file, and a digest of that text.
+    pages = Pages(f"sha256 {hashlib.sha256(markdown.encode()).hexdigest()}")
+    for kind, content in blocks(markdown):
+        if kind == "heading":
+            pages.heading(*content)
+        elif kind == "table" and len(content) > 1 and PICTURE.search(content[1][0]):
+            for row in content[1:]:
+                named = [match[2] for match in map(PICTURE.search, row) if match]
+                paths = [Path(os.path.normpath(Path(folder, name))) for name in named]
+                pages.pictures(content[0], [read_picture(path, figures) for path in paths])
+        elif kind == "table":
+            pages.numbers(content)
+        else:
+            pages.words(content)
+    pages.output(str(pdf_path))
+    return pages
 
 
 def blocks(markdown: str) -> Iterator[tuple[str, Any]]:
-    """(kind, content) of each block, in order."""
-    lines = iter([*re.sub(r"<!--.*?-->", "", markdown, flags=re.DOTALL).splitlines(), ""])
-    gathered: list = []
-    kind: str | None = None
-    for line in lines:
-        heading = HEADING.match(line)
-        starts = next((name for name, mark in STARTS.items() if mark.match(line)), None)
-        if kind and gathered and (starts is not None and (starts != kind or starts == "item")):
-            yield kind, (gathered if kind == "table" else plain(" ".join(gathered)))
-            gathered, kind = [], None
-        if starts == "code":
-            for code in iter(lambda: next(lines), "```"):
-                yield "code", code
-            yield "code", ""
-        elif starts == "heading":
-            yield "heading", (plain(heading[2]), len(heading[1]))  # type: ignore[index]
-        elif starts == "table":
-            kind = "table"
-            cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
-            if not all(re.fullmatch(r":?-+:?", cell) for cell in cells):
-                gathered.append(
-                    cells if any(map(PICTURE.search, cells)) else [plain(cell) for cell in cells]
-                )
-        elif starts != "end":
-            kind = kind or starts or "paragraph"
-            gathered.append(line.removeprefix("- ").strip())
+    """("heading", (text, level)), ("table", rows of cells) and ("words", Markdown), in order."""
+    text = re.sub(r"<!--.*?-->", "", markdown, flags=re.DOTALL)
+    parts = re.split(r"(^#+ .*$|(?:^\|.*\n?)+|^```(?:.*\n)*?```$)", text, flags=re.MULTILINE)
+    for part in filter(str.strip, parts):
+        if part[0] == "#":
+            marks, _, heading = part.partition(" ")
+            yield "heading", (heading, len(marks))
+        elif part[0] == "|":
+            rows = [
+                [cell.strip() for cell in line.strip().strip("|").split("|")]
+                for line in part.strip().splitlines()
+            ]
+            yield "table", [row for row in rows if not all(re.fullmatch(r":?-+:?", c) for c in row)]
+        else:
+            yield "words", part.strip()
 
 
 def plain(text: str) -> str:
-    """Without the marks that a PDF has no use for; a link keeps its address."""
-    text = LINK.sub(
-        lambda match: match[1] if match[1] == match[2] else f"{match[1]} ({match[2]})", text
-    )
+    """Without the marks of bold type and code."""
     return re.sub(r"(\*\*|\*)(\S.*?)\1", r"\2", text).replace("`", "")
 
 
-class Pages:
-    """A cursor that goes down A4 pages; lengths are inches."""
+class Pages(FPDF):
+    """A4 pages; every picture in them has a number."""
 
-    def __init__(self, pdf: PdfPages):
-        self.pdf, self.number = pdf, 0
-        self.figure: Any = None  # of the page under way
+    def __init__(self, keywords: str):
+        super().__init__(format="A4")
         self.headings: list[str] = []
+        self.figure_number = 0
+        self.filled: list[float] = []  # how far down each page is written, from 0 to 1
+        self.set_title("Generative modelling: report")
+        self.set_keywords(keywords)
+        self.set_creation_date(datetime(2000, 1, 1, tzinfo=UTC))
+        self.set_margins(MARGIN, MARGIN)
+        self.set_auto_page_break(True, 16)
+        fonts = Path(matplotlib.get_data_path(), "fonts/ttf")
+        for (family, style), name in FONTS.items():
+            self.add_font(family, style, fonts / f"{name}.ttf")
 
-    def new_page(self) -> None:
-        """An empty page with a number."""
-        self.finish()
-        self.figure = plt.figure(figsize=(WIDTH, HEIGHT))
-        self.y, self.number = HEIGHT - MARGIN, self.number + 1
-        self.figure.text(0.5, 0.4 / HEIGHT, str(self.number), size=8, ha="center")
-
-    def finish(self) -> None:
-        """The last page is done."""
-        if self.figure is not None:
-            self.pdf.savefig(self.figure, dpi=200)
-            plt.close(self.figure)
-        self.figure = None
+    def footer(self) -> None:
+        """The number of the page."""
+        self.filled.append((self.y - self.t_margin) / (self.h - self.t_margin - self.b_margin))
+        self.set_y(-12)
+        self.set_font("Serif", size=9)
+        self.cell(0, 5, str(self.page_no()), align="C")
 
     def make_room(self, height: float) -> None:
-        """Go on to a new page unless `height` inches are left."""
-        if self.figure is None or self.y - height < MARGIN:
-            self.new_page()
+        """Go on to a new page unless `height` is left on this one."""
+        if not self.page or self.will_page_break(height):
+            self.add_page()
 
     def heading(self, text: str, level: int) -> None:
-        """Levels 1 and 2 begin a page."""
+        """Levels 1 and 2 begin a page, but not one right after the other."""
         if level <= 2:
-            self.new_page()
             self.headings.append(text)
-        size = {1: 17, 2: 14}.get(level, 10.5)
-        self.y -= 0.08 if level > 2 else 0
-        self.text(text, size, weight="bold", after=0.1 if level <= 2 else 0.04, keep=0.8)
+            self.add_page()
+        self.make_room(20)  # some lines of what stands below it
+        self.start_section(text, level=min(level, 2) - 1)
+        self.ln(0 if level <= 2 else 1.5)
+        self.set_font("Sans", "B", {1: 17, 2: 14}.get(level, 10))
+        self.multi_cell(
+            0, {1: 10, 2: 9}.get(level, 6), text, align="L", new_x="LMARGIN", new_y="NEXT"
+        )
+        self.ln(1.5)
 
-    def text(
-        self,
-        text: str,
-        size: float,
-        indent: float = 0.0,
-        bullet: str = "",
-        after: float = 0.09,
-        keep: float = 0.0,
-        **font: Any,
-    ) -> None:
-        """A paragraph, broken into lines that fit; `keep` inches must follow on the same page."""
-        line_height = size * 1.32 / 72
-        for number, line in enumerate(wrap(text, WIDTH - 2 * MARGIN - indent, size, **font)):
-            self.make_room(line_height + keep)
-            self.y -= line_height
-            if bullet and number == 0:
-                self._put(bullet, MARGIN + indent - 0.13, size)
-            self._put(line, MARGIN + indent, size, **font)
-        self.y -= after
+    def words(self, markdown: str) -> None:
+        """Paragraphs, lists, code."""
+        self.make_room(12)
+        self.set_font("Serif", size=10.5)
+        html = as_html(markdown, extensions=["fenced_code", "sane_lists"])
+        html = html.replace("<p>", '<p align="justify" line-height="1.12">')
+        self.write_html(
+            html, tag_styles=FONTS_OF_TAGS, ul_bullet_char="•", li_prefix_color="#000000"
+        )
+        self.ln(1)
 
-    def _put(self, text: str, x: float, size: float, y: float | None = None, **font: Any) -> None:
-        y = self.y if y is None else y
-        self.figure.text(x / WIDTH, y / HEIGHT, text.replace("$", r"\$"), size=size, **font)
-
-    def table(self, rows: list[list[str]], size: float = 7.2, gap: float = 0.12) -> None:
-        """Rows of cells, the first in bold; the widest column gives way, its cells are broken."""
-        rows = [(row + [""] * len(rows[0]))[: len(rows[0])] for row in rows]
-        widths = [
-            max(
-                text_width(row[column], size, "bold" if row is rows[0] else "normal")
-                for row in rows
-            )
-            for column in range(len(rows[0]))
+    def numbers(self, rows: list[list[str]]) -> None:
+        """A table, its first row in bold; columns of numbers are aligned to the right."""
+        rows = [
+            [plain(cell) for cell in (row + [""] * len(rows[0]))[: len(rows[0])]] for row in rows
         ]
-        room = WIDTH - 2 * MARGIN - gap * (len(widths) - 1)
-        while sum(widths) > room + 1e-6:
-            widest = widths.index(max(widths))
-            second = max([width for width in widths if width < widths[widest]], default=0)
-            share = widths.count(widths[widest])
-            smaller = max(second, widths[widest] - (sum(widths) - room) / share)
-            widths = [smaller if width == widths[widest] else width for width in widths]
-        line_height = size * 1.32 / 72
-        for row in rows:
-            weight = "bold" if row is rows[0] else "normal"
-            cells = [
-                wrap(cell, width + 0.02, size, weight=weight)
-                for cell, width in zip(row, widths, strict=True)
-            ]
-            self.make_room(line_height * max(map(len, cells)))
-            x = MARGIN
-            for lines, width in zip(cells, widths, strict=True):
-                for number, line in enumerate(lines, start=1):
-                    self._put(line, x, size, self.y - number * line_height, weight=weight)
-                x += width + gap
-            self.y -= line_height * max(map(len, cells)) + 0.02
-        self.y -= 0.1
+        columns = list(zip(*rows, strict=True))
+        aligned = tuple(
+            "RIGHT" if all(map(NUMBER.fullmatch, column[1:])) else "LEFT" for column in columns
+        )
+        self.set_font("Sans", size=7)
+        widths = self._widths(columns)
+        self.make_room(5 * min(len(rows), 8))
+        with self.table(
+            width=sum(widths),
+            col_widths=widths,
+            text_align=aligned,
+            align="LEFT",
+            borders_layout=TableBordersLayout.SINGLE_TOP_LINE,
+            line_height=3.6,
+            padding=(0.5, 1),
+            headings_style=FontFace(emphasis="BOLD"),
+        ) as table:
+            for row in rows:
+                table.row(row)
+        self.ln(4)
 
-    def pictures(self, captions: list[str], images: list, gap: float = 0.15) -> None:
-        """One row of pictures (arrays) of one height, as large as the page's width allows."""
-        ratios = [image.shape[1] / image.shape[0] for image in images]
-        room = WIDTH - 2 * MARGIN - gap * (len(images) - 1)
-        height = min(TALLEST_PICTURE, room / sum(ratios))
-        widths = [height * ratio for ratio in ratios]
-        headers = [
-            wrap(plain(caption), width, 7.5)
-            for caption, width in zip(captions, widths, strict=True)
-        ]
-        self.make_room(height + 0.13 * max(map(len, headers)) + 0.2)
-        x = MARGIN + (room - sum(widths)) / 2
-        bottom = self.y - 0.05 - 0.13 * max(map(len, headers)) - height
-        for image, width, lines in zip(images, widths, headers, strict=True):
-            for number, line in enumerate(lines, start=1):
-                self._put(line, x + width / 2, 7.5, self.y - 0.13 * number, ha="center")
-            axes = self.figure.add_axes(
-                (x / WIDTH, bottom / HEIGHT, width / WIDTH, height / HEIGHT)
-            )
-            axes.imshow(image, interpolation="none")
-            axes.set_axis_off()
-            x += width + gap
-        self.y = bottom - 0.12
+    def _widths(self, columns: Sequence[Sequence[str]]) -> tuple[float, ...]:
+        """As wide as their longest cells; where there is no room, the widest give way."""
+        self.set_font("Sans", "B")
+        widest = [max(self.get_string_width(cell) for cell in column) + 3 for column in columns]
+        self.set_font("Sans", "")
+        limit = max(widest)
+        while sum(min(width, limit) for width in widest) > self.epw:
+            limit *= 0.98
+        return tuple(min(width, limit) for width in widest)
+
+    def pictures(self, captions: Sequence[str], images: Sequence[Image.Image]) -> None:
+        """A row of one height, as tall as the page's width allows; the captions below."""
+        room = self.epw - GAP * (len(images) - 1)
+        height = min(TALLEST, room / sum(image.width / image.height for image in images))
+        widths = [height * image.width / image.height for image in images]
+        self.make_room(height + 13)
+        x, y, bottom = self.l_margin + (room - sum(widths)) / 2, self.y, self.y
+        self.set_font("Serif", "I", 9)
+        for image, width, caption in zip(images, widths, captions, strict=True):
+            self.figure_number += 1
+            self.image(embedded(image), x, y, width, height)
+            self.set_xy(x, y + height + 1)
+            caption = f"Figure {self.figure_number}. {plain(caption)}"
+            self.multi_cell(width, 3.6, caption, align="C", new_x="LMARGIN", new_y="NEXT")
+            x, bottom = x + width + GAP, max(bottom, self.y)
+        self.set_y(bottom + 3)
 
 
-def read_picture(path: Path, figures: Any) -> Any:
-    """Pixels of a picture of `figures` or on disk."""
+def read_picture(path: Path, figures: Any) -> Image.Image:
+    """A picture of `figures` or on disk, each of its pixels once."""
     try:
-        return plt.imread(io.BytesIO(figures[path]) if path in figures else path)
+        with Image.open(io.BytesIO(figures[path]) if path in figures else path) as image:
+            return unzoomed(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError) as error:
         raise OSError(f"{path}: cannot be read as a picture ({error}); restore it") from None
 
 
-def text_width(text: str, size: float, weight: str = "normal", family: str = "sans-serif") -> float:
-    """Inches."""
-    font = FontProperties(size=size, weight=weight, family=family)
-    return (
-        text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 72
-        if text
-        else 0.0
-    )
+def unzoomed(image: Image.Image) -> Image.Image:
+    """Where all blocks of 2x2 pixels are of one colour, one pixel for each."""
+    half = image.resize((image.width // 2, image.height // 2), Image.Resampling.NEAREST)
+    same = half.resize(image.size, Image.Resampling.NEAREST).tobytes() == image.tobytes()
+    return unzoomed(half) if same and min(half.size) > 1 else image
 
 
-def wrap(text: str, width: float, size: float, **font: Any) -> list[str]:
-    """Lines of `text` that are at most `width` inches wide; a longer word has a line of its own."""
-    lines = [""]
-    for word in text.split(" "):
-        longer = f"{lines[-1]} {word}" if lines[-1] else word
-        if lines[-1] and text_width(longer, size, **font) > width:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return lines
+def embedded(image: Image.Image) -> Image.Image | io.BytesIO:
+    """What goes into the file: a drawing as it is, of photographs a JPEG."""
+    if image.getcolors(5000):
+        return image
+    jpeg = io.BytesIO()
+    image.save(jpeg, "JPEG", quality=80, subsampling=0)
+    return jpeg

@@ -9,7 +9,6 @@ headings that its runs have something to say under, and no words. report.pdf is 
 pages. Exit codes: 1 where a damaged run was left out, 2 where nothing could be made.
 """
 
-import argparse
 import re
 import sys
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from parts import PARTS, Parts
-from run_folder import RUNS, Run, RunError, find_runs, read_run, save
+from run_folder import RUNS, OneLineParser, Run, RunError, find_runs, read_run, save
 from typeset import typeset
 
 HERE = Path(__file__).resolve().parent
@@ -110,9 +109,7 @@ def _is_shown(figure: Path, text: str) -> bool:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = OneLineParser(__doc__)
     parser.add_argument(
         "--runs",
         nargs="+",
@@ -128,16 +125,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="where the report goes (report); your words in its report.md stay",
     )
     args = parser.parse_args(argv)
+    if args.out.exists() and not args.out.is_dir():
+        parser.error(f"--out: {args.out} is a file, expected a folder")
     runs, damaged = [], 0
     try:
         for folder in find_runs(args.runs):
             try:
                 runs.append(read_run(folder))
             except RunError as error:
-                print(f"build_report.py: left out: {error}", file=sys.stderr)
+                print(f"build_report.py: error: left out: {error}", file=sys.stderr)
                 damaged += 1
         if not runs:
-            raise RunError("no run is left; nothing was written")
+            return 2
         told = build(runs, args.out.absolute())
     except (RunError, OSError) as error:
         print(f"build_report.py: error: {error}", file=sys.stderr)

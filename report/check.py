@@ -31,7 +31,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from run_folder import save
+from run_folder import OneLineParser, save
 
 SECONDS = 60  # that a check may take
 SKIPPED = {"__pycache__", "datasets", "data", "node_modules", "site-packages", "venv", "wandb"}
@@ -213,9 +213,7 @@ def table(rows: Sequence[Row]) -> str:
 
 def get_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = OneLineParser(__doc__)
     parser.add_argument("folder", type=Path, metavar="HANDIN", help="the hand-in")
     for name, what in (
         ("json", "rows as JSON (- for the terminal)"),
@@ -224,7 +222,10 @@ def get_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     ):
         parser.add_argument(f"--{name}", metavar="FILE", help=what)
     parser.add_argument("--jobs", type=int, metavar="N", help="processes at a time (all cores)")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.jobs is not None and args.jobs < 1:
+        parser.error(f"--jobs: got {args.jobs}, expected a whole number >= 1")
+    return args
 
 
 def write(text: str, target: str) -> None:

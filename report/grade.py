@@ -26,7 +26,7 @@ from pathlib import Path
 from check import SIGNS
 from questions import NEIGHBOURS, QUESTIONS, Grade, asks_for, describe, grade_all
 from recheck import OFF, NotMeasured, Places, check_code, measure_again
-from run_folder import RUNS, Run, RunError, find_runs, read_run, save
+from run_folder import RUNS, OneLineParser, Run, RunError, find_runs, read_run, save
 
 HERE = Path(__file__).resolve().parent
 
@@ -249,9 +249,7 @@ def class_summary(rows: Sequence[dict]) -> str:
 
 def get_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = OneLineParser(__doc__)
     parser.add_argument(
         "folders",
         nargs="*",
@@ -282,6 +280,8 @@ def get_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.csv and args.csv != "-" and not Path(args.csv).absolute().parent.is_dir():
         parser.error(f"--csv: no folder {Path(args.csv).parent}; make it, or give another file")
+    if args.json and args.csv:
+        parser.error("--json and --csv exclude each other")
     if args.check and args.json:
         parser.error("--check goes with the table or --csv; for JSON: check.py HANDIN --json FILE")
     for name in ("birds", "cifar10", "fid"):

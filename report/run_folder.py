@@ -1,5 +1,6 @@
-"""Run folders as gan/ and vae/ leave them, checked while they are read; and files written whole."""
+"""What the commands of report/ share: run folders, checked while they are read; files; options."""
 
+import argparse
 import csv
 import json
 import math
@@ -7,9 +8,21 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 RUNS = Path(__file__).resolve().parent / "runs"
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Keeps the line breaks of its description; an error is one line, and exit code 2."""
+
+    def __init__(self, description: str | None):
+        how = argparse.RawDescriptionHelpFormatter
+        super().__init__(description=description, formatter_class=how)
+
+    def error(self, message: str) -> NoReturn:
+        """Say it and end."""
+        self.exit(2, f"{self.prog}: error: {message}\n")
 
 
 class RunError(ValueError):

@@ -276,6 +276,11 @@ def check_run_options(parser: OneLineParser, args: argparse.Namespace) -> None:
     """Those of `add_data_and_output`."""
     if args.resume and args.overwrite:
         parser.error("--resume and --overwrite exclude each other")
+    check_data_options(parser, args)
+
+
+def check_data_options(parser: OneLineParser, args: argparse.Namespace) -> None:
+    """Those of `add_data_options`."""
     if getattr(args, "dataset", None) == "synthetic" and "data_dir" in args:
         parser.error("--data_dir goes with --dataset cifar10")
 
@@ -348,6 +353,8 @@ def get_diffusion_args(
         command.add_argument("--overwrite", action="store_true", help="replace that folder")
     args = parser.parse_args(argv)
 
+    if args.command == "reference":
+        check_data_options(parser, args)
     if args.command == "train":
         check_run_options(parser, args)
         name = "ddpm_synthetic" if getattr(args, "dataset", "") == "synthetic" else "ddpm"

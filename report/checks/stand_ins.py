@@ -49,6 +49,8 @@ class OnCPU(TorchFunctionMode):
             return args[0]
         if function is torch.Tensor.pin_memory:
             return args[0]
+        if function is torch.Tensor.record_stream:
+            return None
         if function is torch.Tensor.half:
             self.notes.half = True
             return args[0].float()
@@ -179,6 +181,8 @@ def put_in(notes: Notes, folder: Path) -> None:
     cuda.get_device_name = lambda *args: "a stand-in"
     for name in ("synchronize", "empty_cache", "manual_seed", "manual_seed_all", "set_device"):
         setattr(cuda, name, lambda *args, **kwargs: None)
+    for name in ("Stream", "Event", "stream", "current_stream", "default_stream"):
+        setattr(cuda, name, StandIn)
     for name in ("FloatTensor", "HalfTensor"):
         setattr(cuda, name, torch.FloatTensor)
     jit: Any = torch.jit

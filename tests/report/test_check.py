@@ -484,21 +484,70 @@ SLIPS = [
 ]
 
 
-@pytest.mark.parametrize("slip", SLIPS, ids=lambda slip: f"{slip[3]}-{slip[4]}")
-def test_a_slip_is_found_and_named(pool, tmp_path, slip):
-    place, old, new, name, words = slip
-    source, _, file = place.rpartition(":")
-    half = file.partition("/")[0]
+# The same, written otherwise: right all the same.
+STREAM = "torch.cuda.current_stream().wait_stream(torch.cuda.Stream(device='cuda'))"
+MANNERS = [
+    (f"handin:{MODEL}", "self.model(x_t, t)", "self.model(x=x_t, time=t)", "prediction"),
+    (f"handin:{MODEL}", "self.model(x_t, t)", "self.model(x_t, time=t)", "sample_range"),
+    ("handin:gan/utils.py", "128).cuda()", "128).to(gen.device)", "interpolation_grid"),
+    ("handin:gan/train.py", "scaler = ", f"{STREAM}\n    scaler = ", "iterations"),
+]
+
+
+@pytest.mark.parametrize("manner", MANNERS, ids=lambda manner: f"{manner[3]}-{manner[2][:20]}")
+def test_other_manners_are_right(pool, tmp_path, manner):
+    half, name = changed(tmp_path, *manner[:3]), manner[3]
+    assert pool.run(f"{half.name}.{name}", half) == ("right", "")
+
+
+def test_a_loss_that_makes_its_own_interpolates_from_fakes_with_gradients(pool, tmp_path):
+    """These have gradients in its training loop, so the interpolates need not be told to."""
+    folder = tmp_path / "gan"
+    shutil.copytree(HANDIN / "gan", folder)
+    (folder / "q1_5.py").write_text(
+        "import torch\n\n\ndef compute_generator_loss(discrim_fake):\n"
+        "    return -discrim_fake.mean()\n\n\n"
+        "def compute_discriminator_loss(real, fake, disc, discrim_real, discrim_fake, lamb):\n"
+        "    mixed = 0.5 * real + 0.5 * fake\n"
+        "    slope = torch.autograd.grad(disc(mixed).sum(), mixed, create_graph=True)[0]\n"
+        "    penalty = (slope.flatten(1).norm(dim=1) - 1).square().mean()\n"
+        "    return discrim_fake.mean() - discrim_real.mean() + lamb * penalty\n"
+    )
+    for name in ("wgan", "penalty_norm"):
+        assert pool.run(f"gan.{name}", folder)[0] == "right"
+
+
+def test_what_follows_from_a_todo_is_not_there(pool, tmp_path):
+    """A template's networks are None, which shows far from them."""
+    half = changed(
+        tmp_path, f"handin:{MODEL}", "noise = self.model(x_t, t)", "raise NotImplementedError"
+    )
+    assert pool.run("diffusion.clamped", half)[0] == "not there"
+    vae = changed(
+        tmp_path, "vae/model.py", "return self.deconvs(", "x = None\n        return x and ("
+    )
+    assert pool.run("vae.pictures", vae)[0] == "not there"
+
+
+def changed(place, where, old, new):
+    """A copy of a half, with `new` for `old` in a file of it."""
+    source, _, file = where.rpartition(":")
+    folder = place / file.partition("/")[0]
     ignore = shutil.ignore_patterns("__pycache__", "datasets", "data_*", "*.pt")
-    folder = tmp_path / half
-    shutil.copytree(HALVES[source or "ours"] / half, folder, ignore=ignore)
-    path = tmp_path / file
+    shutil.copytree(HALVES[source or "ours"] / folder.name, folder, ignore=ignore)
+    path = place / file
     text = path.read_text()
     assert old in text, f"{file} has no {old!r}"
     path.write_text(text.replace(old, new))
+    return folder
+
+
+@pytest.mark.parametrize("slip", SLIPS, ids=lambda slip: f"{slip[3]}-{slip[4]}")
+def test_a_slip_is_found_and_named(pool, tmp_path, slip):
+    folder, (name, words) = changed(tmp_path, *slip[:3]), slip[3:]
     kinds = {"~": "differs", "!": "cannot run", "?": "not there"}
     expected = kinds.get(words[:1], "wrong")
-    word, sentence = pool.run(f"{half}.{name}", folder)
+    word, sentence = pool.run(f"{folder.name}.{name}", folder)
     assert (word, words.lstrip("~!?") in sentence) == (expected, True), (word, sentence)
 
 

@@ -1,0 +1,143 @@
+"""Every command with input that cannot be used: one line, exit code 2, nothing written."""
+
+import json
+import os
+import runpy
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch.utils import tensorboard  # noqa: F401 (slow to load, so once for all)
+
+ROOT = Path(__file__).resolve().parents[1]
+GAN, VAE = "--dataset synthetic --out_dir out", "--dataset synthetic --out_dir out"
+# command, and what its line must name; the files are made below
+WRONG = [
+    (f"gan/q1_3.py --num_iterations 1e3 {GAN}", "--num_iterations: got '1e3', expected int"),
+    (f"gan/q1_3.py --batch_size 0 {GAN}", "--batch_size: got '0', expected int >= 1"),
+    (f"gan/q1_3.py --fast_penalty {GAN}", "--fast_penalty: this loss has no penalty"),
+    (f"gan/q1_3.py --lamb 1 {GAN}", "unrecognized arguments: --lamb"),
+    (f"gan/q1_4.py --num_gen 100 {GAN}", "--num_gen: expected 2 arguments"),
+    (f"gan/q1_4.py --seed -1 {GAN}", "--seed"),
+    (f"gan/q1_4.py --seed 99999999999999999999 {GAN}", "--seed"),
+    (f"gan/q1_4.py --device tpu {GAN}", "--device: got 'tpu', expected cpu, cuda or cuda:N"),
+    (f"gan/q1_5.py --device cuda:7 {GAN}", "--device: got 'cuda:7'"),
+    (f"gan/q1_5.py --save_minutes nan {GAN}", "--save_minutes"),
+    (f"gan/q1_5.py --fid missing.pt {GAN}", "--fid: no file missing.pt"),
+    (f"gan/q1_5.py --fid words.txt {GAN}", "words.txt"),
+    ("gan/q1_5.py --data_dir words.txt --fid off --out_dir out", "words.txt is a file"),
+    ("gan/q1_5.py --data_dir large --fid off --out_dir out", "large"),
+    ("gan/q1_5.py --data_dir empty --fid off --out_dir out", "empty"),
+    (f"gan/q1_5.py --resume {GAN}", "out"),
+    (f"gan/q1_5.py --resume words.txt {GAN}", "words.txt"),
+    (f"gan/q1_5.py --resume --overwrite {GAN}", "exclude each other"),
+    ("gan/q1_5.py --dataset synthetic --out_dir words.txt", "words.txt"),
+    ("gan/q1_5.py --evaluate words.txt --fid off", "words.txt"),
+    ("gan/q1_5.py --evaluate nowhere --fid off", "no file nowhere"),
+    ("gan/mlp_gan.py --dataset birds --out_dir out", "--dataset"),
+    (f"gan/mlp_gan.py --ema 1 {GAN}", "--ema"),
+    ("gan/fid.py nowhere empty", "nowhere"),
+    ("gan/fid.py empty large", "no images in empty"),
+    ("gan/fid.py picture picture --features missing.pt", "missing.pt"),
+    ("gan/resize_dataset.py --input_folder nowhere --output_folder out", "nowhere"),
+    ("gan/resize_dataset.py --input_folder large --output_folder large", "large"),
+    ("gan/resize_dataset.py --input_folder large --output_folder out --res 0", "--res"),
+    ("gan/resize_dataset.py --input_folder large --output_folder out --quality 96", "--quality"),
+    ("gan/download.py --fast", "unrecognized arguments: --fast"),
+    ("gan/train.py", "not a command"),
+    ("vae/train.py", "give presets or --log_dir"),
+    (f"vae/train.py vae_latent17 {VAE}", "unknown preset 'vae_latent17'"),
+    (f"vae/train.py vae_latent16 --latent_size 3 {VAE}", "a preset fixes"),
+    (f"vae/train.py ae_latent16 vae_latent16 --resume words.txt {VAE}", "single run"),
+    (f"vae/train.py --log_dir x --loss_mode ae --target_beta_val 2 {VAE}", "belong to a VAE"),
+    (f"vae/train.py --log_dir x --cycles 3 {VAE}", "--cycles goes with --beta_mode cyclical"),
+    (f"vae/train.py --log_dir x --lr inf {VAE}", "--lr"),
+    (f"vae/train.py --log_dir x --flows 2 --free_bits 1 {VAE}", "exclude each other"),
+    (f"vae/train.py --log_dir x --beta_mode cyclical --cycles 400 {VAE}", "--cycles: got 400"),
+    ("vae/train.py vae_latent16 --data_dir nowhere --out_dir out", "nowhere"),
+    ("vae/train.py vae_latent16 --data_dir words.txt --out_dir out", "words.txt is a file"),
+    ("vae/train.py --evaluate large", "no file"),
+    ("vae/ddpm.py", "train|sample|reference"),
+    (f"vae/ddpm.py train --predict x0 {VAE}", "--predict"),
+    ("vae/ddpm.py sample --out out --model missing.pt", "missing.pt"),
+    ("vae/ddpm.py sample --out out --model words.txt", "words.txt"),
+    ("vae/ddpm.py sample --out large", "large"),
+    ("vae/ddpm.py sample --out out --sampler ddpm --steps 5", "--steps and --eta belong to DDIM"),
+    ("vae/ddpm.py sample --out out --steps 1001", "--steps"),
+    ("vae/ddpm.py reference --out out --data_dir nowhere", "nowhere"),
+    ("vae/ddpm.py reference --out out --dataset synthetic --data_dir large", "--data_dir goes"),
+    ("report/check.py nowhere", "nowhere is not a folder"),
+    ("report/check.py empty", "no hand-in in"),
+    ("report/check.py empty --jobs 0", "--jobs"),
+    ("report/check.py empty --json nowhere/rows.json", "no folder nowhere"),
+    ("report/grade.py nowhere", "nowhere: no such folder"),
+    ("report/grade.py empty", "no run in it"),
+    ("report/grade.py run", "images is None"),
+    ("report/grade.py run --csv nowhere/class.csv", "no folder nowhere"),
+    ("report/grade.py run --json --csv -", "--json and --csv exclude each other"),
+    ("report/build_report.py --runs nowhere --out out", "nowhere: no such folder"),
+    ("report/build_report.py --runs run --out words.txt", "words.txt is a file"),
+    ("report/build_report.py --runs empty --out out", "no run in it"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wrong")
+    (folder / "words.txt").write_text("hello")
+    for name in ("empty", "large", "picture", "run"):
+        (folder / name).mkdir()
+    (folder / "large/page.txt").write_text("no picture")
+    Image.new("RGB", (32, 32)).save(folder / "picture/one.png")
+    config = {"loss": "q1_3", "batch_size": 1, "lamb": 1, "seed": 0, "num_iterations": 1}
+    (folder / "run/config.json").write_text(json.dumps(config))
+    return folder
+
+
+def everything_in(folder):
+    return {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+
+
+def become(command, errors):
+    """In a process of its own: what `python command` is, with the libraries loaded already."""
+    torch.set_num_threads(1)
+    script, *options = command.split()
+    ours = tuple(f"{ROOT / name}{os.sep}" for name in ("gan", "vae", "report"))
+    for name, module in list(sys.modules.items()):
+        if (getattr(module, "__file__", None) or "").startswith(ours):
+            del sys.modules[name]
+    sys.path[0:0] = [str((ROOT / script).parent)]
+    sys.argv = [script, *options]
+    with open(errors, "w") as file:
+        os.dup2(file.fileno(), 2)
+        sys.stderr = file
+        try:
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+            code = 0
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        except BaseException:
+            traceback.print_exc()
+            code = 1
+        file.flush()
+    os._exit(code)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("command, message", WRONG, ids=[command for command, _ in WRONG])
+def test_one_line_exit_code_2_and_nothing_written(command, message, folder, tmp_path):
+    before, errors = everything_in(folder), tmp_path / "errors"
+    process = os.fork()
+    if process == 0:
+        signal.alarm(60)
+        os.chdir(folder)
+        become(command, errors)
+    _, status = os.waitpid(process, 0)
+    told = errors.read_text()
+    assert os.waitstatus_to_exitcode(status) == 2, told
+    assert len(told.strip().splitlines()) == 1 and message in told, told
+    assert everything_in(folder) == before

@@ -3,13 +3,17 @@
 import math
 from typing import TYPE_CHECKING
 
+from PIL import Image
+
 from common import NonFiniteError
-from common.files import save_plot
+from common.files import numbered, save_gif, save_plot
 from common.run import Layout, RunFolder
 
 if TYPE_CHECKING:
     from train import Trainer
 
+# What `--evaluate` writes of a model.
+EVALUATIONS = ("model_recons.png", "model_samples.png", "model_score.json")
 TERMS = ("loss", "recon_loss", "kl_loss")
 LAYOUT = Layout(
     state_format="vae-state-2",
@@ -23,11 +27,11 @@ LAYOUT = Layout(
         "metrics.csv",
         "state.pt",
         "model.pt",
-        "model_recons.png",
-        "model_samples.png",
-        "model_score.json",
+        *EVALUATIONS,
         "epoch_*_recons.png",
         "epoch_*_samples.png",
+        "recons.gif",
+        "samples.gif",
         "*_vs_epochs.png",
         "events.out.tfevents.*",
     ),
@@ -77,6 +81,15 @@ class Logger:
         save_plot(epochs, curves, "epochs", unit, f"{TITLES[term]}, {name}", path)
 
     def save_pictures(self) -> None:
-        """Also to TensorBoard."""
+        """Also to TensorBoard. What was measured of the weights before goes with them."""
+        for name in EVALUATIONS:
+            (self.run.folder / name).unlink(missing_ok=True)
         for tag, grid in self.trainer.save_pictures(self.run.folder).items():
             self.run.events.add_image(tag, grid, self.trainer.epoch)
+
+    def animate(self) -> None:
+        """At the end: the reconstructions and samples through the training."""
+        for kind in ("recons", "samples"):
+            paths = numbered(self.run.folder, f"epoch_*_{kind}.png")
+            if grids := [Image.open(path) for path in paths]:
+                save_gif(grids, self.run.folder / f"{kind}.gif", seconds=0.7, end=3)

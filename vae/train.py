@@ -353,6 +353,8 @@ def training_loop(trainer: Trainer, logger: Logger, stop: StopSignal) -> None:
             last = ended or trainer.epoch + 1 == settings.num_epochs
             if last or (trainer.epoch + 1) % settings.eval_interval == 0:
                 logger.save_pictures()
+            if last:
+                logger.animate()
             trainer.finish_epoch()
             run.save(trainer)
             stop.check()  # a signal during validation or pictures

@@ -57,6 +57,20 @@ def test_measuring_never_changes_training(images, tmp_path):
     assert same(tmp_path / "a", tmp_path / "b")
 
 
+def picture(folder, kind):
+    return folder / f"epoch_1_{kind}.png"
+
+
+def test_a_film_of_the_epochs_with_pictures(images, tmp_path):
+    start(tmp_path, images, epochs=3, eval_interval=1)
+    for name in ("recons", "samples"):
+        with Image.open(tmp_path / f"{name}.gif") as film:
+            assert film.n_frames == 3
+    (tmp_path / "model_score.json").write_text("{}")  # of the model before
+    start(tmp_path, images, epochs=4, eval_interval=1, resume=True)
+    assert not (tmp_path / "model_score.json").exists()
+
+
 def test_outputs(images, tmp_path):
     rows = start(tmp_path, images, overwrite=True)
     for name in (
@@ -67,6 +81,9 @@ def test_outputs(images, tmp_path):
         "kl_loss_vs_epochs",
     ):
         assert min(Image.open(tmp_path / f"{name}.png").size) > 250
+    for name in ("recons", "samples"):
+        with Image.open(tmp_path / f"{name}.gif") as film:
+            assert film.n_frames == 1 and film.size == Image.open(picture(tmp_path, name)).size
     AEModel(True, 4).load_state_dict(weights(tmp_path))
     with open(tmp_path / "metrics.csv", newline="") as file:
         table = list(csv.DictReader(file))

@@ -20,7 +20,13 @@ from common import InputError
 from common.command_line import UNNAMED, exit_codes, refuse_to_run
 from common.device import autocast_dtype, resolve_device
 from common.files import atomic, fingerprint, load_weights, save_grid
-from common.run import RunFolder, check_recorded_data, check_recorded_path, recorded_settings
+from common.run import (
+    RunFolder,
+    check_recorded_data,
+    check_recorded_path,
+    recorded_settings,
+    results_folder,
+)
 
 ASSIGNMENT = (Generator, Discriminator)
 
@@ -56,7 +62,7 @@ def run(
 
 
 def evaluate(gen: Generator, given: dict, args: argparse.Namespace) -> None:
-    """Score, sample and interpolate a saved generator; the results go beside its file.
+    """Score, sample and interpolate a saved generator; the results go beside it, or to --out_dir.
 
     given: settings of the command line; the others are those of the run in the same folder.
     """
@@ -84,15 +90,16 @@ def evaluate(gen: Generator, given: dict, args: argparse.Namespace) -> None:
         folders = (*stats_folders, folder)
         scorer = Scorer(images, features, folders, settings.fid_mode, settings.seed)
 
+    out = results_folder(args.results, folder)
     for picture, grid in draw(gen, picture_latents(settings.seed, device)).items():
-        save_grid(grid, folder / f"{path.stem}_{picture}.png")
+        save_grid(grid, out / f"{path.stem}_{picture}.png")
     if settings.fid != "off":
         row = {"generator": path.name} | scorer.score_row(gen, settings.num_gen[1], quality=True)
         row |= {"images": len(images), "data": data}
-        with atomic(folder / f"{path.stem}_score_{settings.fid_mode}.json") as unfinished:
+        with atomic(out / f"{path.stem}_score_{settings.fid_mode}.json") as unfinished:
             unfinished.write_text(json.dumps(row, indent=2) + "\n")
         print(describe_score(row))
-    print(f"Pictures are in {folder}")
+    print(f"Pictures are in {out}")
 
 
 # What --evaluate takes from the run that made a generator.

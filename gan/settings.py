@@ -161,7 +161,8 @@ def get_args(
         "--out_dir",
         type=path,
         metavar="FOLDER",
-        help=f"run folder (default: gan/{out_dir}, _synthetic added for that data)",
+        help=f"run folder (default: gan/{out_dir}, _synthetic added for that data); with "
+        "--evaluate GENERATOR where the results go (default: beside it)",
     )
     parser.add_resume_options(output)
     args = parser.parse_args(argv)
@@ -176,6 +177,8 @@ def get_args(
         parser.error(f"--fid: no file {fid}; expected inception, off or a TorchScript file")
     if args.evaluate is not None:
         check_evaluate(parser, args)
+    named = args.out_dir and isinstance(args.evaluate, str)
+    args.results = Path(args.out_dir).absolute() if named else None
     folder = out_dir + ("_synthetic" if dataset == "synthetic" else "")
     args.out_dir = Path(args.out_dir).absolute() if args.out_dir else HERE / folder
     return args

@@ -413,34 +413,31 @@ class Parts:
         return paragraphs(table(header, rows), self._row(*curves), self._row(*pictures))
 
     def vae_all(self) -> str:
-        """Every run of the assignment's VAEs, beside its references where the numbers compare."""
-        rows = []
+        """The assignment's VAEs, runs that differ in their seed in one row, and the references."""
+        groups: dict[str, list[Run]] = {}
         for run in sorted((run for run in self.runs if run.kind == "vae"), key=self._order):
-            if any(
-                run.config[key] != value for key, value in OF_THE_ASSIGNMENT["vae"].items()
-            ) or run.config["beta_mode"] not in ("constant", "linear"):
-                continue
-            graded = self._graded(run)
-            last = graded.row
-            kl = f"{last['val_kl_loss']:.2f}" if run.config["loss_mode"] == "vae" else ""
-            handout, recons, kls = "", "", ""
-            if not graded.reasons:
-                recons, kls = PUBLISHED.get(self._order(run)[:4], ("", ""))
-                handout = next(
-                    (grade_.question.reference for grade_ in self.questions if grade_.run is run),
-                    "",
-                )
-            rows.append(
-                [
-                    f"`{run.name}`",
-                    last["epoch"],
-                    f"{last['val_recon_loss']:.2f}",
-                    kl,
-                    handout,
-                    recons,
-                    kls,
-                ]
-            )
+            ours = OF_THE_ASSIGNMENT["vae"].items()
+            if all(run.config[key] == value for key, value in ours) and run.config["beta_mode"] in (
+                "constant",
+                "linear",
+            ):
+                same = [run.config.get(name) for name in SAME["vae"] if name != "seed"]
+                groups.setdefault(json.dumps([same, run.steps]), []).append(run)
+        rows = []
+        for runs in groups.values():
+            graded = [self._graded(run) for run in runs]
+            config, last = runs[0].config, graded[0].row
+            seeds = f" ({len(runs)} seeds)" if len(runs) > 1 else ""
+            row = [f"`{runs[0].name}`{seeds}", last["epoch"]]
+            for term in ("recon", "kl") if config["loss_mode"] == "vae" else ("recon",):
+                row.append(spread([one.row[f"val_{term}_loss"] for one in graded]))
+            row += [""] * (4 - len(row))
+            if not graded[0].reasons:
+                answered = (one.question for one in self.questions if one.run is runs[0])
+                question = next(answered, None)
+                row.append(question.reference if question else "")
+                row += PUBLISHED.get(self._order(runs[0])[:4], ("", ""))
+            rows.append(row + [""] * (7 - len(row)))
         header = ["run", "epoch", "recon", "KL"]
         header += ["handout (recon)", "elsewhere: recon", "elsewhere: KL"]
         return table(header, rows) if rows else ""
@@ -629,45 +626,38 @@ class Parts:
         )
 
     def ddpm(self) -> str:
-        """Loss and samples of the diffusion model, and its samplers' scores (samplers.csv)."""
-        if not (run := self.run_for.get("more DDPM")):
-            return ""
-        curves = {part: run.column(f"{part}_loss") for part in ("train", "val")}
-        path = self._curves("ddpm_loss", curves, "epochs", "squared error of the noise per pixel")
-        pictures = self._last_pictures(
-            {"": run}, "epoch_*_samples.png", "49 samples (DDIM, 50 steps), epoch {number}"
-        )
-        scores = ""
-        if (run.folder / "samplers.csv").exists():
-            rows = sorted(
-                read_samplers(run.folder / "samplers.csv"), key=lambda row: -row["images"]
-            )
-            # Sorted by count: only equal ones compare.
-            header = [
-                "images",
-                "sampler",
-                "steps",
-                "eta",
-                "seconds",
-                f"{rows[0]['score_name']} against CIFAR-10's training images",
-            ]
-            scores = table(
-                header,
-                [
-                    [
-                        f"{row['images']:,}",
-                        row["sampler"],
-                        *(
-                            (row["steps"], row["eta"], f"{row['seconds']:.0f}")
-                            if row["steps"]
-                            else ("", "", "")
-                        ),
-                        f"{row['score']:.2f}",
-                    ]
-                    for row in rows
-                ],
-            )
-        return paragraphs(scores, self._row(("Loss", path), *pictures))
+        """Losses and samples of the diffusion models, and their samplers' scores (samplers.csv)."""
+        kinds = {kind: self.run_for.get(f"more DDPM, {kind}") for kind in ("v", "noise")}
+        runs = {kind: run for kind, run in kinds.items() if run}
+        rows = []
+        for kind, run in runs.items():
+            curves = {part: run.column(f"{part}_loss") for part in ("train", "val")}
+            unit = f"squared error of the {kind} per pixel"
+            path = self._curves(f"ddpm_{kind}_loss", curves, "epochs", unit)
+            caption = f"Predicting {kind}: 49 samples (DDIM, 50 steps), epoch {{number}}"
+            pictures = self._last_pictures({"": run}, "epoch_*_samples.png", caption)
+            rows.append(self._row((f"Loss of `{run.name}`", path), *pictures))
+        return paragraphs(self._sampler_table(list(runs.values())), *rows)
+
+    @staticmethod
+    def _sampler_table(runs: list[Run]) -> str:
+        """Scores of each sampler, a column a run; as many images stand together: they compare."""
+        files = [(run, run.folder / "samplers.csv") for run in runs]
+        measured = [(run, read_samplers(path)) for run, path in files if path.exists()]
+        names: list[str] = []
+        found: dict[tuple, dict[str, str]] = {}
+        for run, rows in measured:
+            names.append(f"{rows[0]['score_name']}, `{run.name}` ({run.config['predict']})")
+            for row in rows:
+                key = -row["images"], row["sampler"] != "training images", row["sampler"]
+                cells = found.setdefault((*key, row["steps"], row["eta"]), {})
+                cells[names[-1]] = f"{row['score']:.2f}"
+        lines = [
+            [f"{-images:,}", sampler, *((steps, eta) if steps else ("", ""))]
+            + [cells.get(name, "") for name in names]
+            for (images, _, sampler, steps, eta), cells in sorted(found.items())
+        ]
+        return table(["images", "sampler", "steps", "eta", *names], lines) if lines else ""
 
 
 PARTS = {

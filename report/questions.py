@@ -83,7 +83,8 @@ NEIGHBOURS = (
     _vae("more", "VAE, annealed", "vae", 128, mode="anneal", setup=VAE_SETUP | {"batch_size": 64}),
     _vae("more", "VAE, cyclical", "vae", 128, mode="cyclical"),
     _vae("more", "VAE, free bits", "vae", 128, more={"free_bits": 0.5}),
-    Question("more", "DDPM", {"model": "ddpm"}, setup={}),
+    Question("more", "DDPM, v", {"model": "ddpm", "predict": "v"}, setup={}),
+    Question("more", "DDPM, noise", {"model": "ddpm", "predict": "noise"}, setup={}),
 )
 # clean-fid's file and the first digits of its SHA-256: other weights of that name are others.
 INCEPTION = "inception-2015-12-05-f58cb9b6"
@@ -105,7 +106,7 @@ class Grade:
     def metric(self) -> str:
         """What the number is."""
         if self.run.kind == "ddpm":  # of what it predicts; the two do not compare
-            return f"{self.run.config.get('predict', 'noise')} error"
+            return f"{self.run.config['predict']} error"
         return self.row.get("score_name", "score") if self.run.kind == "gan" else "recon"
 
     @property

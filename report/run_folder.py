@@ -91,7 +91,7 @@ OF_THE_ASSIGNMENT: dict[str, dict] = {
         "optimizers": "train.get_optimizers_and_schedulers",
     },
     "vae": {"flows": 0, "free_bits": 0, "network": "assignment"},
-    "ddpm": {},
+    "ddpm": {"predict": "noise"},
 }
 # What is read of each file: column or key -> type. The first column is the step; "?" may be empty.
 GAN_COLUMNS = {

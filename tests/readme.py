@@ -11,8 +11,8 @@ ROOT = Path(__file__).resolve().parents[1]
 def commands(folder):
     """Those of `folder`'s scripts, as lists of words that begin with the script."""
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    lines = [line.split("#")[0].split("&&")[-1] for block in blocks for line in block.splitlines()]
-    words = [line.split() for line in lines]
+    lines = [line.split("#")[0] for block in blocks for line in block.splitlines()]
+    words = [part.split() for line in lines for part in line.split("&&")]
     return [w[1:] for w in words if len(w) > 1 and w[1].startswith(f"{folder}/")]
 
 

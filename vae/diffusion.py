@@ -23,7 +23,7 @@ class Diffusion:
     which gives the image and the noise with errors no larger than its own.
     """
 
-    def __init__(self, timesteps: int = 1000, predict: str = "noise"):
+    def __init__(self, timesteps: int = 1000, predict: str = "v"):
         self.timesteps, self.predict = timesteps, predict
         share = torch.arange(timesteps + 1, dtype=torch.float64) / timesteps
         ideal = ((share + 0.008) / 1.008 * math.pi / 2).cos().square()

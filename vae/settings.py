@@ -194,9 +194,9 @@ def get_args(description: str = "", argv: Sequence[str] | None = None) -> argpar
     output.add_argument(
         "--out_dir",
         metavar="FOLDER",
-        default=DATA_DIR,
         type=Path,
-        help="folder of the run folders (vae/data)",
+        help="folder of the run folders (vae/data); with --evaluate where the results go (beside "
+        "the model)",
     )
     args = parser.parse_args(argv)
     if args.resume in (*PRESETS, *NEIGHBOURS, "all"):
@@ -206,6 +206,7 @@ def get_args(description: str = "", argv: Sequence[str] | None = None) -> argpar
     if args.evaluate is not None:
         check_evaluate(parser, args)
         return args
+    args.out_dir = args.out_dir or DATA_DIR
     check_args(parser, args)
 
     given, every = args.settings, PRESETS | NEIGHBOURS

@@ -50,6 +50,7 @@ from common.run import (
     last_good_state,
     progress_bar,
     recorded_settings,
+    results_folder,
     rng_state,
     set_rng_state,
     stoppable,
@@ -457,7 +458,10 @@ def run_all(args: argparse.Namespace) -> None:
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    """Validate and draw a saved model with its run's settings; the results go beside its file."""
+    """Validate and draw a saved model with its run's settings.
+
+    The results go beside its file, or to --out_dir.
+    """
     path = Path(args.evaluate)
     path = path / "model.pt" if path.is_dir() else path
     if not path.is_file():
@@ -484,16 +488,17 @@ def evaluate(args: argparse.Namespace) -> None:
     check_recorded_data(folder, recorded, fingerprint(*images))
     trainer = AutoencoderTrainer(images, settings, precision)
     trainer.model.load_state_dict(model.state_dict())
+    out = results_folder(args.out_dir, folder)
     prepare(precision)
     losses = get_val_metrics(trainer.model, trainer.val_loss, trainer.val_loader)
     row = {"model": path.name} | {f"val_{name}": value for name, value in losses.items()}
     row |= {"images": len(images[1]), "data": trainer.settings.data}
     row |= {"number_format": precision.name}
-    trainer.draw(folder / path.stem)
-    with atomic(folder / f"{path.stem}_score.json") as unfinished:
+    trainer.draw(out / path.stem)
+    with atomic(out / f"{path.stem}_score.json") as unfinished:
         unfinished.write_text(json.dumps(row, indent=2) + "\n")
     shown = ", ".join(f"{name.replace('_', ' ')} {losses[name]:.2f}" for name in losses)
-    print(f"{path}: validation: {shown}; pictures are in {folder}")
+    print(f"{path}: validation: {shown}; pictures are in {out}")
 
 
 if __name__ == "__main__":

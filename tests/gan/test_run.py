@@ -567,8 +567,10 @@ def test_an_evaluation_uses_what_the_run_recorded_or_is_refused(birds, tmp_path,
     (out / "config.json").write_text("[]")
     assert "config.json" in refusal("--fid", features)
     (out / "config.json").unlink()  # a generator from anywhere, with no run beside it
-    command(q1_5, "--evaluate", str(out / "generator.pt"), "--fid", "off", "--device", "cpu")
-    assert (out / "generator_samples.png").exists()
+    elsewhere = ["--fid", "off", "--out_dir", str(tmp_path / "new/place"), "--device", "cpu"]
+    command(q1_5, "--evaluate", str(out / "generator.pt"), *elsewhere)
+    assert (tmp_path / "new/place/generator_samples.png").exists()
+    assert not (out / "generator_samples.png").exists()
 
 
 def script(name, *argv, **options):

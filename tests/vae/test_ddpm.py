@@ -20,7 +20,7 @@ from unet import UNet, time_embedding
 
 from common import InputError
 
-DIFFUSION = Diffusion()
+DIFFUSION = Diffusion(predict="noise")
 
 
 def random_images(count=3, seed=0):

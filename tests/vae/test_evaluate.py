@@ -48,6 +48,16 @@ def test_the_last_row_is_measured_again(options, small, tmp_path, capsys):
         assert picture == (folder / f"epoch_1_{kind}.png").read_bytes()
 
 
+def test_results_go_where_they_are_told(small, tmp_path):
+    """A folder of results, or of a class, may be read-only."""
+    folder = trained(tmp_path)
+    before = sorted(folder.iterdir())
+    command("--evaluate", str(folder), "--out_dir", str(tmp_path / "new/place"))
+    names = ["model_recons.png", "model_samples.png", "model_score.json"]
+    assert sorted(path.name for path in (tmp_path / "new/place").iterdir()) == names
+    assert sorted(folder.iterdir()) == before
+
+
 def edit(folder, **changes):
     config = json.loads((folder / "config.json").read_text()) | changes
     known = {name: value for name, value in config.items() if value is not ...}

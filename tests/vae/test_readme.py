@@ -28,7 +28,11 @@ def test_command(command, tmp_path, monkeypatch):
     two = {name: settings.PRESETS[name] for name in ("ae_latent16", "vae_latent16")}
     if "all" in options:  # nine runs take nine times as long
         monkeypatch.setattr(settings, "PRESETS", two)
-    if script == "vae/train.py":
+    if "--evaluate" in options:  # of a run that is there
+        small = ["--dataset", "synthetic", "--num_epochs", "1", "--latent_size", "4"]
+        readme.run(monkeypatch, script, "--log_dir", "run", *small, "--out_dir", tmp_path)
+        options[options.index("vae/data/vae_latent1024")] = tmp_path / "run_synthetic"
+    elif script == "vae/train.py":
         options += ["--dataset", "synthetic", "--num_epochs", "1", "--out_dir", tmp_path]
         options += ["--batch_size", "5"]
     elif options[0] == "train":

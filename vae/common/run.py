@@ -302,6 +302,18 @@ def check_recorded_data(folder: Path, recorded: dict, data: str) -> None:
         )
 
 
+def results_folder(given: Path | None, beside: Path) -> Path:
+    """Where --evaluate writes: to the folder that was given, or beside the weights; InputError."""
+    folder = given or beside
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        pass
+    if not is_writable(folder):
+        raise InputError(f"--evaluate: {folder} cannot be written; give --out_dir FOLDER")
+    return folder
+
+
 def versions() -> dict:
     """What a run was made with."""
     found = {

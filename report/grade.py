@@ -152,7 +152,13 @@ def class_rows(
     rows: list[dict] = []
     same, folders = copies(runs), [*(run.folder for run in runs), *(path for path, _ in broken)]
     whose = {folder: student_of(folder, roots) for folder in folders}
-    for student in sorted({*whose.values(), *code}):
+    resolved = [folder.resolve() for folder in folders]
+    without = [  # a hand-in that has no run is a row of "not run" each
+        name
+        for name, place in hand_ins(roots).items()
+        if not any(folder.is_relative_to(place) for folder in resolved)
+    ]
+    for student in sorted({*whose.values(), *code, *without}):
         grades = grade_all([run for run in runs if whose[run.folder] == student])
         if places:
             rescore(grades, places)

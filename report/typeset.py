@@ -23,7 +23,7 @@ from PIL import Image
 MARGIN, GAP = 19.0, 4.0  # millimetres, as all lengths here
 TALLEST = 50.0  # a picture
 PICTURE = re.compile(r"!\[(.*?)\]\((.*?)\)")
-NUMBER = re.compile(r"(\w+ )?[<>=~ ]*-?[\d,.]+( ?%| iterations| epochs)?|-|")
+NUMBER = re.compile(r"(\w+ )?[<>=~ ]*-?[\d,.]+(-[\d,.]+| ± [\d,.]+)?( ?%| iterations| epochs)?|-|")
 FONTS = {
     ("Serif", ""): "STIXGeneral",
     ("Serif", "B"): "STIXGeneralBol",
@@ -184,7 +184,8 @@ class Pages(FPDF):
         room = self.epw - GAP * (len(images) - 1)
         height = min(TALLEST, room / sum(image.width / image.height for image in images))
         widths = [height * image.width / image.height for image in images]
-        self.make_room(height + 13)
+        self.make_room(height + 15)
+        self.ln(1.5)
         x, y, bottom = self.l_margin + (room - sum(widths)) / 2, self.y, self.y
         self.set_font("Serif", "I", 9)
         for image, width, caption in zip(images, widths, captions, strict=True):

@@ -457,6 +457,7 @@ def a_class(tmp_path, make_gan, make_vae):
     make_gan(tmp_path / "class/carol/wgan", final=71.5, scores=(310.0, 72.5))
     broken = make_vae(tmp_path / "class/dan/vae/data/vae_latent1024")
     (broken / "metrics.csv").write_text("epoch,\n1,")
+    (tmp_path / "class/erin/notes").mkdir(parents=True)  # handed in, and no run
     return str(tmp_path / "class")
 
 
@@ -465,7 +466,8 @@ def test_a_class_is_graded_student_by_student(tmp_path, capsys, make_gan, make_v
     assert grade.main([folder, "--csv", "-"]) == 2  # one run is damaged
     rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
     found = {(row["student"], row["title"]): row for row in rows}
-    assert {row["student"] for row in rows} == {"alice", "bob", "carol", "dan"}
+    assert {row["student"] for row in rows} == {"alice", "bob", "carol", "dan", "erin"}
+    assert {row["verdict"] for row in rows if row["student"] == "erin"} == {"not run"}
     assert found["alice", "VAE"]["verdict"] == "met"  # one folder deeper
     assert found["alice", "WGAN-GP"]["verdict"] == found["bob", "WGAN-GP"]["verdict"] == "met"
     assert "same metrics.csv as bob" in found["alice", "WGAN-GP"]["remarks"]
@@ -481,9 +483,9 @@ def test_a_class_has_a_summary(tmp_path, capsys, make_gan, make_vae):
     folder = a_class(tmp_path, make_gan, make_vae)
     grade.main([folder, "--csv", str(tmp_path / "class.csv")])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "4 students" and lines[-1] == "1 damaged runs"
+    assert lines[0] == "5 students" and lines[-1] == "1 damaged runs"
     (line,) = [line for line in lines if line.startswith("1.5 WGAN-GP")]
-    assert line.split("  ", 1)[1].strip() == "2 met, 1 not met, 1 not run"
+    assert line.split("  ", 1)[1].strip() == "2 met, 1 not met, 2 not run"
     assert (tmp_path / "class.csv").read_text().startswith("student,question,title,run,")
 
 

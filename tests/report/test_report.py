@@ -341,6 +341,7 @@ def test_a_picture_has_each_of_its_pixels_once():
 @pytest.mark.parametrize(
     "cell, number",
     [("1,234", True), ("FD 392.66", True), ("< 145", True), ("-", True), ("10 epochs", True)]
+    + [("recon 137.45 ± 0.92", True), ("202-206", True)]
     + [("met", False), ("cub, 5,898", False), ("1.5 WGAN-GP", False)],
 )
 def test_columns_of_numbers(cell, number):

@@ -70,6 +70,7 @@ def evaluate(gen: Generator, given: dict, args: argparse.Namespace) -> None:
     path = path / "generator.pt" if path.is_dir() or args.evaluate is True else path
     load_weights(gen, path, "--evaluate")
     device, folder = next(gen.parameters()).device, path.parent
+    out = results_folder(args.results, folder)
     recorded = recorded_settings(folder, "--evaluate")
     if given.get("fid") != "off":
         for name in ("data_dir", "fid", "inception_weights"):
@@ -85,12 +86,14 @@ def evaluate(gen: Generator, given: dict, args: argparse.Namespace) -> None:
         drawn = dataclasses.replace(settings, seed=recorded.get("seed", settings.seed))
         images, stats_folders = open_data(drawn, args.download)
         data = fingerprint(images)
-        check_recorded_data(folder, recorded, data)
+        instead = ", or evaluate a copy of the generator in another folder"
+        check_recorded_data(folder, recorded, data, instead)
         features = Features(settings.fid, device, settings.inception_weights)
-        folders = (*stats_folders, folder)
+        out.mkdir(parents=True, exist_ok=True)
+        folders = (*stats_folders, out)
         scorer = Scorer(images, features, folders, settings.fid_mode, settings.seed)
 
-    out = results_folder(args.results, folder)
+    out.mkdir(parents=True, exist_ok=True)
     for picture, grid in draw(gen, picture_latents(settings.seed, device)).items():
         save_grid(grid, out / f"{path.stem}_{picture}.png")
     if settings.fid != "off":

@@ -1,4 +1,4 @@
-"""Is this hand-in right? Tries its functions on tiny tensors; no GPU, no data, about a minute.
+"""Is this hand-in right? Tries its functions on tiny tensors; no GPU, no data, half a minute.
 
     python report/check.py HANDIN             a folder with gan/ and vae/, either one, or flat code
     python report/check.py HANDIN --json results --csv rows.csv --gradescope results.json
@@ -76,13 +76,21 @@ def find_halves(folder: Path) -> dict[str, Path]:
         folders[:] = sorted(name for name in folders if name[0] != "." and name not in SKIPPED)
         for half, signs in SIGNS.items():
             for name, word in signs:
-                if name in names and word in Path(place, name).read_text(errors="replace"):
+                if name in names and word in _text(Path(place, name)):
                     path = Path(place)
                     depth = len(path.relative_to(folder).parts)
                     best = found.get(half)
                     if best is None or depth < len(best.relative_to(folder).parts):
                         found[half] = path
     return found
+
+
+def _text(path: Path) -> str:
+    """Of a file; none where it cannot be read: a link to nowhere, for one."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 class Pool:
@@ -251,6 +259,8 @@ def main(args: argparse.Namespace) -> int:
         for target in filter(None, (args.json, args.csv, args.gradescope)):  # before the work
             if target != "-" and not Path(target).absolute().parent.is_dir():
                 raise Unusable(f"cannot write {target}: no folder {Path(target).parent}; make it")
+            if Path(target).is_dir():
+                raise Unusable(f"cannot write {target}: it is a folder, expected a file")
         rows = check_folder(args.folder.resolve(), jobs=args.jobs)
         if "-" not in (args.json, args.csv, args.gradescope):
             print(table(rows))

@@ -14,19 +14,21 @@ comparable number misses its reference or code is wrong, with --strict also wher
 
 import argparse
 import csv
+import functools
 import hashlib
 import io
 import json
 import os
 import sys
+import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from check import SIGNS
+from check import SIGNS, SKIPPED, find_halves
 from questions import NEIGHBOURS, QUESTIONS, Grade, asks_for, describe, grade_all
 from recheck import OFF, NotMeasured, Places, check_code, measure_again
-from run_folder import RUNS, OneLineParser, Run, RunError, find_runs, read_run, save
+from run_folder import RUNS, OneLineParser, Run, RunError, find_runs, is_run, read_run, save
 
 HERE = Path(__file__).resolve().parent
 
@@ -57,16 +59,17 @@ def remarks(grade: Grade) -> list[str]:
 
 def rescore(grades: Sequence[Grade], places: Places) -> None:
     """Measure the numbers again from the runs' weights; one that is off does not compare."""
-    for grade in grades:
-        if grade.run is None:
-            continue
-        try:
-            grade.again = measure_again(grade.run, places)
-            grade.note = str(grade.again)
-            if grade.again.off > OFF:
-                grade.reasons.append(grade.note)
-        except NotMeasured as error:
-            grade.note = str(error)
+    with tempfile.TemporaryDirectory() as cache:
+        for grade in grades:
+            if grade.run is None:
+                continue
+            try:
+                grade.again = measure_again(grade.run, grade.row, places, Path(cache))
+                grade.note = str(grade.again)
+                if grade.again.off > OFF:
+                    grade.reasons.append(grade.note)
+            except NotMeasured as error:
+                grade.note = str(error)
 
 
 def as_json(grades: list[Grade]) -> str:
@@ -95,43 +98,61 @@ def as_json(grades: list[Grade]) -> str:
     )
 
 
-def student_of(folder: Path, roots: Sequence[str]) -> str:
-    """The first folder on the way from a class (one of `roots`) to a run, unless it is gan or vae.
+def student_of(path: Path, roots: Sequence[str]) -> Path:
+    """The folder of the student whose `path` (a run, say) lies in a class, one of `roots`.
 
-    Else the folder above gan/ or vae/, or above the run itself.
+    A root may also be a student's own folder, or a half of it, or a run.
     """
-    folder = folder.resolve()
-    for root in map(Path, roots):
-        if folder.is_relative_to(root.resolve()):
-            way = folder.relative_to(root.resolve()).parts
-            if len(way) > 1 and way[0] not in ("gan", "vae"):
-                return way[0]
-    halves = [parent for parent in folder.parents if parent.name in ("gan", "vae")]
-    return (halves[0].parent if halves else folder.parent).name
+    path = path.resolve()
+    for root in (Path(root).resolve() for root in roots):
+        if path.is_relative_to(root):
+            if root == RUNS:
+                return HERE.parent
+            if root.name in SIGNS:
+                return root.parent
+            way = path.relative_to(root).parts
+            return root if _is_hand_in(root) or not way else root / way[0]
+    return path.parent
+
+
+def hand_ins(roots: Sequence[str]) -> list[Path]:
+    """The students' folders: those of a class, or the roots themselves."""
+    found: list[Path] = []
+    for root in (Path(root).resolve() for root in roots):
+        if root == RUNS or root.name in SIGNS or _is_hand_in(root):
+            found.append(student_of(root, [str(root)]))
+        else:
+            below = [p for p in sorted(root.iterdir()) if p.is_dir() and p.name[0] != "."]
+            found += [path for path in below if path.name not in SKIPPED]
+    return list(dict.fromkeys(found))
+
+
+@functools.cache
+def _is_hand_in(root: Path) -> bool:
+    """Whether a folder is one student's, not a class."""
+    halves = any((root / half).is_dir() for half in SIGNS)
+    return halves or is_run(root) or root in find_halves(root).values()
+
+
+def names_of(folders: Iterable[Path]) -> dict[Path, str]:
+    """What students are called: as their folder, with the one above it where two share a name."""
+    folders = list(dict.fromkeys(folders))
+    often = Counter(folder.name for folder in folders)
+    return {
+        folder: folder.name if often[folder.name] == 1 else f"{folder.parent.name}/{folder.name}"
+        for folder in folders
+    }
 
 
 def copies(runs: Sequence[Run]) -> dict[Path, list[Run]]:
     """{folder: the other runs with the same metrics.csv, byte for byte}."""
+    runs = [run for run in runs if run.rows]  # a header alone is everybody's
     digests = [hashlib.sha256((r.folder / "metrics.csv").read_bytes()).hexdigest() for r in runs]
     pairs = list(zip(runs, digests, strict=True))
     return {
         run.folder: [other for other, same in pairs if same == digest and other is not run]
         for run, digest in pairs
     }
-
-
-def hand_ins(roots: Sequence[str]) -> dict[str, Path]:
-    """{student: folder} of all that may hold code: those of a class, or the roots themselves."""
-    found: dict[str, Path] = {}
-    for root in (Path(root).resolve() for root in roots):
-        if root.name in ("gan", "vae"):
-            found[root.parent.name] = root.parent
-        elif any((root / half).is_dir() for half in SIGNS) or [*root.glob("*.py")]:
-            found[root.name] = root
-        else:
-            below = [path for path in root.iterdir() if path.is_dir() and path.name[0] != "."]
-            found |= {path.name: path for path in sorted(below)}
-    return found
 
 
 CLASS_COLUMNS = ("student", "question", "title", "run", "metric", "measured", "verdict", "remarks")
@@ -142,47 +163,39 @@ def class_rows(
     runs: Sequence[Run],
     broken: Sequence[tuple[Path, str]],
     roots: Sequence[str],
-    code: dict[str, list[dict]],
+    code: dict[Path, list[dict]],
     places: Places | None,
 ) -> list[dict]:
     """A row for each student and grade, for each question of their code, for each damaged run.
 
-    code: {student: rows of check.py}. places: measure again, with these; None: do not.
+    code: {student's folder: rows of check.py}. places: measure again, with these; None: do not.
     """
     rows: list[dict] = []
     same, folders = copies(runs), [*(run.folder for run in runs), *(path for path, _ in broken)]
     whose = {folder: student_of(folder, roots) for folder in folders}
-    resolved = [folder.resolve() for folder in folders]
-    without = [  # a hand-in that has no run is a row of "not run" each
-        name
-        for name, place in hand_ins(roots).items()
-        if not any(folder.is_relative_to(place) for folder in resolved)
-    ]
-    for student in sorted({*whose.values(), *code, *without}):
+    names = names_of(sorted({*whose.values(), *code, *hand_ins(roots)}))
+    for student, name in sorted(names.items(), key=lambda pair: pair[1]):
         grades = grade_all([run for run in runs if whose[run.folder] == student])
         if places:
             rescore(grades, places)
         for grade in grades:
-            row = {
-                "student": student,
-                "verdict": grade.verdict,
-                "remarks": "; ".join(remarks(grade)),
-            }
+            row = {"student": name, "verdict": grade.verdict, "remarks": "; ".join(remarks(grade))}
             row |= {"question": grade.question.number, "title": grade.question.title}
             if grade.run:
                 row |= {"run": str(grade.run.folder), "metric": grade.metric}
                 row["measured"] = "" if grade.measured is None else f"{grade.measured:.4f}"
-                others = {whose[run.folder] for run in same[grade.run.folder]} - {student}
+                copied = same.get(grade.run.folder, [])
+                others = {names[whose[run.folder]] for run in copied} - {name}
                 if others:
-                    copied = f"the same metrics.csv as {', '.join(sorted(others))}"
-                    row["remarks"] = "; ".join(filter(None, [row["remarks"], copied]))
+                    told = f"the same metrics.csv as {', '.join(sorted(others))}"
+                    row["remarks"] = "; ".join(filter(None, [row["remarks"], told]))
             rows.append(row)
         rows += [
-            {"student": student, "run": str(path), "verdict": "damaged", "remarks": reason}
+            {"student": name, "run": str(path), "verdict": "damaged", "remarks": reason}
             for path, reason in broken
             if whose[path] == student
         ]
-        rows += code_rows(student, code.get(student, []))
+        rows += code_rows(name, code.get(student, []))
     return rows
 
 
@@ -202,12 +215,12 @@ def code_rows(student: str, checked: Sequence[dict]) -> list[dict]:
     return rows
 
 
-def code_table(code: dict[str, list[dict]]) -> str:
+def code_table(code: dict[Path, list[dict]]) -> str:
     """A line for each student and question of their code, and below it what is not right."""
     lines = []
-    for student, checked in code.items():
-        for row in code_rows(student, checked):
-            title = f"{row['question']} code of {student}"
+    for folder, name in names_of(code).items():
+        for row in code_rows(name, code[folder]):
+            title = f"{row['question']} code of {name}"
             lines.append(f"{title}  {row['measured']}  {row['verdict']}")
             lines += [f"    {remark}" for remark in row["remarks"].split("; ") if remark]
     return "\n".join(["", *lines, ""]) if lines else ""
@@ -280,7 +293,8 @@ def get_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     for name, what in (
         ("birds", "folder of the 32x32 birds"),
         ("cifar10", "folder of CIFAR-10"),
-        ("fid", "TorchScript file of the features, where they are not Inception's"),
+        ("fid", "TorchScript file of features that are not Inception's: a program, which is run"),
+        ("inception_weights", "folder that holds inception-2015-12-05.pt"),
     ):
         parser.add_argument(f"--{name}", metavar="PATH", help=f"for --rescore: {what}")
     args = parser.parse_args(argv)
@@ -290,7 +304,13 @@ def get_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--json and --csv exclude each other")
     if args.check and args.json:
         parser.error("--check goes with the table or --csv; for JSON: check.py HANDIN --json FILE")
-    for name in ("birds", "cifar10", "fid"):
+    if args.csv and Path(args.csv).is_dir():
+        parser.error(f"--csv: {args.csv} is a folder, expected a file")
+    named = args.folders
+    args.folders = [path for path in named if not Path(path).is_file()]  # of vae/data/*, say
+    if named and not args.folders:
+        parser.error(f"{named[0]} is a file, expected a folder of runs")
+    for name in ("birds", "cifar10", "fid", "inception_weights"):
         place = getattr(args, name)
         if place and not args.rescore:
             parser.error(f"--{name} goes with --rescore")
@@ -321,13 +341,13 @@ def read_all(given: Sequence[str], runs_needed: bool) -> tuple[list[Run], list[t
     return runs, broken
 
 
-def try_code(roots: Sequence[str]) -> dict[str, list[dict]]:
-    """{student: rows of check.py} of all that have code; half a minute each."""
+def try_code(roots: Sequence[str]) -> dict[Path, list[dict]]:
+    """{student's folder: rows of check.py} of all that have code; half a minute each."""
     code = {}
-    for student, folder in hand_ins(roots).items():
-        print(f"grade.py: trying the code of {student}", file=sys.stderr)
+    for folder in hand_ins(roots):
+        print(f"grade.py: trying the code of {folder.name}", file=sys.stderr)
         if rows := check_code(folder):
-            code[student] = rows
+            code[folder] = rows
     return code
 
 
@@ -339,37 +359,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RunError as error:
         print(f"grade.py: error: {error}", file=sys.stderr)
         return 2
-    code = try_code(args.folders or [str(HERE.parent)]) if args.check else {}
-    places = Places(args.birds, args.cifar10, args.fid) if args.rescore else None
-    grades = grade_all(runs)
+    roots = args.folders or [str(RUNS)]
+    code = try_code(roots) if args.check else {}
+    places = Places(args.birds, args.cifar10, args.fid, args.inception_weights)
     if args.csv:
-        rows = class_rows(runs, broken, args.folders or [str(RUNS)], code, places)
+        rows = class_rows(runs, broken, roots, code, places if args.rescore else None)
+        verdicts = {row["verdict"] for row in rows if row.get("title") != CODE}
         if args.csv == "-":
             print(as_csv(rows))
         else:
             save(Path(args.csv), lambda path: path.write_text(as_csv(rows) + "\n"))
             print(class_summary(rows))
     else:
-        if places:
+        grades = grade_all(runs)
+        if args.rescore:
             rescore(grades, places)
+        verdicts = {grade.verdict for grade in grades}
         print(as_json(grades) if args.json else as_table(grades))
         print(code_table(code), end="")
-    others = [
-        run
-        for run in runs
-        if not any(asks_for(question, run) for question in QUESTIONS + NEIGHBOURS)
-    ]
+    asked = QUESTIONS + NEIGHBOURS
+    others = [run.name for run in runs if not any(asks_for(question, run) for question in asked)]
     if others:
-        print(
-            f"read, but no question asks for them: {', '.join(run.name for run in others)}",
-            file=sys.stderr,
-        )
+        print(f"read, but no question asks for them: {', '.join(others)}", file=sys.stderr)
     if broken:
         return 2
-    compared = any(grade.verdict in ("met", "not met") for grade in grades)
-    missed = any(grade.verdict == "not met" for grade in grades)
     slips = any(row["verdict"] == "wrong" for rows in code.values() for row in rows)
-    return int(missed or slips or (args.strict and not compared))
+    compared = verdicts & {"met", "not met"}
+    return int("not met" in verdicts or slips or (args.strict and not compared))
 
 
 if __name__ == "__main__":

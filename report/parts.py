@@ -15,7 +15,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.ticker import MaxNLocator
 from questions import QUESTIONS, VAE_SETUP, Grade, Question, describe, grade_all, grade_vae
-from run_folder import OF_THE_ASSIGNMENT, Run, read_samplers, read_score
+from run_folder import OF_THE_ASSIGNMENT, Run, numbered, read_samplers, read_score
 
 TITLES = {"q1_3": "GAN", "q1_4": "LSGAN", "q1_5": "WGAN-GP", "mlp_gan": "MLP GAN"}
 # What makes two runs the same but for one setting.
@@ -91,11 +91,20 @@ def spread(values: Sequence[float]) -> str:
     return f"{mean:.2f} ± {statistics.stdev(values):.2f}" if len(values) > 1 else f"{mean:.2f}"
 
 
-def numbered(folder: Path, pattern: str) -> list[tuple[int, Path]]:
-    """(N, path) of files such as samples_N.png, sorted; pattern: samples_*.png."""
-    before, after = pattern.split("*")
-    paths = {path.name[len(before) : -len(after)]: path for path in folder.glob(pattern)}
-    return sorted((int(number), path) for number, path in paths.items() if number.isdecimal())
+def _target(path: str) -> str:
+    """A path as Markdown's links have it."""
+    path = path.replace("\\", "/")
+    return f"<{path}>" if re.search(r"[\s()]", path) else path
+
+
+def seeds(runs: Sequence[Run]) -> list[list[Run]]:
+    """The runs, those together that differ in their seed alone; one of each seed."""
+    groups: dict[str, dict[int, Run]] = {}
+    for run in runs:
+        names = SAME.get(run.kind, ())
+        same = [run.kind, run.steps, *(run.config.get(name) for name in names if name != "seed")]
+        groups.setdefault(json.dumps(same), {}).setdefault(run.config["seed"], run)
+    return [list(group.values()) for group in groups.values()]
 
 
 class Parts:
@@ -130,8 +139,7 @@ class Parts:
     def _row(self, *named: Any) -> str:
         """A row of pictures."""
         cells = [
-            f"![{caption}]({os.path.relpath(path, self.out)})".replace("\\", "/")
-            for caption, path in named
+            f"![{caption}]({_target(os.path.relpath(path, self.out))})" for caption, path in named
         ]
         return table([caption for caption, _ in named], [cells]) if named else ""
 
@@ -190,20 +198,27 @@ class Parts:
         rows = []
         why: dict[str, list[str]] = {}
         for question in QUESTIONS:
-            grades = [one for one in self.questions if one.question is question]
-            title, _, measured, done, data, handout, best, verdict = describe(grades[0])
-            if len(grades) > 1:
-                measured = f"{grades[0].metric} {spread([one.measured for one in grades])}"
-                done = f"{len(grades)} runs of {done}"
-                met = sum(one.verdict == "met" for one in grades)
-                verdict = "met by all" if met == len(grades) else f"met by {met}"
-            if question.band:  # stands for the handout's number, which there is none of
-                best = "{}-{}".format(*question.band)
-                verdict = next((word for word in ("within", "outside") if word in verdict), verdict)
-            measured = re.sub(r" \(.*\)", "", measured)
-            rows.append([title, measured, done, data, handout, best, verdict])
-            if grades[0].reasons:
-                why.setdefault("; ".join(grades[0].reasons), []).append(title)
+            answers = [one for one in self.questions if one.question is question]
+            of = {one.run.folder: one for one in answers if one.run}
+            groups = [
+                [of[run.folder] for run in runs] for runs in seeds([g.run for g in of.values()])
+            ]
+            for grades in groups or [answers]:
+                title, name, measured, done, data, handout, best, verdict = describe(grades[0])
+                title += f" (`{name}`)" if len(groups) > 1 else ""
+                if len(grades) > 1:
+                    measured = f"{grades[0].metric} {spread([one.measured for one in grades])}"
+                    done = f"{len(grades)} runs of {done}"
+                    met = sum(one.verdict == "met" for one in grades)
+                    verdict = "met by all" if met == len(grades) else f"met by {met}"
+                if question.band:  # stands for the handout's number, which there is none of
+                    best = "{}-{}".format(*question.band)
+                    words = (word for word in ("within", "outside") if word in verdict)
+                    verdict = next(words, verdict)
+                measured = re.sub(r" \(.*\)", "", measured)
+                rows.append([title, measured, done, data, handout, best, verdict])
+                if grades[0].reasons:
+                    why.setdefault("; ".join(grades[0].reasons), []).append(title)
         header = ["question", "measured", "done", "data, images", "handout", "reports", "verdict"]
         notes = [
             f"- {', '.join(titles)}: not comparable: {reasons}." for reasons, titles in why.items()
@@ -414,21 +429,19 @@ class Parts:
 
     def vae_all(self) -> str:
         """The assignment's VAEs, runs that differ in their seed in one row, and the references."""
-        groups: dict[str, list[Run]] = {}
-        for run in sorted((run for run in self.runs if run.kind == "vae"), key=self._order):
-            ours = OF_THE_ASSIGNMENT["vae"].items()
-            if all(run.config[key] == value for key, value in ours) and run.config["beta_mode"] in (
-                "constant",
-                "linear",
-            ):
-                same = [run.config.get(name) for name in SAME["vae"] if name != "seed"]
-                groups.setdefault(json.dumps([same, run.steps]), []).append(run)
+        ours = OF_THE_ASSIGNMENT["vae"].items()
+        chosen = [
+            run
+            for run in sorted((run for run in self.runs if run.kind == "vae"), key=self._order)
+            if all(run.config[key] == value for key, value in ours)
+            and run.config["beta_mode"] in ("constant", "linear")
+        ]
         rows = []
-        for runs in groups.values():
+        for runs in seeds(chosen):
             graded = [self._graded(run) for run in runs]
             config, last = runs[0].config, graded[0].row
-            seeds = f" ({len(runs)} seeds)" if len(runs) > 1 else ""
-            row = [f"`{runs[0].name}`{seeds}", last["epoch"]]
+            count = f" ({len(runs)} seeds)" if len(runs) > 1 else ""
+            row = [f"`{runs[0].name}`{count}", last["epoch"]]
             for term in ("recon", "kl") if config["loss_mode"] == "vae" else ("recon",):
                 row.append(spread([one.row[f"val_{term}_loss"] for one in graded]))
             row += [""] * (4 - len(row))

@@ -1,8 +1,8 @@
 """What a hand-in's numbers rest on: its code tried, its scores measured again from its weights.
 
 Both start this project's own commands as processes of their own, on copies: nothing is imported
-from gan/ and vae/, and nothing is written to a hand-in. A model's numbers are measured by this
-project's code, with the networks of the assignment.
+from gan/ and vae/, nothing is written to a hand-in, and nothing is downloaded. A model's numbers
+are measured by this project's code, with the networks of the assignment.
 """
 
 import json
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from run_folder import Run
+from run_folder import Run, numbered
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -29,11 +29,15 @@ class NotMeasured(Exception):
 
 @dataclass(frozen=True)
 class Places:
-    """Where data and feature networks are here, where the runs' own words do not lead to them."""
+    """Where data and feature networks are here.
+
+    A network of a hand-in's own is a program, and is not run: `fid` names one that is trusted.
+    """
 
     birds: str | None = None
     cifar10: str | None = None
     fid: str | None = None
+    inception_weights: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,39 +61,62 @@ class Measured:
 def check_code(folder: Path) -> list[dict]:
     """The rows of check.py for a hand-in; none where there is no code."""
     with tempfile.TemporaryDirectory() as place:
-        rows = Path(place, "rows.json")
-        _start(HERE / "check.py", folder.resolve(), "--json", rows)
-        return json.loads(rows.read_text()) if rows.is_file() else []
+        path = Path(place, "rows.json")
+        done = _start(HERE / "check.py", folder.resolve(), "--json", path)
+        if path.is_file():
+            return json.loads(path.read_text())
+    if "no hand-in in" in done.stderr:
+        return []
+    why = _last_line(done)
+    return [{"question": "all", "what": f"check.py ({why})", "verdict": "cannot run"}]
 
 
-def measure_again(run: Run, places: Places) -> Measured:
-    """The score or reconstruction loss of a run's saved weights; NotMeasured where it cannot be."""
+def measure_again(run: Run, row: dict, places: Places, cache: Path) -> Measured:
+    """The number of a row of a run's log from its saved weights; NotMeasured where it cannot be.
+
+    cache: a folder that keeps statistics of the data from one run to the next.
+    """
     if run.kind == "ddpm":
         raise NotMeasured("a diffusion model's loss is not measured again")
+    weights, step, picture, measure = {
+        "gan": ("generator.pt", "iteration", "samples_*.png", _gan),
+        "vae": ("model.pt", "epoch", "epoch_*_samples.png", _vae),
+    }[run.kind]
+    if not (run.folder / weights).is_file():
+        raise NotMeasured(f"no {weights} to measure again")
+    drawn = numbered(run.folder, picture)  # together with the weights
+    if not row or (drawn and drawn[-1][0] != row[step]):
+        of = f"{step} {drawn[-1][0]:,}" if drawn else "no log line"
+        raise NotMeasured(f"not measured again: {weights} is of {of}")
     with tempfile.TemporaryDirectory() as place:
         copy = Path(place)
-        measure = _gan if run.kind == "gan" else _vae
-        weights = "generator.pt" if run.kind == "gan" else "model.pt"
-        if not (run.folder / weights).is_file():
-            raise NotMeasured(f"no {weights} to measure again")
-        for name in (weights, "config.json"):
-            shutil.copy(run.folder / name, copy)
-        return Measured(weights, *measure(run, copy, places))
+        try:
+            for path in (run.folder / weights, run.folder / "config.json", *cache.glob("*.npz")):
+                shutil.copy(path, copy)
+            measured = Measured(weights, *measure(run, row, copy, places))
+            for path in copy.glob("*.npz"):
+                shutil.copy(path, cache)
+        except OSError as error:
+            raise NotMeasured(f"not measured again: {error}") from None
+    return measured
 
 
-def _gan(run: Run, copy: Path, places: Places) -> tuple[float, float]:
-    row = run.scored[-1] if run.scored else {}
-    if not row:
+def _gan(run: Run, row: dict, copy: Path, places: Places) -> tuple[float, float]:
+    if "score" not in row:
         raise NotMeasured("no score to measure again")
-    data = _data_options(run, places.birds, BIRDS, "cub", "--birds")
-    fid, recorded = places.fid, run.config.get("fid")
-    if fid is None and row["score_name"] != "FID" and not Path(recorded or "").is_file():
-        raise NotMeasured(f"its features ({recorded}) are not here; give --fid FILE")
+    if row["score_name"] == "FID":
+        if not places.inception_weights:
+            raise NotMeasured("not measured again: give --inception_weights FOLDER")
+        features = ["--fid", "inception", "--inception_weights", places.inception_weights]
+    elif places.fid:
+        features = ["--fid", places.fid]
+    else:
+        raise NotMeasured(f"not measured again: give --fid FILE, the network of {row['features']}")
     score = _evaluate(
         ROOT / SCRIPTS.get(run.config["loss"], "gan/q1_5.py"),
         copy,
-        *data,
-        *(("--fid", fid) if fid and row["score_name"] != "FID" else ()),
+        *_data_options(run, places.birds, BIRDS, "cub", "--birds"),
+        *features,
         *("--fid_mode", row["fid_mode"], "--num_gen", "2", str(row["num_gen"])),
     )
     if score["features"] != row["features"]:
@@ -97,16 +124,10 @@ def _gan(run: Run, copy: Path, places: Places) -> tuple[float, float]:
     return row["score"], score["score"]
 
 
-def _vae(run: Run, copy: Path, places: Places) -> tuple[float, float]:
-    interval = run.config.get("eval_interval", 1)
-    saved = [r for r in run.rows if (r["epoch"] + 1) % interval == 0]  # with their weights
-    if run.rows and run.rows[-1]["epoch"] + 1 == run.config["num_epochs"]:
-        saved.append(run.rows[-1])
-    if not saved:
-        raise NotMeasured("no epoch whose weights were saved")
+def _vae(run: Run, row: dict, copy: Path, places: Places) -> tuple[float, float]:
     data = _data_options(run, places.cifar10, CIFAR10, "cifar10", "--cifar10")
     score = _evaluate(ROOT / "vae/train.py", copy, *data)
-    return saved[-1]["val_recon_loss"], score["val_recon_loss"]
+    return row["val_recon_loss"], score["val_recon_loss"]
 
 
 def _data_options(
@@ -116,7 +137,7 @@ def _data_options(
     if run.config["dataset"] != name:
         return ()
     recorded = run.config.get("data_dir")
-    place = Path(given or recorded or default)
+    place = Path(given or (recorded if isinstance(recorded, str) else default))
     if not place.exists():
         raise NotMeasured(f"its data ({place}) are not here; give {option} FOLDER")
     return "--data_dir", str(place)
@@ -127,8 +148,9 @@ def _evaluate(script: Path, copy: Path, *options: str) -> dict:
     done = _start(script, "--evaluate", copy, *options)
     results = list(copy.glob("*_score*.json"))
     if done.returncode or len(results) != 1:
-        last = (done.stderr.strip().splitlines() or ["no result"])[-1]
-        raise NotMeasured(f"not measured again: {last.replace(str(copy), 'its folder')}")
+        raise NotMeasured(
+            f"not measured again: {_last_line(done).replace(str(copy), 'its folder')}"
+        )
     return json.loads(results[0].read_text())
 
 
@@ -136,3 +158,7 @@ def _start(*command: object) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, *map(str, command)], capture_output=True, text=True, check=False
     )
+
+
+def _last_line(done: subprocess.CompletedProcess) -> str:
+    return (done.stderr.strip().splitlines() or ["no result"])[-1]

@@ -197,7 +197,7 @@ def find_runs(paths: Sequence) -> list[Path]:
     for path in map(Path, paths):
         if not path.exists():
             raise RunError(f"{path}: no such folder; give run folders, or a folder of run folders")
-        found = [Path(place) for place in _folders_below(path) if _is_run(Path(place))]
+        found = [Path(place) for place in _folders_below(path) if is_run(Path(place))]
         folders += [folder for folder in found if folder not in folders]
     if not folders:
         raise RunError(
@@ -214,7 +214,8 @@ def _folders_below(path: Path) -> Iterator[str]:
         yield place
 
 
-def _is_run(path: Path) -> bool:
+def is_run(path: Path) -> bool:
+    """Whether a run left its files there."""
     return path.is_dir() and ((path / "config.json").exists() or (path / "metrics.csv").exists())
 
 
@@ -321,6 +322,9 @@ def _check_order(path: Path, rows: list[dict], run_kind: str, config: dict) -> N
             raise damaged(
                 f"{path}, line {line}: a score without score_name, num_gen, fid_mode or features"
             )
+        quality = {"kid", "kid_std", "precision", "recall"} & row.keys()
+        if len(quality) not in (0, 4) or (quality or "score_ema" in row) and "score" not in row:
+            raise damaged(f"{path}, line {line}: score, kid, precision or recall is missing")
         if run_kind == "vae" and config["loss_mode"] == "vae" and "val_kl_loss" not in row:
             raise damaged(f"{path}, line {line}: val_kl_loss is '', expected a finite number")
         if wrong := _contradiction(row, run_kind, config):
@@ -358,6 +362,13 @@ def _contradiction(row: dict, run_kind: str, config: dict) -> str:
                 f"real_score + lambda * gradient_penalty is {loss:.3f}"
             )
     return ""
+
+
+def numbered(folder: Path, pattern: str) -> list[tuple[int, Path]]:
+    """(N, path) of files such as samples_N.png, sorted; pattern: samples_*.png."""
+    before, after = pattern.split("*")
+    paths = {path.name[len(before) : -len(after)]: path for path in folder.glob(pattern)}
+    return sorted((int(number), path) for number, path in paths.items() if number.isdecimal())
 
 
 def read_samplers(path: Path) -> list[dict]:

@@ -15,22 +15,26 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-from fpdf import FPDF, FontFace, TextStyle
+from fpdf import FPDF, FontFace, FPDFException, TextStyle
 from fpdf.enums import TableBordersLayout
 from markdown import markdown as as_html
 from PIL import Image
 
 MARGIN, GAP = 19.0, 4.0  # millimetres, as all lengths here
-TALLEST = 50.0  # a picture
-PICTURE = re.compile(r"!\[(.*?)\]\((.*?)\)")
+TALLEST = 48.0  # a picture
+PICTURE = r"!\[.*?\]\((?:<[^>]*>|[^)]*)\)"
 NUMBER = re.compile(r"(\w+ )?[<>=~ ]*-?[\d,.]+(-[\d,.]+| ± [\d,.]+)?( ?%| iterations| epochs)?|-|")
 FONTS = {
     ("Serif", ""): "STIXGeneral",
     ("Serif", "B"): "STIXGeneralBol",
     ("Serif", "I"): "STIXGeneralItalic",
+    ("Serif", "BI"): "STIXGeneralBolIta",
     ("Sans", ""): "DejaVuSans",
     ("Sans", "B"): "DejaVuSans-Bold",
     ("Mono", ""): "DejaVuSansMono",
+    ("Mono", "B"): "DejaVuSansMono-Bold",
+    ("Mono", "I"): "DejaVuSansMono-Oblique",
+    ("Mono", "BI"): "DejaVuSansMono-BoldOblique",
 }
 FONTS_OF_TAGS: dict[str, Any] = {
     "p": TextStyle(t_margin=0, b_margin=0),
@@ -50,38 +54,62 @@ def typeset(markdown: str, folder: Path | str, pdf_path: Path, figures: Any = ()
     figures = {Path(os.path.normpath(path)): content for path, content in dict(figures).items()}
     # A fixed date, so that the same text gives the same file, and a digest of that text.
     pages = Pages(f"sha256 {hashlib.sha256(markdown.encode()).hexdigest()}")
-    for kind, content in blocks(markdown):
-        if kind == "heading":
-            pages.heading(*content)
-        elif kind == "table" and len(content) > 1 and PICTURE.search(content[1][0]):
-            for row in content[1:]:
-                named = [match[2] for match in map(PICTURE.search, row) if match]
-                paths = [Path(os.path.normpath(Path(folder, name))) for name in named]
-                pages.pictures(content[0], [read_picture(path, figures) for path in paths])
-        elif kind == "table":
-            pages.numbers(content)
-        else:
-            pages.words(content)
-    pages.output(str(pdf_path))
+    try:
+        for kind, content in blocks(markdown):
+            if kind == "heading":
+                pages.heading(*content)
+            elif kind == "pictures":
+                paths = [Path(os.path.normpath(Path(folder, name))) for _, name in content]
+                images = [read_picture(path, figures) for path in paths]
+                pages.pictures([caption for caption, _ in content], images)
+            elif kind == "table":
+                pages.numbers(content)
+            else:
+                pages.words(content)
+        pages.output(str(pdf_path))
+    except FPDFException as error:  # a table of sixty columns, a character without a picture
+        raise OSError(f"report.md cannot be set in pages ({error}); change that") from None
     return pages
 
 
 def blocks(markdown: str) -> Iterator[tuple[str, Any]]:
-    """("heading", (text, level)), ("table", rows of cells) and ("words", Markdown), in order."""
+    """Blocks in their order: what kind, and what is in it.
+
+    ("heading", (text, level)), ("table", rows of cells), ("pictures", (caption, path) pairs of a
+    row) and ("words", Markdown).
+    """
     text = re.sub(r"<!--.*?-->", "", markdown, flags=re.DOTALL)
-    parts = re.split(r"(^#+ .*$|(?:^\|.*\n?)+|^```(?:.*\n)*?```$)", text, flags=re.MULTILINE)
+    parts = re.split(
+        rf"(^#+ .*$|(?:^\|.*\n?)+|^```(?:.*\n)*?```$|{PICTURE})", text, flags=re.MULTILINE
+    )
     for part in filter(str.strip, parts):
         if part[0] == "#":
             marks, _, heading = part.partition(" ")
             yield "heading", (heading, len(marks))
         elif part[0] == "|":
-            rows = [
-                [cell.strip() for cell in line.strip().strip("|").split("|")]
-                for line in part.strip().splitlines()
-            ]
-            yield "table", [row for row in rows if not all(re.fullmatch(r":?-+:?", c) for c in row)]
+            yield from _table_blocks(part)
+        elif re.fullmatch(PICTURE, part):
+            yield "pictures", [_picture(part)]
         else:
             yield "words", part.strip()
+
+
+def _table_blocks(text: str) -> Iterator[tuple[str, Any]]:
+    """A table of words, or a row of pictures for each of its rows."""
+    lines = text.strip().splitlines()
+    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines]
+    rows = [row for row in rows if not all(re.fullmatch(r":?-+:?", cell) for cell in row)]
+    pictures = [[_picture(cell) for cell in row if re.fullmatch(PICTURE, cell)] for row in rows]
+    if any(pictures):
+        yield from (("pictures", row) for row in pictures if row)
+    else:
+        yield "table", rows
+
+
+def _picture(cell: str) -> tuple[str, str]:
+    """(caption, path) of `![caption](path)` or `![caption](<path>)`."""
+    caption, _, path = cell.removeprefix("![").removesuffix(")").partition("](")
+    return caption, path.removeprefix("<").removesuffix(">")
 
 
 def plain(text: str) -> str:

@@ -32,12 +32,13 @@ WRONG = [
     ("gan/q1_5.py --data_dir words.txt --fid off --out_dir out", "words.txt is a file"),
     ("gan/q1_5.py --data_dir large --fid off --out_dir out", "large"),
     ("gan/q1_5.py --data_dir empty --fid off --out_dir out", "empty"),
-    (f"gan/q1_5.py --resume {GAN}", "out"),
+    (f"gan/q1_5.py --resume {GAN}", "no file"),
     (f"gan/q1_5.py --resume words.txt {GAN}", "words.txt"),
     (f"gan/q1_5.py --resume --overwrite {GAN}", "exclude each other"),
     ("gan/q1_5.py --dataset synthetic --out_dir words.txt", "words.txt"),
     ("gan/q1_5.py --evaluate words.txt --fid off", "words.txt"),
     ("gan/q1_5.py --evaluate nowhere --fid off", "no file nowhere"),
+    ("gan/q1_5.py --evaluate generator.pt --fid off --out_dir words.txt", "cannot be written"),
     ("gan/mlp_gan.py --dataset birds --out_dir out", "--dataset"),
     (f"gan/mlp_gan.py --ema 1 {GAN}", "--ema"),
     ("gan/fid.py nowhere empty", "nowhere"),
@@ -78,6 +79,9 @@ WRONG = [
     ("report/grade.py empty", "no run in it"),
     ("report/grade.py run", "images is None"),
     ("report/grade.py run --csv nowhere/class.csv", "no folder nowhere"),
+    ("report/grade.py run --csv run", "run is a folder, expected a file"),
+    ("report/grade.py words.txt --csv -", "words.txt is a file, expected a folder"),
+    ("report/check.py empty --csv run", "run: it is a folder"),
     ("report/grade.py run --json --csv -", "--json and --csv exclude each other"),
     ("report/build_report.py --runs nowhere --out out", "nowhere: no such folder"),
     ("report/build_report.py --runs run --out words.txt", "words.txt is a file"),
@@ -95,6 +99,10 @@ def folder(tmp_path_factory):
     Image.new("RGB", (32, 32)).save(folder / "picture/one.png")
     config = {"loss": "q1_3", "batch_size": 1, "lamb": 1, "seed": 0, "num_iterations": 1}
     (folder / "run/config.json").write_text(json.dumps(config))
+    sys.path.insert(0, str(ROOT / "gan"))
+    networks = runpy.run_path(str(ROOT / "gan/networks.py"))
+    sys.path.pop(0)
+    torch.save(networks["Generator"]().state_dict(), folder / "generator.pt")
     return folder
 
 

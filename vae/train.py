@@ -469,10 +469,12 @@ def evaluate(args: argparse.Namespace) -> None:
     folder, given = path.parent, args.settings
     recorded = recorded_settings(folder, "--evaluate")
     if "loss_mode" not in recorded:
+        what = "is not that of a run of train.py" if recorded else "is missing"
         raise InputError(
-            f"--evaluate: {folder / 'config.json'} is not that of a run of train.py; "
-            "give a run's folder, or its model.pt beside its config.json"
+            f"--evaluate: {folder / 'config.json'} {what}; give a run's folder, or its model.pt "
+            "beside its config.json"
         )
+    out = results_folder(args.out_dir, folder)
     if "dataset" not in given and "data_dir" not in given:
         check_recorded_path(folder, recorded, "data_dir", "--evaluate")
     if "data_dir" in given:
@@ -481,19 +483,20 @@ def evaluate(args: argparse.Namespace) -> None:
     settings = Settings(**{name: recorded[name] for name in known & recorded.keys()} | given)
     if settings.dataset == UNNAMED:
         raise InputError(f"--evaluate: the run in {folder} does not name its data; give --data_dir")
-    precision = choose_precision(resolve_device(args.device), not args.disable_amp)
+    amp_enabled = not args.disable_amp and recorded.get("number_format") != "float32"
+    precision = choose_precision(resolve_device(args.device), amp_enabled)
     model = build(settings)
     load_weights(model, path, "--evaluate")  # before the data, which take a while
     images = open_data(settings, args.download)
     check_recorded_data(folder, recorded, fingerprint(*images))
     trainer = AutoencoderTrainer(images, settings, precision)
     trainer.model.load_state_dict(model.state_dict())
-    out = results_folder(args.out_dir, folder)
     prepare(precision)
     losses = get_val_metrics(trainer.model, trainer.val_loss, trainer.val_loader)
     row = {"model": path.name} | {f"val_{name}": value for name, value in losses.items()}
     row |= {"images": len(images[1]), "data": trainer.settings.data}
     row |= {"number_format": precision.name}
+    out.mkdir(parents=True, exist_ok=True)
     trainer.draw(out / path.stem)
     with atomic(out / f"{path.stem}_score.json") as unfinished:
         unfinished.write_text(json.dumps(row, indent=2) + "\n")

@@ -96,11 +96,11 @@ def _of_exception(error: BaseException, handin: HandIn) -> Verdict:
         where = f" at {Path(frame.f_code.co_filename).name}:{line}"
     if isinstance(error, NotImplementedError) and frames:
         return Verdict(NOT_THERE, f"a TODO{where}")
+    said = f"{type(error).__name__}{': ' if reason else ''}{reason}{where}"
     # What a place that nobody has filled yet leads to, there or further on.
     empty = "NoneType" in reason or "empty parameter list" in reason
     if (empty or isinstance(error, UnboundLocalError)) and _has_todo(handin.folder, frames):
-        return Verdict(NOT_THERE, f"a TODO, or what follows from one{where}")
-    said = f"{type(error).__name__}{': ' if reason else ''}{reason}{where}"
+        return Verdict(NOT_THERE, f"a TODO, or what follows from one: {said}")
     if handin.notes.missing:
         said += f" (not installed, stood in for: {', '.join(sorted(handin.notes.missing))})"
     return Verdict(CANNOT_RUN, said)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import grade
 import pytest
+import recheck
 import torch
 from PIL import Image
 
@@ -61,7 +62,8 @@ def test_numbers_are_measured_again(trained, tmp_path, capsys):
     edit(dan / "gan/data_wgan_gp/metrics.csv", final, final.replace(str(score), str(0.9 * score)))
     (dan / "vae/data/vae_synthetic/model.pt").unlink()
     before = sorted(path for path in (tmp_path / "class").rglob("*"))
-    assert grade.main([str(tmp_path / "class"), "--rescore", "--csv", "-"]) == 0
+    options = ["--rescore", "--fid", str(trained / ".features.pt")]
+    assert grade.main([str(tmp_path / "class"), *options, "--csv", "-"]) == 0
     rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
     remarks = {(row["student"], row["title"]): row["remarks"] for row in rows}
     assert remarks["alice", "WGAN-GP"].endswith(f"from generator.pt: {score:.2f}")
@@ -74,21 +76,45 @@ def test_numbers_are_measured_again(trained, tmp_path, capsys):
 
 UNMEASURED = {
     "birds": ({"dataset": "cub", "data_dir": "gone"}, "data (gone) are not here; give --birds"),
-    "features": ({"fid": "gone.pt"}, "its features (gone.pt) are not here; give --fid"),
     "other weights": ({"networks": None, "loss": "mlp_gan"}, "does not hold the weights of"),
 }
 
 
-@pytest.mark.parametrize("change, why", UNMEASURED.values(), ids=UNMEASURED)
-def test_what_is_not_here_is_named(change, why, trained, tmp_path, capsys):
-    run = tmp_path / "run"
-    shutil.copytree(trained / "alice/gan/data_wgan_gp", run)
+@pytest.fixture
+def run(trained, tmp_path):
+    return Path(shutil.copytree(trained / "alice/gan/data_wgan_gp", tmp_path / "run"))
+
+
+def change_config(run, change):
     config = json.loads((run / "config.json").read_text()) | change
     (run / "config.json").write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
-    assert grade.main([str(run), "--rescore", "--json"]) == 0
-    assert grade.main([str(run), "--rescore"]) == 0
-    out = capsys.readouterr().out
-    assert '"measured_again": null' in out and why in out
+
+
+def told(run, capsys, *options, code=0):
+    assert grade.main([str(run), "--rescore", *options]) == code
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("change, why", UNMEASURED.values(), ids=UNMEASURED)
+def test_what_cannot_be_measured_is_named(change, why, trained, run, capsys):
+    change_config(run, change)
+    assert why in told(run, capsys, "--fid", str(trained / ".features.pt"))
+
+
+def test_no_program_of_a_hand_in_is_run_and_nothing_downloaded(run, capsys):
+    """Its config.json names features that are here; only --fid says that they may run."""
+    assert "give --fid FILE, the network of" in told(run, capsys)
+    text = (run / "metrics.csv").read_text()
+    name = "FD (.features.pt)"
+    assert name in text
+    (run / "metrics.csv").write_text(text.replace(name, "FID"))
+    assert "give --inception_weights FOLDER" in told(run, capsys)
+
+
+def test_weights_of_another_step_are_not_compared(run, capsys):
+    """A run that went on, or was stopped after its weights were written."""
+    shutil.copy(run / "samples_1.png", run / "samples_2000.png")
+    assert "generator.pt is of iteration 2,000" in told(run, capsys)
 
 
 def test_code_is_graded_beside_the_runs(tmp_path, capsys, make_gan):
@@ -121,7 +147,53 @@ def test_code_without_any_run(tmp_path, capsys, monkeypatch):
     ]
 
 
+def test_exit_codes_are_those_of_the_numbers_measured_again(make_vae, tmp_path, monkeypatch):
+    """An edited number that is met otherwise, in the table and in a class's list alike."""
+    folder = make_vae(tmp_path / "class/alice/vae")
+    (folder / "model.pt").touch()
+    monkeypatch.setattr(recheck, "_vae", lambda run, row, copy, places: (136.0, 160.0))
+    for how in ([], ["--json"], ["--csv", "-"]):
+        assert grade.main([str(tmp_path / "class"), "--strict", *how]) == 0
+        assert grade.main([str(tmp_path / "class"), "--strict", "--rescore", *how]) == 1
+
+
+def test_the_graded_row_is_the_one_measured_again(make_vae, tmp_path, monkeypatch, capsys):
+    """Epoch 19 is graded; the weights of a longer run are of its end."""
+    folder = make_vae(tmp_path / "run", epochs=40, num_epochs=40)
+    for name in ("model.pt", "epoch_39_samples.png"):
+        (folder / name).touch()
+    assert "model.pt is of epoch 39" in told(folder, capsys, code=1)
+
+
+def test_students_are_folders_of_their_class(make_gan, make_vae, tmp_path, capsys):
+    """Of two classes, of one's own halves, of hand-ins that are flat or hold a file."""
+    for place in ("spring/alice/gan/run", "fall/alice/run", "fall/bob", "fall/carol/hw/diffusion"):
+        make_gan(tmp_path / place / "data")
+    (tmp_path / "fall/notes.py").touch()
+    (tmp_path / "fall/__pycache__").mkdir()
+    grade.main([str(tmp_path / "spring"), str(tmp_path / "fall"), "--csv", "-"])
+    rows = csv.DictReader(capsys.readouterr().out.splitlines())
+    met = {row["student"]: row["remarks"] for row in rows if row["verdict"] == "met"}
+    assert set(met) == {"fall/alice", "spring/alice", "bob", "carol"}
+    assert "spring/alice" in met["fall/alice"]
+    grade.main([str(tmp_path / "spring/alice/gan"), "--csv", "-"])
+    rows = csv.DictReader(capsys.readouterr().out.splitlines())
+    assert {row["student"] for row in rows} == {"alice"}
+
+
+def test_a_check_that_fails_is_no_missing_code(tmp_path, monkeypatch):
+    (tmp_path / "gan").mkdir()
+    (tmp_path / "gan/networks.py").symlink_to("nowhere")
+    assert recheck.check_code(tmp_path) == []  # a link to nowhere is no code
+    lost = subprocess.CompletedProcess([], 2, "", "check.py: error: no memory")
+    monkeypatch.setattr(recheck, "_start", lambda *command: lost)
+    (row,) = recheck.check_code(tmp_path)
+    assert row["verdict"] == "cannot run" and "no memory" in row["what"]
+
+
 REFUSED = {
+    "a file": ([str(Path(__file__))], "is a file, expected a folder of runs"),
+    "a folder for the list": (["--csv", "."], "--csv: . is a folder, expected a file"),
     "a missing folder": (["gone", "--check"], "gone: no such folder"),
     "check and JSON": (["--check", "--json"], "check.py HANDIN --json FILE"),
     "a place without --rescore": (["--birds", "."], "--birds goes with --rescore"),

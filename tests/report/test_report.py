@@ -330,6 +330,55 @@ def test_markdown_blocks():
     ]
 
 
+def test_ones_own_words_are_set(tmp_path):
+    """Emphasis of any kind, pictures of one's own beside report.md, paths with spaces."""
+    pictures(tmp_path, "mine.png", "run (1).png")
+    text = "# T\n\n**`bold code`** *`code`* ***both*** *a **b** c* x < y & <z>\n\n"
+    text += "Before ![mine](mine.png) after.\n\n| a | b |\n|---|---|\n"
+    text += "| ![one](<run (1).png>) |  |\n| words | ![two](mine.png) |\n"
+    (kinds, contents) = zip(*typeset.blocks(text), strict=True)
+    assert kinds == ("heading", "words", "pictures", "words", "pictures", "pictures")
+    assert contents[4] == [("one", "run (1).png")]
+    pages = typeset.typeset(text, tmp_path, tmp_path / "report.pdf")
+    assert pages.figure_number == 3
+
+
+@pytest.mark.parametrize("words", ["|" + " x |" * 90 + "\n|" + "---|" * 90, "![x](gone.png)"])
+def test_what_cannot_be_set_is_one_line(words, runs, tmp_path, capsys):
+    out = tmp_path / "mine"
+    out.mkdir()
+    (out / "report.md").write_text(f"# T\n\n{words}\n")
+    assert build_report.main(["--runs", str(runs), "--out", str(out)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cannot be" in line and not (out / "report.pdf").exists()
+
+
+def test_a_run_folder_with_brackets(tmp_path, make_gan):
+    folder = make_gan(tmp_path / "runs/a (1)")
+    pictures(folder, "samples_30000.png")
+    assert "(<../runs/a (1)/samples_30000.png>)" in build_markdown(tmp_path, "1.5")
+
+
+def test_runs_that_differ_in_more_than_their_seed_are_not_averaged(tmp_path, make_vae):
+    make_vae(tmp_path / "runs/a", 136.0)
+    make_vae(tmp_path / "runs/a_again", 136.0)
+    make_vae(tmp_path / "runs/b", 138.0, seed=1)
+    make_vae(tmp_path / "runs/c", 140.0, number_format="float32")
+    text = build_markdown(tmp_path, "results")
+    assert "| 2.2 VAE (`a`) | recon 137.00 ± 1.41 | 2 runs of 20 epochs |" in text
+    assert "| 2.2 VAE (`c`) | recon 140.00 | 20 epochs |" in text
+
+
+def test_a_row_with_half_of_its_metrics_is_damaged(tmp_path, make_gan, capsys):
+    folder = make_gan(tmp_path / "runs/a")
+    lines = (folder / "metrics.csv").read_text().splitlines()
+    more = ["precision", "", "", "0.5"]
+    text = "\n".join(f"{line},{new}" for line, new in zip(lines, more, strict=True))
+    (folder / "metrics.csv").write_text(text + "\n")
+    assert grade.main([str(folder)]) == 2
+    assert "kid, precision or recall is missing" in capsys.readouterr().err
+
+
 def test_a_picture_has_each_of_its_pixels_once():
     """Zoomed grids would make the pages four or sixteen times as large."""
     small = Image.effect_noise((8, 6), 90).convert("RGB")

@@ -48,6 +48,14 @@ def test_the_last_row_is_measured_again(options, small, tmp_path, capsys):
         assert picture == (folder / f"epoch_1_{kind}.png").read_bytes()
 
 
+def test_a_run_in_float32_is_measured_in_float32(small, tmp_path):
+    folder = trained(tmp_path, "--disable_amp")
+    command("--evaluate", str(folder))
+    score = json.loads((folder / "model_score.json").read_text())
+    last = (folder / "metrics.csv").read_text().splitlines()[-1].split(",")
+    assert score["number_format"] == "float32" and str(score["val_loss"]) in last
+
+
 def test_results_go_where_they_are_told(small, tmp_path):
     """A folder of results, or of a class, may be read-only."""
     folder = trained(tmp_path)
@@ -71,6 +79,7 @@ REFUSED = {
     "other pixels": ([], {"data": "0123456789ab"}, "was trained on other pixels"),
     "no data named": ([], {"dataset": ...}, "does not name its data; give --data_dir"),
     "another program's": ([], {"loss_mode": ...}, "is not that of a run of train.py"),
+    "a file for the results": (["--out_dir", __file__], {}, "test_evaluate.py cannot be written"),
     "another model": ([], {"latent_size": 5}, "does not hold the weights of a AEModel"),
     "a setting out of bounds": ([], {"latent_size": 0}, "expected int"),
 }

@@ -292,25 +292,24 @@ def check_recorded_path(folder: Path, recorded: dict, name: str, option: str) ->
         )
 
 
-def check_recorded_data(folder: Path, recorded: dict, data: str) -> None:
+def check_recorded_data(folder: Path, recorded: dict, data: str, instead: str = "") -> None:
     """InputError where the run in `folder` was trained on other pixels than those of `data`."""
     if recorded.get("data") not in (None, data):
         raise InputError(
             f"--data_dir: the run in {folder} was trained on other pixels "
-            f"({recorded['data']}, these are {data}); give its data, or evaluate a copy of "
-            "the weights in another folder"
+            f"({recorded['data']}, these are {data}); give its data{instead}"
         )
 
 
 def results_folder(given: Path | None, beside: Path) -> Path:
-    """Where --evaluate writes: to the folder that was given, or beside the weights; InputError."""
+    """Where --evaluate writes: the folder that was given, made later, or that of the weights.
+
+    Raises InputError where it cannot be written, before any work.
+    """
     folder = given or beside
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        pass
-    if not is_writable(folder):
-        raise InputError(f"--evaluate: {folder} cannot be written; give --out_dir FOLDER")
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not is_writable(there):
+        raise InputError(f"--evaluate: {folder} cannot be written; give another --out_dir")
     return folder
 
 

@@ -51,25 +51,21 @@ def as_table(grades: list[Grade]) -> str:
 
 def remarks(grade: Grade) -> list[str]:
     """What stands below a row: why its number does not compare, and what its weights give."""
-    return [
-        *grade.reasons,
-        *([grade.note] if grade.note and grade.note not in grade.reasons else []),
-    ]
+    return list(dict.fromkeys([*grade.reasons, *filter(None, [grade.note])]))
 
 
 def rescore(grades: Sequence[Grade], places: Places) -> None:
     """Measure the numbers again from the runs' weights; one that is off does not compare."""
-    with tempfile.TemporaryDirectory() as cache:
-        for grade in grades:
-            if grade.run is None:
-                continue
-            try:
-                grade.again = measure_again(grade.run, grade.row, places, Path(cache))
-                grade.note = str(grade.again)
-                if grade.again.off > OFF:
-                    grade.reasons.append(grade.note)
-            except NotMeasured as error:
-                grade.note = str(error)
+    for grade in grades:
+        if grade.run is None:
+            continue
+        try:
+            grade.again = measure_again(grade.run, grade.row, places)
+            grade.note = str(grade.again)
+            if grade.again.off > OFF:
+                grade.reasons.append(grade.note)
+        except NotMeasured as error:
+            grade.note = str(error)
 
 
 def as_json(grades: list[Grade]) -> str:
@@ -361,20 +357,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     roots = args.folders or [str(RUNS)]
     code = try_code(roots) if args.check else {}
-    places = Places(args.birds, args.cifar10, args.fid, args.inception_weights)
-    if args.csv:
-        rows = class_rows(runs, broken, roots, code, places if args.rescore else None)
-        verdicts = {row["verdict"] for row in rows if row.get("title") != CODE}
-        if args.csv == "-":
-            print(as_csv(rows))
+    with tempfile.TemporaryDirectory() as cache:
+        named = (args.birds, args.cifar10, args.fid, args.inception_weights)
+        places = Places(Path(cache), *named) if args.rescore else None
+        if args.csv:
+            rows = class_rows(runs, broken, roots, code, places)
+            verdicts = {row["verdict"] for row in rows if row.get("title") != CODE}
         else:
-            save(Path(args.csv), lambda path: path.write_text(as_csv(rows) + "\n"))
-            print(class_summary(rows))
+            grades = grade_all(runs)
+            if places:
+                rescore(grades, places)
+            verdicts = {grade.verdict for grade in grades}
+    if args.csv == "-":
+        print(as_csv(rows))
+    elif args.csv:
+        save(Path(args.csv), lambda path: path.write_text(as_csv(rows) + "\n"))
+        print(class_summary(rows))
     else:
-        grades = grade_all(runs)
-        if args.rescore:
-            rescore(grades, places)
-        verdicts = {grade.verdict for grade in grades}
         print(as_json(grades) if args.json else as_table(grades))
         print(code_table(code), end="")
     asked = QUESTIONS + NEIGHBOURS

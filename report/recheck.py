@@ -29,11 +29,12 @@ class NotMeasured(Exception):
 
 @dataclass(frozen=True)
 class Places:
-    """Where data and feature networks are here.
+    """Where data and feature networks are here, and where their statistics may be kept.
 
     A network of a hand-in's own is a program, and is not run: `fid` names one that is trusted.
     """
 
+    cache: Path
     birds: str | None = None
     cifar10: str | None = None
     fid: str | None = None
@@ -71,11 +72,8 @@ def check_code(folder: Path) -> list[dict]:
     return [{"question": "all", "what": f"check.py ({why})", "verdict": "cannot run"}]
 
 
-def measure_again(run: Run, row: dict, places: Places, cache: Path) -> Measured:
-    """The number of a row of a run's log from its saved weights; NotMeasured where it cannot be.
-
-    cache: a folder that keeps statistics of the data from one run to the next.
-    """
+def measure_again(run: Run, row: dict, places: Places) -> Measured:
+    """The number of a row of a run's log from its saved weights; NotMeasured where it cannot be."""
     if run.kind == "ddpm":
         raise NotMeasured("a diffusion model's loss is not measured again")
     weights, step, picture, measure = {
@@ -91,11 +89,12 @@ def measure_again(run: Run, row: dict, places: Places, cache: Path) -> Measured:
     with tempfile.TemporaryDirectory() as place:
         copy = Path(place)
         try:
-            for path in (run.folder / weights, run.folder / "config.json", *cache.glob("*.npz")):
+            own = (run.folder / weights, run.folder / "config.json")
+            for path in (*own, *places.cache.glob("*.npz")):
                 shutil.copy(path, copy)
             measured = Measured(weights, *measure(run, row, copy, places))
             for path in copy.glob("*.npz"):
-                shutil.copy(path, cache)
+                shutil.copy(path, places.cache)
         except OSError as error:
             raise NotMeasured(f"not measured again: {error}") from None
     return measured

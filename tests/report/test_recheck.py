@@ -12,6 +12,8 @@ import pytest
 import recheck
 import torch
 from PIL import Image
+from recheck import Places
+from run_folder import RUNS, read_run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -189,6 +191,14 @@ def test_a_check_that_fails_is_no_missing_code(tmp_path, monkeypatch):
     monkeypatch.setattr(recheck, "_start", lambda *command: lost)
     (row,) = recheck.check_code(tmp_path)
     assert row["verdict"] == "cannot run" and "no memory" in row["what"]
+
+
+def test_the_committed_score_is_measured_again(shared, tmp_path):
+    """With the real birds: what the report says of the generator that is committed."""
+    run = read_run(RUNS / "wgan_gp_ema")
+    birds = shared / "datasets/CUB_200_2011_32"
+    places = Places(tmp_path, birds=str(birds), fid=str(shared / "features/efficientnet_lite0.pt"))
+    assert recheck.measure_again(run, run.scored[-1], places).off < 0.005
 
 
 REFUSED = {

@@ -150,7 +150,7 @@ def main():
             process = start(command(whole))
             _, error = process.communicate()
             assert process.returncode == 0, error.decode()[-2000:]
-            seconds, kills = time.monotonic() - begin, 0
+            seconds, kills, done = time.monotonic() - begin, 0, 0
             expected = outcome(whole)
             while kills < min(share, args.kills - total):
                 process = start(command(parts))
@@ -162,7 +162,8 @@ def main():
                         break
                     if outcome(parts) != expected:
                         wrong.append(f"{name}: ended otherwise after {kills} kills")
-                    parts = parts.with_name(f"parts{kills}")  # it was done: from the start again
+                    done += 1
+                    parts = parts.with_name(f"parts{done}")  # it was done: from the start again
                     parts.mkdir()
                 except subprocess.TimeoutExpired:
                     process.kill()
@@ -175,7 +176,10 @@ def main():
             elif outcome(parts) != expected:
                 wrong.append(f"{name}: ended otherwise after {kills} kills")
             total += kills
-            print(f"{name}: {kills} kills, {len(expected)} files compared", flush=True)
+            print(
+                f"{name}: {kills} kills, {done + 1} runs ended, {len(expected)} files compared",
+                flush=True,
+            )
     print(f"{total} kills, {len(wrong)} wrong")
     for line in wrong:
         print(line)

@@ -179,10 +179,19 @@ def ddpm_times(handin: "HandIn") -> Verdict:
 
 
 def _ddim(model: Any, x: Tensor, tau: int, earlier: int, eta: float = 0.0) -> Tensor:
-    found = model.ddim_step(
-        len(x), x.device, tau, earlier, x, model.model_predictions, model.alphas_cumprod, eta
-    )
-    return need(found, "ddim_step")[0]
+    """A step, with times as its own loop may make them: numbers, tensors (), tensors (B,)."""
+    first = None
+    for times in (tau, earlier), torch.tensor((tau, earlier)), torch.tensor([[tau], [earlier]]):
+        if isinstance(times, Tensor) and times.ndim == 2:
+            times = times.expand(2, len(x))
+        try:
+            found = model.ddim_step(
+                len(x), x.device, *times, x, model.model_predictions, model.alphas_cumprod, eta
+            )
+            return need(found, "ddim_step")[0]
+        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            first = first or error
+    raise first or NotThere("ddim_step")
 
 
 @check("diffusion", "3.2", "DDIM with eta 0 is deterministic")

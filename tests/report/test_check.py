@@ -489,6 +489,8 @@ STREAM = "torch.cuda.current_stream().wait_stream(torch.cuda.Stream(device='cuda
 MANNERS = [
     (f"handin:{MODEL}", "self.model(x_t, t)", "self.model(x=x_t, time=t)", "prediction"),
     (f"handin:{MODEL}", "self.model(x_t, t)", "self.model(x_t, time=t)", "sample_range"),
+    (f"handin:{MODEL}", "torch.full((batch,), tau_i)", "tau_i.repeat(batch)", "ddim_step"),
+    (f"handin:{MODEL}", "torch.full((batch,), tau_i)", "tau_i.expand(batch)", "ddim_last"),
     ("handin:gan/utils.py", "128).cuda()", "128).to(gen.device)", "interpolation_grid"),
     ("handin:gan/train.py", "scaler = ", f"{STREAM}\n    scaler = ", "iterations"),
 ]

@@ -301,7 +301,7 @@ def fit(trainer: Trainer, run: RunFolder) -> list[dict]:
         raise InputError(
             f"--num_epochs: got {settings.num_epochs}, the run has {trainer.epoch} already"
         )
-    if trainer.epoch == settings.num_epochs:
+    if is_finished(run, trainer.epoch, settings):
         print(f"{run.folder.name}: finished already; --overwrite repeats it")
         return run.rows
     prepare(trainer.precision)
@@ -320,12 +320,27 @@ def fit(trainer: Trainer, run: RunFolder) -> list[dict]:
     return run.rows
 
 
+def is_finished(run: RunFolder, epoch: int, settings: TrainingSettings) -> bool:
+    """Whether nothing is left to do at this epoch: no step, and no pictures of the last one.
+
+    These are missing where a longer run was stopped there and is now ended with fewer epochs.
+    """
+    drawn = (run.folder / f"epoch_{epoch - 1}_samples.png").exists()
+    return epoch > settings.num_epochs or (epoch == settings.num_epochs and drawn)
+
+
 def training_loop(trainer: Trainer, logger: Logger, stop: StopSignal) -> None:
     """Epoch by epoch: train, validate, log, save; the state also within an epoch."""
     settings, run, loader = trainer.settings, logger.run, trainer.train_loader
     done, total = trainer.epoch * len(loader) + loader.taken, settings.num_epochs * len(loader)
     if done:
         run.save(trainer)  # a state from elsewhere stands here too
+    if done == total:
+        trainer.epoch -= 1
+        logger.save_pictures()
+        logger.animate()
+        trainer.epoch += 1
+        return
     forecast = Forecast("step", total - done, 4, trainer.precision)
     with progress_bar(done, total, "step", run.folder.name) as bar:
 
@@ -432,7 +447,7 @@ def run_all(args: argparse.Namespace) -> None:
             begun = (folder / "state.pt").exists() and not args.overwrite
             named = args.resume if len(args.runs) == 1 else None
             run = held.enter_context(RunFolder(folder, LAYOUT, named or begun, args.overwrite))
-            finished = run.state and run.state.get("epoch", 0) >= settings.num_epochs
+            finished = run.state and is_finished(run, run.state.get("epoch", 0), settings)
             if begun and not finished and not (args.resume or "all" in args.presets):
                 raise run.refusal()
             run.check_settings(settings)

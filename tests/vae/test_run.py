@@ -61,6 +61,22 @@ def picture(folder, kind):
     return folder / f"epoch_1_{kind}.png"
 
 
+def test_a_longer_run_can_be_ended_where_it_was_stopped(images, tmp_path, monkeypatch):
+    """After an epoch without pictures: they and the weights are those of a run of that length."""
+    expected = start(tmp_path / "short", images, epochs=3, eval_interval=2)
+    with monkeypatch.context() as patch:
+        # Four steps and a validation batch an epoch: the signal comes in the third's validation.
+        interrupt_after(patch, 15)
+        with pytest.raises(Interrupted):
+            start(tmp_path / "long", images, epochs=9, eval_interval=2)
+    assert not (tmp_path / "long/epoch_2_samples.png").exists()
+    rows = start(tmp_path / "long", images, epochs=3, eval_interval=2, resume=True)
+    assert rows == expected and same(tmp_path / "short", tmp_path / "long")
+    for name in ("epoch_2_samples.png", "samples.gif"):
+        short = (tmp_path / "short" / name).read_bytes()
+        assert (tmp_path / "long" / name).read_bytes() == short
+
+
 def test_a_film_of_the_epochs_with_pictures(images, tmp_path):
     start(tmp_path, images, epochs=3, eval_interval=1)
     for name in ("recons", "samples"):

@@ -278,11 +278,7 @@ class Parts:
                     else f"; the best of the curve is {curve[best]:.2f}, at iteration {best:,}."
                 ),
             ]
-            if "precision" in last:
-                words.append(
-                    f"KID {last['kid']:.4f} ± {last['kid_std']:.4f}, precision "
-                    f"{last['precision']:.2f}, recall {last['recall']:.2f}."
-                )
+            words.append(self._quality(run))
         if curve:
             path = self._curves(
                 f"{number}_score",
@@ -310,7 +306,7 @@ class Parts:
         if around.exists() and len(pictures) < 3:
             pictures.append(("The same around the first sample", around))
         rows = [self._row(*pictures[at : at + 3]) for at in range(0, len(pictures), 3)]
-        return paragraphs(" ".join(words), self._row(*curves), *rows)
+        return paragraphs(" ".join(filter(None, words)), self._row(*curves), *rows)
 
     def comparison(self) -> str:
         """The scores of the three questions' runs: curves and table."""
@@ -527,8 +523,8 @@ class Parts:
         return table(header, rows) if rows else ""
 
     def average(self) -> str:
-        """Scores of generators and of the averages of their weights."""
-        parts = []
+        """Scores of generators and of the averages of their weights; pictures of the longest."""
+        parts, longest = [], None
         for run in self.runs:
             rows = [
                 [f"{row['iteration']:,}", f"{row['score']:.0f}", f"{row['score_ema']:.0f}"]
@@ -538,7 +534,32 @@ class Parts:
             if rows:
                 header = [f"`{run.name}`: iterations", "generator", "average"]
                 parts.append(table(header, rows))
+                longest = max(run, longest or run, key=lambda run: run.steps)
+        if longest:
+            kinds = {
+                "samples_*.png": "`{title}`: generator, iteration {number}",
+                "samples_ema_*.png": "Average, iteration {number}",
+                "between_samples_*.png": "Between four samples",
+            }
+            pictures = [
+                picture
+                for pattern, caption in kinds.items()
+                for picture in self._last_pictures({longest.name: longest}, pattern, caption)
+            ]
+            parts += [self._quality(longest), self._row(*pictures)]
         return paragraphs(*parts)
+
+    @staticmethod
+    def _quality(run: Run) -> str:
+        """KID, precision and recall of the last score, where they were measured."""
+        last = run.scored[-1] if run.scored else {}
+        if "precision" not in last:
+            return ""
+        return (
+            f"`{run.name}` after {last['iteration']:,} iterations, {last['num_gen']:,} samples: "
+            f"KID {last['kid']:.4f} ± {last['kid_std']:.4f}, precision {last['precision']:.2f}, "
+            f"recall {last['recall']:.3f}."
+        )
 
     def upsampling(self) -> str:
         """Runs that differ in their upsampling alone."""

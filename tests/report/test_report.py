@@ -290,7 +290,7 @@ def test_the_average_and_the_other_metrics(tmp_path, make_gan):
     (folder / "metrics.csv").write_text(text + "\n")
     pictures(folder, "samples_9.png", "samples_ema_30000.png", "around_a_sample_30000.png")
     text = build_markdown(tmp_path, "1.5", "average")
-    assert "KID -0.0012 ± 0.0004, precision 0.81, recall 0.25." in text
+    assert "50,000 samples: KID -0.0012 ± 0.0004, precision 0.81, recall 0.250." in text
     assert "| 15,000 | 300 | 250 |\n| 30,000 | 46 | 41 |" in text
     assert "100 samples after 9 iterations" in text and "samples_ema_30000.png" in text
 

@@ -112,7 +112,9 @@ def outcome(folder):
     found = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        if path.suffix == ".pt" and path.name != "state.pt":
+        if path.name.startswith(".unfinished"):
+            found[name] = "left behind"
+        elif path.suffix == ".pt" and path.name != "state.pt":
             weights = torch.load(path, weights_only=True)
             found[name] = hashlib.sha256(
                 b"".join(value.contiguous().numpy().tobytes() for value in weights.values())
@@ -128,6 +130,14 @@ def outcome(folder):
     return found
 
 
+def differences(name, found, expected, kills):
+    """What a run that was killed says of itself, where it is not what it should be."""
+    files = [
+        file for file in expected.keys() | found.keys() if found.get(file) != expected.get(file)
+    ]
+    return [f"{name}: after {kills} kills other {', '.join(sorted(files))}"] if files else []
+
+
 def start(command):
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=env)
@@ -139,11 +149,13 @@ def main():
     )
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", choices=COMMANDS, default=list(COMMANDS))
     args = parser.parse_args()
     rng, wrong, total = random.Random(args.seed), [], 0
-    share = -(-args.kills // len(COMMANDS))
+    share = -(-args.kills // len(args.only))
     with tempfile.TemporaryDirectory() as place:
-        for name, command in COMMANDS.items():
+        for name in args.only:
+            command = COMMANDS[name]
             whole, parts = Path(place, name, "whole"), Path(place, name, "parts")
             whole.mkdir(parents=True), parts.mkdir()
             begin = time.monotonic()
@@ -160,8 +172,7 @@ def main():
                     if process.returncode:
                         wrong.append(f"{name}: {process.stderr.read().decode()[-300:]}")
                         break
-                    if outcome(parts) != expected:
-                        wrong.append(f"{name}: ended otherwise after {kills} kills")
+                    wrong += differences(name, outcome(parts), expected, kills)
                     done += 1
                     parts = parts.with_name(f"parts{done}")  # it was done: from the start again
                     parts.mkdir()
@@ -169,12 +180,12 @@ def main():
                     process.kill()
                     process.communicate()
                     kills += 1
-            process = start(command(parts))
-            _, error = process.communicate()
-            if process.returncode:
-                wrong.append(f"{name}: {error.decode()[-300:]}")
-            elif outcome(parts) != expected:
-                wrong.append(f"{name}: ended otherwise after {kills} kills")
+            if outcome(parts) != expected:  # else the last kill came after all was done
+                process = start(command(parts))
+                _, error = process.communicate()
+                if process.returncode:
+                    wrong.append(f"{name}: {error.decode()[-300:]}")
+                wrong += differences(name, outcome(parts), expected, kills)
             total += kills
             print(
                 f"{name}: {kills} kills, {done + 1} runs ended, {len(expected)} files compared",

@@ -65,10 +65,13 @@ class Logger:
         self.latents = picture_latents(trainer.settings.seed, trainer.device)
 
     def begin(self) -> None:
-        """For a state from elsewhere: it, and what belongs to it, stand here too."""
+        """For a state from elsewhere: it, and what belongs to it, stand here too.
+
+        A run that was stopped before its first log line has nothing to show yet.
+        """
         if self.trainer.iteration > 0:
             self.run.save(self.trainer)
-        if self.trainer.iteration > 0 and not (self.run.folder / "generator.pt").exists():
+        if self.run.rows and not (self.run.folder / "generator.pt").exists():
             self.save_pictures()
             self.save_plots()
             best = self.run.resumed_from / "generator_best.pt"

@@ -66,6 +66,10 @@ def rows(folder):
         ]
 
 
+def files(folder):
+    return {path.name for path in folder.iterdir()} - {p.name for p in folder.glob("events.*")}
+
+
 def same(weights1, weights2):
     return all(torch.equal(value, weights2[name]) for name, value in weights1.items())
 
@@ -94,6 +98,7 @@ def test_a_stopped_run_ends_bit_identical(question, birds, tmp_path, monkeypatch
     got = start(tmp_path / "parts", birds, resume=True, **options)
     assert same(expected, got)
     assert rows(tmp_path / "parts") == rows(tmp_path / "whole")
+    assert files(tmp_path / "parts") == files(tmp_path / "whole")
     assert [(row["iteration"], row["kind"]) for row in rows(tmp_path / "whole")] == [
         ("3", "log"),
         ("6", "log"),

@@ -26,6 +26,10 @@ def images():
     return draw_shapes(40, torch.Generator().manual_seed(0)).split((32, 8))
 
 
+def files(folder):
+    return {path.name for path in folder.iterdir()} - {p.name for p in folder.glob("events.*")}
+
+
 @pytest.mark.parametrize("loss_mode, beta_mode", [("ae", "constant"), ("vae", "linear")])
 @pytest.mark.parametrize(
     "steps", [2, 4, 7]
@@ -42,6 +46,7 @@ def test_a_stopped_run_ends_bit_identical(
     assert stopped.value.exit_code == 143
     assert start(tmp_path / "parts", images, resume=True, **options) == expected
     assert same(tmp_path / "whole", tmp_path / "parts")
+    assert files(tmp_path / "whole") == files(tmp_path / "parts")
 
 
 def test_a_finished_run_goes_on_with_more_epochs(images, tmp_path):

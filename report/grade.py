@@ -19,6 +19,7 @@ import hashlib
 import io
 import json
 import os
+import statistics
 import sys
 import tempfile
 from collections import Counter
@@ -232,7 +233,7 @@ def as_csv(rows: Sequence[dict]) -> str:
 
 
 def class_summary(rows: Sequence[dict]) -> str:
-    """How many students met what."""
+    """How many students met what, and between what their numbers lie that compare."""
     students = {row["student"] for row in rows}
     lines = [f"{len(students)} students"]
     for question in QUESTIONS:
@@ -249,6 +250,15 @@ def class_summary(rows: Sequence[dict]) -> str:
         shown = ", ".join(
             f"{counts[rank]} {word}" for rank, word in enumerate(order) if counts[rank]
         )
+        numbers = [
+            float(row["measured"])
+            for row in rows
+            if row.get("title") == question.title
+            and row["verdict"].startswith(("met", "not met", "no reference"))
+        ]
+        if numbers:
+            low, middle, high = min(numbers), statistics.median(numbers), max(numbers)
+            shown += f"; {low:.2f} to {high:.2f}, median {middle:.2f}"
         lines.append(f"{title:<24}  {shown}")
     code: dict[str, set[str]] = {}
     for row in rows:

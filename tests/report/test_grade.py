@@ -485,7 +485,10 @@ def test_a_class_has_a_summary(tmp_path, capsys, make_gan, make_vae):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "5 students" and lines[-1] == "1 damaged runs"
     (line,) = [line for line in lines if line.startswith("1.5 WGAN-GP")]
-    assert line.split("  ", 1)[1].strip() == "2 met, 1 not met, 2 not run"
+    assert (
+        line.split("  ", 1)[1].strip()
+        == "2 met, 1 not met, 2 not run; 44.25 to 71.50, median 44.25"
+    )
     assert (tmp_path / "class.csv").read_text().startswith("student,question,title,run,")
 
 

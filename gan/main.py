@@ -89,11 +89,10 @@ def evaluate(gen: Generator, given: dict, args: argparse.Namespace) -> None:
         instead = ", or evaluate a copy of the generator in another folder"
         check_recorded_data(folder, recorded, data, instead)
         features = Features(settings.fid, device, settings.inception_weights)
-        out.mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
+    if settings.fid != "off":
         folders = (*stats_folders, out)
         scorer = Scorer(images, features, folders, settings.fid_mode, settings.seed)
-
-    out.mkdir(parents=True, exist_ok=True)
     for picture, grid in draw(gen, picture_latents(settings.seed, device)).items():
         save_grid(grid, out / f"{path.stem}_{picture}.png")
     if settings.fid != "off":

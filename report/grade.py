@@ -23,10 +23,11 @@ import statistics
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from check import SIGNS, SKIPPED, find_halves
+from checks import CANNOT_RUN, NOT_THERE, PASSED, RIGHT, WRONG
 from questions import NEIGHBOURS, QUESTIONS, Grade, asks_for, describe, grade_all
 from recheck import OFF, NotMeasured, Places, check_code, measure_again
 from run_folder import RUNS, OneLineParser, Run, RunError, find_runs, is_run, read_run, save
@@ -196,30 +197,33 @@ def class_rows(
     return rows
 
 
-def code_rows(student: str, checked: Sequence[dict]) -> list[dict]:
-    """A row for each question of a student's code: the worst of its verdicts, and why."""
-    rows = []
+def by_question(checked: Sequence[dict]) -> Iterator[tuple[str, str, str, list[str]]]:
+    """(question, how many checks pass, the worst verdict, what fails) of rows of check.py."""
     for question in dict.fromkeys(row["question"] for row in checked):
         those = [row for row in checked if row["question"] == question]
-        bad = [row for row in those if row["verdict"] not in ("right", "differs")]
-        words = [row["verdict"] for row in bad]
-        order = ("wrong", "not there", "cannot run")
-        verdict = next((word for word in order if word in words), "right")
-        row = {"student": student, "question": question, "title": CODE, "metric": "checks"}
-        row |= {"measured": f"{len(those) - len(bad)} of {len(those)} right", "verdict": verdict}
-        row["remarks"] = "; ".join(f"{one['what']}: {one['verdict']}" for one in bad)
-        rows.append(row)
-    return rows
+        bad = [row for row in those if row["verdict"] not in PASSED]
+        words = {row["verdict"] for row in bad}
+        verdict = next((word for word in (WRONG, NOT_THERE, CANNOT_RUN) if word in words), RIGHT)
+        passed = f"{len(those) - len(bad)} of {len(those)} right"
+        yield question, passed, verdict, [f"{row['what']}: {row['verdict']}" for row in bad]
+
+
+def code_rows(student: str, checked: Sequence[dict]) -> list[dict]:
+    """A row for each question of a student's code."""
+    return [
+        {"student": student, "question": question, "title": CODE, "metric": "checks"}
+        | {"measured": passed, "verdict": verdict, "remarks": "; ".join(bad)}
+        for question, passed, verdict, bad in by_question(checked)
+    ]
 
 
 def code_table(code: dict[Path, list[dict]]) -> str:
     """A line for each student and question of their code, and below it what is not right."""
     lines = []
     for folder, name in names_of(code).items():
-        for row in code_rows(name, code[folder]):
-            title = f"{row['question']} code of {name}"
-            lines.append(f"{title}  {row['measured']}  {row['verdict']}")
-            lines += [f"    {remark}" for remark in row["remarks"].split("; ") if remark]
+        for question, passed, verdict, bad in by_question(code[folder]):
+            lines.append(f"{question} code of {name}  {passed}  {verdict}")
+            lines += [f"    {remark}" for remark in bad]
     return "\n".join(["", *lines, ""]) if lines else ""
 
 

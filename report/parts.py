@@ -190,6 +190,14 @@ class Parts:
                 number, path = found[-1]
                 yield caption.format(title=title, number=f"{number:,}"), path
 
+    def _pictures_of(self, run: Run, kinds: dict[str, str]) -> list[tuple[str, Path]]:
+        """The last pictures of a run, of each of {pattern: caption}."""
+        return [
+            picture
+            for pattern, caption in kinds.items()
+            for picture in self._last_pictures({run.name: run}, pattern, caption)
+        ]
+
     # --------------------------------------------------------------------------------------------
     # All questions
 
@@ -261,7 +269,7 @@ class Parts:
         run = self.run_for.get(question)
         number = question.split()[0]
         if run is None:
-            return self._missing(number if number != "more" else "mlp gan", command)
+            return self._missing(number, command)
         curve, measure = run.score_curve()
         words, curves = [], []
         if run.scored:
@@ -297,11 +305,7 @@ class Parts:
             "between_samples_*.png": "Between four samples",
             "samples_ema_*.png": "Samples of the average of the generators",
         }
-        pictures = [
-            picture
-            for pattern, caption in kinds.items()
-            for picture in self._last_pictures({"": run}, pattern, caption)
-        ]
+        pictures = self._pictures_of(run, kinds)
         around = run.folder / "generator_around_a_sample.png"  # by --evaluate
         if around.exists() and len(pictures) < 3:
             pictures.append(("The same around the first sample", around))
@@ -541,11 +545,7 @@ class Parts:
                 "samples_ema_*.png": "Average, iteration {number}",
                 "between_samples_*.png": "Between four samples",
             }
-            pictures = [
-                picture
-                for pattern, caption in kinds.items()
-                for picture in self._last_pictures({longest.name: longest}, pattern, caption)
-            ]
+            pictures = self._pictures_of(longest, kinds)
             parts += [self._quality(longest), self._row(*pictures)]
         return paragraphs(*parts)
 
@@ -593,7 +593,8 @@ class Parts:
 
     def mlp_gan(self) -> str:
         """The fully connected GAN."""
-        return self._gan("more MLP GAN", "python gan/mlp_gan.py")
+        question = "more MLP GAN"
+        return self._gan(question, "python gan/mlp_gan.py") if question in self.run_for else ""
 
     def neighbours(self) -> str:
         """The VAEs with 128 latents, and the small autoencoder, at their last epoch.

@@ -147,7 +147,7 @@ class Pages(FPDF):
             self.add_page()
 
     def heading(self, text: str, level: int) -> None:
-        """Levels 1 and 2 begin a page, but not one right after the other."""
+        """Levels 1 and 2 begin a page."""
         if level <= 2:
             self.headings.append(text)
             self.add_page()

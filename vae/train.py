@@ -335,7 +335,7 @@ def training_loop(trainer: Trainer, logger: Logger, stop: StopSignal) -> None:
     done, total = trainer.epoch * len(loader) + loader.taken, settings.num_epochs * len(loader)
     if done:
         run.save(trainer)  # a state from elsewhere stands here too
-    if done == total:
+    if done == total:  # only the pictures and weights of the last epoch are missing
         trainer.epoch -= 1
         logger.save_pictures()
         logger.animate()

@@ -140,12 +140,14 @@ def sample(args: argparse.Namespace) -> None:
     model = UNet().to(device).to(memory_format=torch.channels_last)
     load_weights(model, args.model, "--model")
     prepare(precision)
-    steps, starts = args.steps or TIMESTEPS, range(0, args.num, args.batch_size)
+    diffusion = Diffusion(TIMESTEPS, predict)
+    steps = len(diffusion.times(args.steps or TIMESTEPS, args.until)) - 1
+    starts = range(0, args.num, args.batch_size)
     counts = [min(args.batch_size, args.num - start) for start in starts]
     # A seed for each batch: whatever was drawn before, here or in an interrupted process.
-    diffusion, rng = Diffusion(TIMESTEPS, predict), torch.Generator().manual_seed(args.seed)
+    rng = torch.Generator().manual_seed(args.seed)
     seeds = torch.randint(2**62, (len(counts),), generator=rng).tolist()
-    names = ("sampler", "steps", "eta", "num", "batch_size", "seed")
+    names = ("sampler", "steps", "eta", "until", "num", "batch_size", "seed")
     of = [*(getattr(args, name) for name in names), predict, device.type, precision.name]
     key = hashlib.sha256(args.model.read_bytes() + repr(of).encode()).hexdigest()[:8]
     try:
@@ -163,7 +165,7 @@ def sample(args: argparse.Namespace) -> None:
 
             for count, seed in list(zip(counts, seeds, strict=True))[folder.batch :]:
                 rng = torch.Generator(device).manual_seed(seed)
-                x = draw(model, diffusion, count, args.steps, args.eta, rng, after_step)
+                x = draw(model, diffusion, count, args.steps, args.eta, rng, after_step, args.until)
                 if not torch.isfinite(x).all():
                     raise InputError(
                         f"--model: {args.model} gives non-finite images; "
@@ -173,8 +175,8 @@ def sample(args: argparse.Namespace) -> None:
     except Interrupted as error:
         code = error.exit_code - 128
         raise Interrupted(code, f"{error}; the same command goes on") from None
-    ddim = f"DDIM, {steps} steps, eta {args.eta:g}"
-    how = ddim if args.steps else f"DDPM, {TIMESTEPS} steps"
+    how = f"DDIM, {steps} steps, eta {args.eta:g}" if args.steps else f"DDPM, {steps} steps"
+    how += f", none from a time below {args.until}" if args.until > 1 else ""
     print(f"{args.num} samples ({how}) are in {args.out}")
 
 

@@ -90,9 +90,13 @@ class Diffusion:
         direction = (1 - then - sigma.square()).clamp(min=0).sqrt() * self.noise_in(x, t, x0)
         return (then.sqrt() * x0 + direction + sigma * noise).to(x.dtype)
 
-    def times(self, steps: int) -> list[int]:
-        """T = t_0 > t_1 > ... > t_steps = 0, evenly spaced."""
-        return torch.linspace(self.timesteps, 0, steps + 1).round().long().tolist()
+    def times(self, steps: int, until: int = 1) -> list[int]:
+        """From T to 0 in `steps` even steps, without the times below `until` and above 0.
+
+        The step over those is longer, and the last: it goes to the image that is predicted there.
+        """
+        even: list[int] = torch.linspace(self.timesteps, 0, steps + 1).round().long().tolist()
+        return [t for t in even if t >= until] + [0]
 
 
 def ddpm_loss(
@@ -119,10 +123,11 @@ def draw(
     eta: float = 0.0,
     generator: torch.Generator | None = None,
     after_step: Callable[[], None] = lambda: None,
+    until: int = 1,
 ) -> Tensor:
     """`count` images (count, 3, 32, 32) in [-1, 1] from noise, by DDIM, or DDPM for steps None.
 
-    `generator` is on the model's device; `after_step` may raise to stop.
+    `generator` is on the model's device; `after_step` may raise to stop. until: as in `times`.
     """
     device = next(model.parameters()).device
 
@@ -130,13 +135,14 @@ def draw(
         return torch.randn(count, 3, 32, 32, device=device, generator=generator)
 
     x = normal()
-    times = diffusion.times(steps or diffusion.timesteps)
+    times = diffusion.times(steps or diffusion.timesteps, until)
     for t, earlier in zip(times, times[1:], strict=False):
         predicted = model(x, torch.full((count,), t, device=device)).float()
-        if steps is None:
-            x = diffusion.ddpm_step(x, t, predicted, normal() if earlier else 0.0)
+        if earlier == 0:  # where both samplers end
+            x = diffusion.predict_x0(x, t, predicted)
+        elif steps is None:
+            x = diffusion.ddpm_step(x, t, predicted, normal())
         else:
-            noise = normal() if eta and earlier else 0.0
-            x = diffusion.ddim_step(x, t, earlier, predicted, eta, noise)
+            x = diffusion.ddim_step(x, t, earlier, predicted, eta, normal() if eta else 0.0)
         after_step()
     return x

@@ -335,6 +335,13 @@ def get_diffusion_args(
         help="noise of DDIM: 0 none, 1 as much as DDPM (0)",
     )
     sampling.add_argument(
+        "--until",
+        type=Number(int, 1, TIMESTEPS),
+        default=1,
+        metavar="T",
+        help=f"leave out the times below T (of 1 to {TIMESTEPS}): the step over them is one (1)",
+    )
+    sampling.add_argument(
         "--batch_size",
         type=Number(int, 1, 100_000),
         default=250,

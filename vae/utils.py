@@ -18,8 +18,8 @@ ZOOM = 4  # a pixel of CIFAR-10 is drawn 4x4, so that a report shows it sharp
 def vis_recons(model: Autoencoder, x: Tensor, _file: Path | str) -> Tensor:
     """Save images x (B, 3, 32, 32) in [-1, 1] as a PNG, each with its reconstruction to the right.
 
-    A VAE reconstructs from the mean of q(z | x), sent through its flows where it has some. Twelve
-    pictures, six pairs, a row.
+    The images have orange frames. A VAE reconstructs from the mean of q(z | x), sent through its
+    flows where it has some. Twelve pictures, six pairs, a row.
     """
     with measuring(model) as device:
         x = x.to(device)
@@ -28,7 +28,7 @@ def vis_recons(model: Autoencoder, x: Tensor, _file: Path | str) -> Tensor:
         if hasattr(model, "transform"):
             mean, _ = model.transform(mean)
         pairs = torch.stack([x, model.decoder(mean)], dim=1).flatten(0, 1)  # (2B, 3, 32, 32)
-    return save_grid(pairs, _file, nrow=12, zoom=ZOOM)
+    return save_grid(pairs, _file, nrow=12, zoom=ZOOM, frames=True)
 
 
 def vis_samples(

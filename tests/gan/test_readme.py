@@ -1,8 +1,16 @@
-"""Every command of the README that starts a script of gan/, as it stands there, made small."""
+"""Every command of the README that starts a script of gan/, as it stands there, made small.
 
+And the generators that lie in report/runs/.
+"""
+
+import json
+
+import numpy as np
 import pytest
 import readme
+from PIL import Image
 
+GENERATORS = sorted((readme.ROOT / "report/runs").glob("*/generator.pt"))
 COMMANDS = readme.commands("gan")
 
 
@@ -35,3 +43,25 @@ def test_command(command, bird_folder, tiny_features, tmp_path, monkeypatch):
         assert (tmp_path / "run" / "samples_1.png").exists()
     if "--evaluate" in options:
         assert (tmp_path / "run" / "generator_samples.png").exists()
+
+
+@pytest.mark.parametrize("weights", GENERATORS, ids=lambda path: path.parent.name)
+def test_committed_weights_draw_the_committed_samples(weights, tmp_path, monkeypatch):
+    """With no data."""
+    run = weights.parent
+    config = json.loads((run / "config.json").read_text())
+    script = f"gan/{config['loss']}.py"
+    readme.run(monkeypatch, script, "--evaluate", run, "--fid", "off", "--out_dir", tmp_path)
+    drawn, committed = (
+        np.asarray(Image.open(path)).astype(float)
+        for path in (
+            tmp_path / "generator_samples.png",
+            run / f"samples_{config['num_iterations']}.png",
+        )
+    )
+    assert np.abs(drawn - committed).mean() < 2  # of 255: bfloat16 or not, and other processors
+
+
+def test_each_loss_has_weights():
+    losses = {json.loads((path.parent / "config.json").read_text())["loss"] for path in GENERATORS}
+    assert losses == {"q1_3", "q1_4", "q1_5"}

@@ -402,7 +402,7 @@ SLIPS = [
     ),
     (
         "vae/utils.py",
-        "return save_grid(pairs, _file, nrow=12, zoom=ZOOM)",
+        "return save_grid(pairs, _file, nrow=12, zoom=ZOOM, frames=True)",
         "return pairs",
         "pictures",
         "",

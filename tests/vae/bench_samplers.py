@@ -4,9 +4,10 @@
         --features FILE.pt --out report/runs/ddpm/samplers.csv
 
 DDIM (eta 0) with 10, 50 and 100 steps on 2,000 samples and DDPM's 1000 steps on 500, each a run of
-`vae/ddpm.py sample`, scored as `gan/fid.py` does against all 50,000 training images. A distance
-rises as the images get fewer, so the first 500 of each DDIM folder are scored too, and as many of
-the training images.
+`vae/ddpm.py sample`, and those with many steps again with --until 100; scored as `gan/fid.py` does
+against all 50,000 training images. A distance rises as the images get fewer, so the first 500 of
+each DDIM folder are scored too, and as many of the training images. Rows that OUT has already
+are kept and not measured again: it is of one model.
 """
 
 import argparse
@@ -27,9 +28,27 @@ from fid import Features, folder_batches, frechet_distance, moments
 
 from common.device import resolve_device
 
-SAMPLERS = (("ddim", 10, 2000), ("ddim", 50, 2000), ("ddim", 100, 2000), ("ddpm", 1000, 500))
+SAMPLERS = (  # and steps, until, images
+    ("ddim", 10, 1, 2000),
+    ("ddim", 50, 1, 2000),
+    ("ddim", 100, 1, 2000),
+    ("ddim", 50, 100, 2000),
+    ("ddim", 100, 100, 2000),
+    ("ddpm", 1000, 1, 500),
+    ("ddpm", 1000, 100, 500),
+)
 FEWER = 500
-COLUMNS = ("sampler", "steps", "eta", "images", "seconds", "score", "score_name", "features")
+COLUMNS = (
+    "sampler",
+    "steps",
+    "until",
+    "eta",
+    "images",
+    "seconds",
+    "score",
+    "score_name",
+    "features",
+)
 
 
 def main():
@@ -43,37 +62,45 @@ def main():
     args = parser.parse_args()
     features = Features(args.features, resolve_device())
     rows = []
+    if args.out.exists():
+        with open(args.out, newline="") as file:
+            rows = [[row[name] for name in COLUMNS] for row in csv.DictReader(file)]
+    if any(row[-1] != features.key for row in rows):
+        parser.error(f"--out: {args.out} has scores by other features than {features.key}")
+    done = {tuple(map(str, row[:3])) for row in rows}
+    todo = [row for row in SAMPLERS if (row[0], str(row[1]), str(row[2])) not in done]
+    if not todo:
+        parser.error(f"--out: {args.out} has every row; give another, or move it away")
     with tempfile.TemporaryDirectory() as folder:
         ddpm("reference", "--data_dir", args.data_dir, "--out", f"{folder}/real")
         real = moments(features(batch) for batch in folder_batches(f"{folder}/real"))
 
-        def add_rows(sampler, steps, eta, seconds, out, counts):
+        def add_rows(sampler, steps, until, eta, seconds, out, counts):
             """Score the first images of a folder, and write all rows so far: an hour's work."""
             images = torch.cat([*islice(folder_batches(out), -(-max(counts) // 64))])
             for count in counts:
                 mean, cov, _ = moments(features(batch) for batch in images[:count].split(64))
                 score = frechet_distance(mean, cov, *real[:2])
-                share = round(seconds * count / max(counts), 1)
-                rows.append([sampler, steps, eta, count, share, score, features.name, features.key])
+                row = [sampler, steps, until, eta, count, round(seconds * count / max(counts), 1)]
+                rows.append([*row, score, features.name, features.key])
                 print(dict(zip(COLUMNS, rows[-1])), flush=True)
             unfinished = args.out.with_name(f".unfinished.{args.out.name}")
             with open(unfinished, "w", newline="") as file:
                 csv.writer(file).writerows([COLUMNS, *rows])
             os.replace(unfinished, args.out)
 
-        add_rows("training images", 0, 0.0, 0.0, f"{folder}/real", (2000, FEWER))
-        for sampler, steps, count in SAMPLERS:
-            out = f"{folder}/{sampler}{steps}"
-            options = [
-                "--sampler",
-                sampler,
-                *(["--steps", str(steps)] if sampler == "ddim" else []),
-            ]
+        if ("training images", "0", "1") not in done:
+            add_rows("training images", 0, 1, 0.0, 0.0, f"{folder}/real", (2000, FEWER))
+        for sampler, steps, until, count in todo:
+            out = f"{folder}/{sampler}{steps}until{until}"
+            options = ["--sampler", sampler, "--until", str(until)]
+            options += ["--steps", str(steps)] if sampler == "ddim" else []
             start = time.perf_counter()
             ddpm("sample", "--model", args.model, "--num", str(count), "--out", out, *options)
             seconds = time.perf_counter() - start
             eta = 1.0 if sampler == "ddpm" else 0.0
-            add_rows(sampler, steps, eta, seconds, out, sorted({count, FEWER}, reverse=True))
+            counts = sorted({count, FEWER}, reverse=True)
+            add_rows(sampler, steps, until, eta, seconds, out, counts)
 
 
 def ddpm(*argv):

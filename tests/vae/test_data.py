@@ -209,10 +209,13 @@ def test_reconstructions_stand_beside_their_images(tmp_path):
     x = torch.ones(36, 3, 32, 32)
     utils.vis_recons(Negative(), x, tmp_path / "recons.png")
     picture = np.asarray(Image.open(tmp_path / "recons.png"))
-    cell = 32 * utils.ZOOM + 2
+    cell = 32 * utils.ZOOM + 2 * 6 + 2  # with its frame, and the line to the next
     assert picture.shape == (6 * cell + 2, 12 * cell + 2, 3)
-    centres = picture[cell // 2 :: cell, cell // 2 :: cell, 0]
-    assert (centres[:, 0::2] == 255).all() and (centres[:, 1::2] == 0).all()
+    tiles = picture[2:, 2:].reshape(6, cell, 12, cell, 3).swapaxes(1, 2)[:, :, :-2, :-2].copy()
+    inside = np.s_[:, :, 6:-6, 6:-6]
+    assert (tiles[inside][:, 0::2] == 255).all() and (tiles[inside][:, 1::2] == 0).all()
+    tiles[inside] = tiles[:, :, :1, :1]  # leaves the frames
+    assert (tiles[:, 0::2] == (255, 140, 0)).all() and (tiles[:, 1::2] == 0).all()
 
 
 def test_samples_are_a_seven_by_seven_grid_in_range(tmp_path):

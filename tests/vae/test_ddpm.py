@@ -128,6 +128,8 @@ class Oracle(torch.nn.Module):
         {"steps": 50, "eta": 0.5},
         {"steps": 10, "eta": 1.0},
         {"steps": None},
+        {"steps": 10, "until": 300},
+        {"steps": None, "until": 950},
     ],
 )
 def test_every_sampler_finds_the_image_of_an_oracle(options):
@@ -167,6 +169,44 @@ def test_times_fall_evenly_from_noise_to_image(steps):
     gaps = -np.diff(times)
     assert times[0] == 1000 and times[-1] == 0 and len(times) == steps + 1
     assert gaps.min() >= 1 and gaps.max() - gaps.min() <= 1
+
+
+def test_the_last_times_of_a_schedule_can_be_left_out():
+    assert DIFFUSION.times(10, 200) == [1000, 900, 800, 700, 600, 500, 400, 300, 200, 0]
+    assert DIFFUSION.times(10, 201)[-2:] == [300, 0] and DIFFUSION.times(1, 1000) == [1000, 0]
+
+
+def test_sampling_until_a_time(small, tmp_path, capsys):
+    torch.manual_seed(0)
+    model = UNet()
+    torch.nn.init.normal_(model.head.weight, std=0.1)
+    torch.save(model.state_dict(), tmp_path / "model.pt")
+    argv = ["sample", "--model", tmp_path / "model.pt", "--num", "1", "--steps", "10"]
+    for until in (1, 100, 101, 900):
+        command(*argv, "--until", until, "--out", tmp_path / f"{until}")
+    pictures = {p.parent.name: p.read_bytes() for p in tmp_path.glob("*/00000.png")}
+    assert pictures["1"] == pictures["100"]  # no time of ten steps is below 100
+    assert len(set(pictures.values())) == 3
+    told = capsys.readouterr().out
+    assert "9 steps, eta 0, none from a time below 101" in told and "2 steps, eta 0, none" in told
+
+
+@pytest.mark.parametrize("steps, evaluations", [(None, 801), (10, 9)])
+def test_the_last_step_gives_the_image_predicted_there(steps, evaluations):
+    seen = []
+
+    class Zero(Odd):
+        def forward(self, x, t):
+            seen.append((int(t[0]), x))
+            return 0 * self.weight * x
+
+    rng = torch.Generator().manual_seed(0)
+    drawn = draw(Zero(), DIFFUSION, 1, steps, generator=rng, until=200)
+    t, x = seen[-1]
+    assert t == 200 and len(seen) == evaluations
+    # No noise is predicted: the image is x scaled, and nothing is drawn or mixed in after it.
+    expected = (x / DIFFUSION.alpha_bar[200].sqrt()).clamp(-1, 1).float()
+    torch.testing.assert_close(drawn, expected)
 
 
 def test_the_loss_is_the_mean_squared_error_of_the_noise():
@@ -489,6 +529,7 @@ def test_overwrite_spares_what_is_not_a_sample(small, tmp_path, capsys):
         (["train", "--dataset", "synthetic", "--resume", "--out_dir", "{tmp}/run"], "no file"),
         (["sample"], "--out"),
         (["sample", "--steps", "1001", "--out", "{tmp}/x"], "expected int >= 1 and <= 1000"),
+        (["sample", "--until", "0", "--out", "{tmp}/x"], "expected int >= 1 and <= 1000"),
         (["sample", "--sampler", "ddpm", "--eta", "1", "--out", "{tmp}/x"], "belong to DDIM"),
         (["sample", "--model", "{tmp}/none.pt", "--out", "{tmp}/x"], "no file"),
         (["sample", "--model", "{tmp}/other.pt", "--out", "{tmp}/x"], "does not hold the weights"),

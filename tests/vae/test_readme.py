@@ -38,8 +38,13 @@ def test_command(command, tmp_path, monkeypatch):
     elif options[0] == "train":
         options += ["--dataset", "synthetic", "--num_epochs", "1", "--out_dir", tmp_path / "run"]
     elif options[0] == "sample":
-        torch.save(UNet().state_dict(), tmp_path / "model.pt")
-        options += ["--model", tmp_path / "model.pt", "--num", "2", "--steps", "2"]
+        if "--model" in options:  # one that lies here
+            place = options.index("--model") + 1
+            options[place] = readme.ROOT / options[place]
+        else:
+            torch.save(UNet().state_dict(), tmp_path / "model.pt")
+            options += ["--model", tmp_path / "model.pt"]
+        options += ["--num", "2", "--steps", "2"]
     else:
         options += ["--dataset", "synthetic"]
     readme.run(monkeypatch, script, *options)

@@ -230,7 +230,7 @@ def test_36_reconstructions_whatever_the_batch_size(tmp_path):
     images = draw_shapes(80, torch.Generator().manual_seed(0)).split((40, 40))
     start(tmp_path / "run", images, epochs=1, batch_size=8)
     width, height = Image.open(tmp_path / "run" / "epoch_0_recons.png").size
-    assert (width, height) == (12 * 130 + 2, 6 * 130 + 2)
+    assert (width, height) == (12 * 142 + 2, 6 * 142 + 2)
 
 
 @pytest.mark.parametrize(

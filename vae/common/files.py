@@ -18,6 +18,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from torchvision.utils import make_grid, save_image
@@ -140,18 +141,30 @@ def first_sentence(error: BaseException) -> str:
 # Pictures
 
 
-def grid_of(images: Tensor, nrow: int = 10, zoom: int = 1) -> Tensor:
+FRAME = (6, 6, 6, 6)  # pixels, on all sides
+ORANGE = (1.0, 0.55, 0.0)
+
+
+def grid_of(images: Tensor, nrow: int = 10, zoom: int = 1, frames: bool = False) -> Tensor:
     """Images (B, 3, H, W) in [-1, 1] as one (3, H', W') in [0, 1], `nrow` a row.
 
-    Each pixel is drawn zoom x zoom.
+    Each pixel is drawn zoom x zoom. frames: the first, third, ... have an orange frame, the others
+    a black one.
     """
     images = images.float().cpu().add(1).div(2).clamp(0, 1)
-    return make_grid(images.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3), nrow=nrow)
+    images = images.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
+    if frames:
+        frame = F.pad(torch.zeros_like(images[::2]), FRAME, value=1.0)
+        images = F.pad(images, FRAME)
+        images[::2] += frame * torch.tensor(ORANGE).view(3, 1, 1)
+    return make_grid(images, nrow=nrow)
 
 
-def save_grid(images: Tensor, path: Path | str, nrow: int = 10, zoom: int = 1) -> Tensor:
+def save_grid(
+    images: Tensor, path: Path | str, nrow: int = 10, zoom: int = 1, frames: bool = False
+) -> Tensor:
     """`grid_of` the images as a PNG; returns it."""
-    grid = grid_of(images, nrow, zoom)
+    grid = grid_of(images, nrow, zoom, frames)
     with atomic(as_png(path)) as unfinished:
         save_image(grid, unfinished)
     return grid

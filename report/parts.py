@@ -1,7 +1,6 @@
 """The parts of report.md and README.md that come from runs: tables and pictures, as Markdown."""
 
 import io
-import json
 import os
 import re
 import statistics
@@ -51,7 +50,8 @@ SAME = {
         "ratio",
     ),
 }
-KINDS = {"recons": "images, each with its reconstruction", "samples": "samples"}
+SCHEDULES = {"anneal_steps": "anneal", "cycles": "cyclical", "ratio": "cyclical"}  # of beta
+KINDS = {"recons": "images (orange frames), each with its reconstruction", "samples": "samples"}
 EPOCHS = (0, 4, 9, 14, 19)
 # Reconstruction and KL loss at epoch 19 in the three reports, in their order, or else in public
 # answers: loss mode, latent size, beta mode, beta -> numbers.
@@ -97,13 +97,20 @@ def _target(path: str) -> str:
     return f"<{path}>" if re.search(r"[\s()]", path) else path
 
 
+def settings_but(name: str, run: Run) -> tuple:
+    """What else makes two runs of a kind the same; settings of another schedule of beta do not."""
+    mode = run.config.get("beta_mode")
+    names = [key for key in SAME.get(run.kind, ()) if SCHEDULES.get(key, mode) == mode]
+    values = (run.config.get(key) for key in names if key != name)
+    return tuple(tuple(value) if isinstance(value, list) else value for value in values)
+
+
 def seeds(runs: Sequence[Run]) -> list[list[Run]]:
     """The runs, those together that differ in their seed alone; one of each seed."""
-    groups: dict[str, dict[int, Run]] = {}
+    groups: dict[tuple, dict[int, Run]] = {}
     for run in runs:
-        names = SAME.get(run.kind, ())
-        same = [run.kind, run.steps, *(run.config.get(name) for name in names if name != "seed")]
-        groups.setdefault(json.dumps(same), {}).setdefault(run.config["seed"], run)
+        same = run.kind, run.steps, settings_but("seed", run)
+        groups.setdefault(same, {}).setdefault(run.config["seed"], run)
     return [list(group.values()) for group in groups.values()]
 
 
@@ -237,7 +244,7 @@ class Parts:
         """What the best of the models draw, in a row."""
         named = {
             "WGAN-GP: samples": ("1.5 WGAN-GP", "samples_*.png"),
-            "VAE: images, each with its reconstruction": ("2.2 VAE", "epoch_*_recons.png"),
+            "VAE: images (orange frames) and reconstructions": ("2.2 VAE", "epoch_*_recons.png"),
             "VAE, linear beta: samples": ("2.3.2 VAE, linear beta", "epoch_*_samples.png"),
         }
         return self._row(
@@ -286,7 +293,9 @@ class Parts:
                     else f"; the best of the curve is {curve[best]:.2f}, at iteration {best:,}."
                 ),
             ]
-            words.append(self._quality(run))
+            if "precision" in last:
+                kid, precision, recall = self._quality(last)
+                words.append(f"KID {kid}, precision {precision}, recall {recall}.")
         if curve:
             path = self._curves(
                 f"{number}_score",
@@ -323,6 +332,41 @@ class Parts:
             path = self._curves(f"gan_scores{number or ''}", curves, "iterations", measure)
             parts += [self._row((f"{measure}, against iterations", path)), self._score_table(group)]
         return paragraphs(*parts)
+
+    def quality(self) -> str:
+        """Score, KID, precision and recall of the longest run of each loss that has all of them."""
+        groups: dict[tuple, dict[str, Run]] = {}
+        for run in sorted(self.runs, key=lambda run: run.steps):
+            end = run.scored[-1] if run.kind == "gan" and run.scored else {}
+            if "precision" in end:
+                alike = (end[name] for name in ("score_name", "num_gen", "features", "fid_mode"))
+                loss = run.config["loss"]
+                groups.setdefault(tuple(alike), {})[TITLES.get(loss, loss)] = run
+        parts = []
+        for (score, samples, *_), named in groups.items():
+            rows = []
+            for title, run in sorted(named.items()):
+                end = run.scored[-1]
+                row = [title, f"`{run.name}`", f"{end['iteration']:,}", run.config["batch_size"]]
+                rows.append([*row, f"{end['score']:.2f}", *self._quality(end)])
+            header = ["loss", "run", "iterations", "batch", score.split()[0]]
+            runs, after = dict(sorted(named.items())), "{title}, {number} iterations"
+            kinds = {
+                "samples_*.png": after,
+                "between_samples_*.png": "Between four samples: {title}",
+            }
+            parts += [
+                f"{score}, KID, precision and recall of {samples:,} samples:",
+                table([*header, "KID", "precision", "recall"], rows),
+                *(self._row(*self._last_pictures(runs, *kind)) for kind in kinds.items()),
+            ]
+        return paragraphs(*parts)
+
+    @staticmethod
+    def _quality(row: dict) -> tuple[str, str, str]:
+        """KID, precision and recall as they are written."""
+        kid = f"{row['kid']:.4f} ± {row['kid_std']:.4f}"
+        return kid, f"{row['precision']:.3f}", f"{row['recall']:.4f}"
 
     def gan_scores(self) -> str:
         """The table alone, for the README."""
@@ -474,8 +518,7 @@ class Parts:
         groups: dict = {}
         for run in self.runs:
             if run.kind == kind:
-                same = json.dumps([run.config.get(name) for name in SAME[kind] if name != key])
-                groups.setdefault(same, {}).setdefault(run.config.get(key), run)
+                groups.setdefault(settings_but(key, run), {}).setdefault(run.config.get(key), run)
         return [list(group.values()) for group in groups.values() if len(group) > 1]
 
     def formats(self) -> str:
@@ -543,23 +586,10 @@ class Parts:
             kinds = {
                 "samples_*.png": "`{title}`: generator, iteration {number}",
                 "samples_ema_*.png": "Average, iteration {number}",
-                "between_samples_*.png": "Between four samples",
             }
             pictures = self._pictures_of(longest, kinds)
-            parts += [self._quality(longest), self._row(*pictures)]
+            parts.append(self._row(*pictures))
         return paragraphs(*parts)
-
-    @staticmethod
-    def _quality(run: Run) -> str:
-        """KID, precision and recall of the last score, where they were measured."""
-        last = run.scored[-1] if run.scored else {}
-        if "precision" not in last:
-            return ""
-        return (
-            f"`{run.name}` after {last['iteration']:,} iterations, {last['num_gen']:,} samples: "
-            f"KID {last['kid']:.4f} ± {last['kid_std']:.4f}, precision {last['precision']:.2f}, "
-            f"recall {last['recall']:.3f}."
-        )
 
     def upsampling(self) -> str:
         """Runs that differ in their upsampling alone."""
@@ -664,15 +694,16 @@ class Parts:
         """Losses and samples of the diffusion models, and their samplers' scores (samplers.csv)."""
         kinds = {kind: self.run_for.get(f"more DDPM, {kind}") for kind in ("v", "noise")}
         runs = {kind: run for kind, run in kinds.items() if run}
-        rows = []
-        for kind, run in runs.items():
+        pictures: list[tuple[str, Path]] = []
+        for kind, run in list(runs.items())[:1]:  # there is room for one
             curves = {part: run.column(f"{part}_loss") for part in ("train", "val")}
-            unit = f"squared error of the {kind} per pixel"
+            unit = f"squared error of {kind} per pixel"
             path = self._curves(f"ddpm_{kind}_loss", curves, "epochs", unit)
-            caption = f"Predicting {kind}: 49 samples (DDIM, 50 steps), epoch {{number}}"
-            pictures = self._last_pictures({"": run}, "epoch_*_samples.png", caption)
-            rows.append(self._row((f"Loss of `{run.name}`", path), *pictures))
-        return paragraphs(self._sampler_table(list(runs.values())), *rows)
+            pictures.append((f"Loss of `{run.name}`", path))
+        for run in runs.values():
+            caption = f"`{run.name}`: 49 samples (DDIM, 50 steps), epoch {{number}}"
+            pictures += self._last_pictures({"": run}, "epoch_*_samples.png", caption)
+        return paragraphs(self._sampler_table(list(runs.values())), self._row(*pictures))
 
     @staticmethod
     def _sampler_table(runs: list[Run]) -> str:
@@ -685,14 +716,15 @@ class Parts:
             names.append(f"{rows[0]['score_name']}, `{run.name}` ({run.config['predict']})")
             for row in rows:
                 key = -row["images"], row["sampler"] != "training images", row["sampler"]
-                cells = found.setdefault((*key, row["steps"], row["eta"]), {})
+                cells = found.setdefault((*key, row["until"], row["steps"], row["eta"]), {})
                 cells[names[-1]] = f"{row['score']:.2f}"
         lines = [
-            [f"{-images:,}", sampler, *((steps, eta) if steps else ("", ""))]
+            [f"{-images:,}", sampler, *((until, steps, f"{eta:g}") if steps else [""] * 3)]
             + [cells.get(name, "") for name in names]
-            for (images, _, sampler, steps, eta), cells in sorted(found.items())
+            for (images, _, sampler, until, steps, eta), cells in sorted(found.items())
         ]
-        return table(["images", "sampler", "steps", "eta", *names], lines) if lines else ""
+        header = ["images", "sampler", "until", "steps", "eta", *names]
+        return table(header, lines) if lines else ""
 
 
 PARTS = {
@@ -702,6 +734,7 @@ PARTS = {
     "1.4": Parts.gan_1_4,
     "1.5": Parts.gan_1_5,
     "comparison": Parts.comparison,
+    "quality": Parts.quality,
     "gan scores": Parts.gan_scores,
     "2.1": Parts.vae_2_1,
     "2.2": Parts.vae_2_2,

@@ -127,10 +127,14 @@ VAE_COLUMNS = {
     "seconds": float,
 }
 # Older runs lack them.
-OPTIONAL_COLUMNS = {"active_latents", "score_ema", "kid", "kid_std", "precision", "recall"}
+OPTIONAL_COLUMNS = {
+    *("active_latents", "score_ema", "kid", "kid_std", "precision", "recall"),  # of a log
+    "until",  # of samplers
+}
 SAMPLER_COLUMNS = {
     "sampler": str,
     "steps": int,
+    "until": "int?",
     "eta": float,
     "images": int,
     "seconds": float,
@@ -376,7 +380,7 @@ def read_samplers(path: Path) -> list[dict]:
     rows = _read_rows(path, SAMPLER_COLUMNS)
     if not rows:
         raise RunError(f"{path}: no rows; restore the file that the benchmark wrote")
-    return rows
+    return [{"until": 1} | row for row in rows]
 
 
 def read_score(path: Path) -> dict:

@@ -138,10 +138,10 @@ def test_neighbours_have_parts_and_rows(tmp_path, make_gan, make_vae, make_ddpm,
     assert "| VAE, 128 latents | `plain` | 20 | 120.00 | 69.00 | -189.00 |" in parts.neighbours()
     assert not re.search(r"\| ddim", parts.ddpm())
     (folder / "samplers.csv").write_text(
-        "sampler,steps,eta,images,seconds,score,score_name,features\n"
-        "ddim,10,0.0,2000,61.5,321.04,FD (x.pt),x-12\n"
+        "sampler,steps,until,eta,images,seconds,score,score_name,features\n"
+        "ddim,10,1,0.0,2000,61.5,321.04,FD (x.pt),x-12\n"
     )
-    assert "| 2,000 | ddim | 10 | 0.0 | 321.04 |" in parts.ddpm()
+    assert "| 2,000 | ddim | 1 | 10 | 0 | 321.04 |" in parts.ddpm()
     (folder / "samplers.csv").write_text("sampler,steps\nddim,10\n")
     with pytest.raises(RunError, match=r"samplers.csv: no column eta"):
         parts.ddpm()
@@ -274,8 +274,9 @@ def test_a_part_without_a_place_is_named(runs, tmp_path, capsys):
 
 
 def test_seeds_have_one_row_with_their_spread(tmp_path, make_vae):
+    newer = {"free_bits": 0.0, "anneal_steps": 10000, "cycles": 4}  # an older config.json has none
     for seed, recon in enumerate((136.0, 138.0, 146.0)):
-        make_vae(tmp_path / f"runs/seed{seed}", recon, seed=seed)
+        make_vae(tmp_path / f"runs/seed{seed}", recon, seed=seed, **(newer if seed else {}))
     text = build_markdown(tmp_path, "results")
     assert "| 2.2 VAE | recon 140.00 ± 5.29 | 3 runs of 20 epochs |" in text
     assert text.count("2.2 VAE") == 1 and "| met by 2 |" in text
@@ -289,8 +290,12 @@ def test_the_average_and_the_other_metrics(tmp_path, make_gan):
     text = "\n".join(f"{line},{new}" for line, new in zip(lines, more, strict=True))
     (folder / "metrics.csv").write_text(text + "\n")
     pictures(folder, "samples_9.png", "samples_ema_30000.png", "around_a_sample_30000.png")
-    text = build_markdown(tmp_path, "1.5", "average")
-    assert "50,000 samples: KID -0.0012 ± 0.0004, precision 0.81, recall 0.250." in text
+    make_gan(tmp_path / "runs/b", seed=1)  # without these metrics
+    text = build_markdown(tmp_path, "1.5", "quality", "average")
+    assert "KID -0.0012 ± 0.0004, precision 0.810, recall 0.2500." in text
+    row = "| WGAN-GP | `a` | 30,000 | 256 | 44.25 | -0.0012 ± 0.0004 | 0.810 | 0.2500 |"
+    assert row in text and "| `b` |" not in text
+    assert "FID, KID, precision and recall of 50,000 samples" in text
     assert "| 15,000 | 300 | 250 |\n| 30,000 | 46 | 41 |" in text
     assert "100 samples after 9 iterations" in text and "samples_ema_30000.png" in text
 

@@ -64,7 +64,8 @@ def main():
     rows = []
     if args.out.exists():
         with open(args.out, newline="") as file:
-            rows = [[row[name] for name in COLUMNS] for row in csv.DictReader(file)]
+            found = [{"until": "1"} | row for row in csv.DictReader(file)]
+        rows = [[row[name] for name in COLUMNS] for row in found]
     if any(row[-1] != features.key for row in rows):
         parser.error(f"--out: {args.out} has scores by other features than {features.key}")
     done = {tuple(map(str, row[:3])) for row in rows}

@@ -20,6 +20,7 @@ import argparse
 import contextlib
 import hashlib
 import http.client
+import random
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -389,10 +390,10 @@ def image_files(folder: str | Path) -> list[Path]:
     return files
 
 
-def folder_batches(folder: str | Path, size: int = 64) -> Iterator[Tensor]:
-    """uint8 batches (B, 3, H, W) of the images below `folder`; neighbours of one size together."""
+def image_batches(files: Sequence[Path], size: int = 64) -> Iterator[Tensor]:
+    """uint8 batches (B, 3, H, W) of these images; neighbours of one size together."""
     batch: list[Tensor] = []
-    for path in tqdm(find_images(folder, deep=True)[0], desc=str(folder), leave=False):
+    for path in tqdm(files, desc="images", leave=False):
         try:
             pixels = pil_to_tensor(read_rgb(path)[0])
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -410,10 +411,11 @@ def main(args: argparse.Namespace) -> None:
     """The command."""
     with exit_codes():
         folders = args.images, args.reference
-        for folder in folders:  # before a network is loaded
-            image_files(folder)
+        files = list(map(image_files, folders))  # before a network is loaded
         features = Features(args.features, resolve_device(args.device), args.inception_weights)
-        kept = [Kept(map(features, folder_batches(folder))) for folder in folders]
+        # In a fixed random order, so that those that are kept are of every kind.
+        mixed = (random.Random(0).sample(found, len(found)) for found in files)
+        kept = [Kept(map(features, image_batches(found))) for found in mixed]
         (mean1, cov1, count1), (mean2, cov2, count2) = map(moments, kept)
         distance = frechet_distance(mean1, cov1, mean2, cov2)
         quality = sample_quality(kept[1].features, kept[0].features)
@@ -428,7 +430,7 @@ def describe_quality(row: dict) -> str:
     """KID, precision and recall for people; empty where they were not measured."""
     if "kid" not in row:
         return ""
-    kid = f"KID = {1000 * row['kid']:.3f} +- {1000 * row['kid_std']:.3f} thousandths"
+    kid = f"KID = {row['kid']:.4f} +- {row['kid_std']:.4f}"
     return f"{kid}, precision {row['precision']:.3f}, recall {row['recall']:.3f}"
 
 

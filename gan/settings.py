@@ -40,7 +40,7 @@ class Settings:
     ema: float | None = option(
         None,
         "also keep, score and draw a moving average of the generator's weights, of this decay "
-        "(0.999 for one; off)",
+        "(0.99 to 0.999; off)",
         type=Number(float, 0, 0.999999),
         metavar="DECAY",
     )

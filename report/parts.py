@@ -28,6 +28,7 @@ SAME = {
         "dataset",
         "number_format",
         "variant",
+        *OF_THE_ASSIGNMENT["gan"],
         "num_iterations",
     ),
     "vae": (
@@ -53,6 +54,7 @@ SAME = {
 SCHEDULES = {"anneal_steps": "anneal", "cycles": "cyclical", "ratio": "cyclical"}  # of beta
 KINDS = {"recons": "images (orange frames), each with its reconstruction", "samples": "samples"}
 EPOCHS = (0, 4, 9, 14, 19)
+SHOWN = {"score": "{:,.2f}", "kid": "{:.4f}", "saturated": "{:.2%}"}  # of samplers.csv
 # Reconstruction and KL loss at epoch 19 in the three reports, in their order, or else in public
 # answers: loss mode, latent size, beta mode, beta -> numbers.
 PUBLISHED = {
@@ -178,15 +180,16 @@ class Parts:
         return path
 
     def _loss_curves(
-        self, number: str, runs: dict[str, Run], limit: float | None = None
+        self, number: str, subject: str, runs: dict[str, Run], limit: float | None = None
     ) -> Iterator[tuple[str, Path]]:
         """Validation losses of {title: run}: reconstruction and, for VAEs, KL."""
-        terms = {"recon": ("Reconstruction loss (validation)", "squared error per image", limit)}
+        terms = {"recon": ("reconstruction loss", "squared error per image", limit)}
         if all(run.config["loss_mode"] == "vae" for run in runs.values()):
-            terms["kl"] = ("KL loss (validation)", "nats per image", None)
+            terms["kl"] = ("KL loss", "nats per image", None)
         for term, (caption, unit, line) in terms.items():
             curves = {title: run.column(f"val_{term}_loss") for title, run in runs.items()}
-            yield caption, self._curves(f"{number}_{term}", curves, "epochs", unit, line)
+            path = self._curves(f"{number}_{term}", curves, "epochs", unit, line)
+            yield f"{subject}: {caption} (validation)", path
 
     def _last_pictures(
         self, runs: dict[str, Run], pattern: str, caption: str
@@ -274,7 +277,7 @@ class Parts:
     def _gan(self, question: str, command: str) -> str:
         """Score, curves, samples and interpolations of a GAN run."""
         run = self.run_for.get(question)
-        number = question.split()[0]
+        number, title = question.split(" ", 1)
         if run is None:
             return self._missing(number, command)
         curve, measure = run.score_curve()
@@ -285,12 +288,12 @@ class Parts:
             words = [
                 f"Run `{run.name}`: {run.steps:,} iterations of batch {run.config['batch_size']} "
                 f"on {run.config['images']:,} images.",
-                f"{last['score_name']} with {last['num_gen']:,} samples: **{last['score']:.2f}** "
+                f"{last['score_name']} with {last['num_gen']:,} samples: **{last['score']:,.2f}** "
                 f"after {last['iteration']:,} iterations"
                 + (
                     "."
                     if best is None
-                    else f"; the best of the curve is {curve[best]:.2f}, at iteration {best:,}."
+                    else f"; the best of the curve is {curve[best]:,.2f}, at iteration {best:,}."
                 ),
             ]
             if "precision" in last:
@@ -303,23 +306,23 @@ class Parts:
                 "iterations",
                 measure,
             )
-            curves.append((f"{last['score_name']} against iterations", path))
+            score = last["score_name"].split()[0]
+            curves.append((f"{title}: {score} against iterations", path))
         losses = {part: run.column(f"{part}_loss") for part in ("discriminator", "generator")}
         path = self._curves(f"{number}_losses", losses, "iterations", "loss")
-        curves.append(("Losses (means since the last point)", path))
+        curves.append((f"{title}: mean losses since the last point", path))
+        around_a_sample = f"{title}: interpolation around a sample"
         kinds = {
-            "samples_*.png": "100 samples after {number} iterations",
-            "interpolations_*.png": "Interpolation after {number} iterations",
-            "around_a_sample_*.png": "The same around the first sample",
-            "between_samples_*.png": "Between four samples",
-            "samples_ema_*.png": "Samples of the average of the generators",
+            "samples_*.png": f"{title}: 100 samples after {{number}} iterations",
+            "interpolations_*.png": f"{title}: interpolation around 0",
+            "around_a_sample_*.png": around_a_sample,
+            "between_samples_*.png": f"{title}: between four samples",
         }
         pictures = self._pictures_of(run, kinds)
         around = run.folder / "generator_around_a_sample.png"  # by --evaluate
         if around.exists() and len(pictures) < 3:
-            pictures.append(("The same around the first sample", around))
-        rows = [self._row(*pictures[at : at + 3]) for at in range(0, len(pictures), 3)]
-        return paragraphs(" ".join(filter(None, words)), self._row(*curves), *rows)
+            pictures.append((around_a_sample, around))
+        return paragraphs(" ".join(filter(None, words)), self._row(*curves), self._row(*pictures))
 
     def comparison(self) -> str:
         """The scores of the three questions' runs: curves and table."""
@@ -334,21 +337,28 @@ class Parts:
         return paragraphs(*parts)
 
     def quality(self) -> str:
-        """Score, KID, precision and recall of the longest run of each loss that has all of them."""
-        groups: dict[tuple, dict[str, Run]] = {}
-        for run in sorted(self.runs, key=lambda run: run.steps):
+        """Score, KID, precision and recall of each loss, after as many iterations where there are.
+
+        Of the runs that have all of these; where none are as long as another, the longest.
+        """
+        alike = "score_name", "num_gen", "features", "fid_mode"
+        groups: dict[tuple, dict[str, dict[int, Run]]] = {}
+        for run in self.runs:
             end = run.scored[-1] if run.kind == "gan" and run.scored else {}
-            if "precision" in end:
-                alike = (end[name] for name in ("score_name", "num_gen", "features", "fid_mode"))
-                loss = run.config["loss"]
-                groups.setdefault(tuple(alike), {})[TITLES.get(loss, loss)] = run
+            ours = OF_THE_ASSIGNMENT["gan"].items()
+            if "precision" in end and all(run.config[key] == value for key, value in ours):
+                title = TITLES.get(run.config["loss"], run.config["loss"])
+                group = groups.setdefault(tuple(end[name] for name in alike), {})
+                group.setdefault(title, {})[end["iteration"]] = run
         parts = []
-        for (score, samples, *_), named in groups.items():
+        for (score, samples, *_), lengths in groups.items():
+            common = set.intersection(*map(set, lengths.values()))
+            named = {title: found[max(common or found)] for title, found in lengths.items()}
             rows = []
             for title, run in sorted(named.items()):
                 end = run.scored[-1]
                 row = [title, f"`{run.name}`", f"{end['iteration']:,}", run.config["batch_size"]]
-                rows.append([*row, f"{end['score']:.2f}", *self._quality(end)])
+                rows.append([*row, f"{end['score']:,.2f}", *self._quality(end)])
             header = ["loss", "run", "iterations", "batch", score.split()[0]]
             runs, after = dict(sorted(named.items())), "{title}, {number} iterations"
             kinds = {
@@ -394,14 +404,17 @@ class Parts:
         return groups
 
     def _score_table(self, named: dict[str, Run]) -> str:
-        """Scores of {title: run} at every iteration that one of them was scored at."""
-        scores = {title: run.score_curve()[0] for title, run in named.items()}
-        steps = sorted({step for score in scores.values() for step in score})
+        """Scores of {title: run}."""
+        return self._steps({title: run.score_curve()[0] for title, run in named.items()})
+
+    @staticmethod
+    def _steps(columns: dict[str, dict[int, float]]) -> str:
+        """A row for every iteration that one of {title: {iteration: score}} has a score at."""
         rows = [
-            [f"{step:,}", *(f"{s[step]:.0f}" if step in s else "" for s in scores.values())]
-            for step in steps
+            [f"{step:,}", *(f"{s[step]:,.0f}" if step in s else "" for s in columns.values())]
+            for step in sorted(set().union(*columns.values()))
         ]
-        return table(["iterations", *named], rows)
+        return table(["iterations", *columns], rows)
 
     # --------------------------------------------------------------------------------------------
     # Task 2
@@ -451,14 +464,15 @@ class Parts:
             return self._missing(number, f"python vae/train.py {presets}")
         header, rows = ["run", "epoch", "reconstruction"], []
         for title, run in runs.items():
-            last = self._graded(run).row
-            rows.append([title, last["epoch"], f"{last['val_recon_loss']:.2f}"])
+            mates = next(group for group in seeds(self.runs) if run in group)
+            ends = [self._graded(mate).row for mate in mates]
+            title += f" ({len(mates)} seeds)" if len(mates) > 1 else ""
+            recon = [end["val_recon_loss"] for end in ends]
+            rows.append([title, ends[0]["epoch"], spread(recon)])
             if run.config["loss_mode"] == "vae":
                 header[3:] = ["KL", "sum"]
-                rows[-1] += [
-                    f"{last['val_kl_loss']:.2f}",
-                    f"{last['val_recon_loss'] + last['val_kl_loss']:.2f}",
-                ]
+                kl = [end["val_kl_loss"] for end in ends]
+                rows[-1] += [spread(kl), spread([a + b for a, b in zip(recon, kl, strict=True)])]
         pictures = [
             picture
             for kind in kinds.split()
@@ -466,9 +480,8 @@ class Parts:
                 runs, f"epoch_*_{kind}.png", f"{{title}}: {KINDS[kind]}, epoch {{number}}"
             )
         ]
-        curves = list(self._loss_curves(number, runs, limit))
-        if len(curves) == 1 and pictures:  # beside the first picture, and the others below
-            curves.append(pictures.pop(0))
+        subject = " and ".join(runs) if len(runs) < 3 else questions[0].split()[0]
+        curves = list(self._loss_curves(number, subject, runs, limit))
         return paragraphs(table(header, rows), self._row(*curves), self._row(*pictures))
 
     def vae_all(self) -> str:
@@ -545,7 +558,7 @@ class Parts:
             header = [f"`{runs[0].name}`", "loss", *(f"epoch {epoch}" for epoch in EPOCHS)]
             parts += [
                 table(header, rows),
-                self._row(*self._loss_curves(f"formats_{runs[0].name}", named)),
+                self._row(*self._loss_curves(f"formats_{runs[0].name}", runs[0].name, named)),
             ]
         return paragraphs(*parts)
 
@@ -571,25 +584,22 @@ class Parts:
 
     def average(self) -> str:
         """Scores of generators and of the averages of their weights; pictures of the longest."""
-        parts, longest = [], None
-        for run in self.runs:
-            rows = [
-                [f"{row['iteration']:,}", f"{row['score']:.0f}", f"{row['score_ema']:.0f}"]
-                for row in run.log
-                if "score_ema" in row
-            ]
-            if rows:
-                header = [f"`{run.name}`: iterations", "generator", "average"]
-                parts.append(table(header, rows))
-                longest = max(run, longest or run, key=lambda run: run.steps)
-        if longest:
-            kinds = {
-                "samples_*.png": "`{title}`: generator, iteration {number}",
-                "samples_ema_*.png": "Average, iteration {number}",
-            }
-            pictures = self._pictures_of(longest, kinds)
-            parts.append(self._row(*pictures))
-        return paragraphs(*parts)
+        columns: dict[str, dict[int, float]] = {}
+        averaged = [run for run in self.runs if any("score_ema" in row for row in run.log)]
+        averaged.sort(key=lambda run: run.steps)  # of one that was made again longer, that one
+        runs = {settings_but("num_iterations", run): run for run in averaged}.values()
+        for run in runs:
+            for name, key in (("generator", "score"), ("average", "score_ema")):
+                steps, scores = run.column(key)
+                columns[f"{name}, `{run.name}`"] = dict(zip(steps, scores, strict=True))
+        if not runs:
+            return ""
+        longest = max(runs, key=lambda run: run.steps)
+        kinds = {
+            "samples_*.png": "`{title}`: generator, iteration {number}",
+            "samples_ema_*.png": "`{title}`: average, iteration {number}",
+        }
+        return paragraphs(self._steps(columns), self._row(*self._pictures_of(longest, kinds)))
 
     def upsampling(self) -> str:
         """Runs that differ in their upsampling alone."""
@@ -686,7 +696,7 @@ class Parts:
         rows_of_pictures = [self._row(*pictures[at : at + 3]) for at in range(0, len(pictures), 3)]
         return paragraphs(
             table(header, rows),
-            self._row(*self._loss_curves("neighbours", named)),
+            self._row(*self._loss_curves("neighbours", "128 latents", named)),
             *rows_of_pictures,
         )
 
@@ -713,13 +723,21 @@ class Parts:
         names: list[str] = []
         found: dict[tuple, dict[str, str]] = {}
         for run, rows in measured:
-            names.append(f"{rows[0]['score_name']}, `{run.name}` ({run.config['predict']})")
+            measures = {
+                f"{rows[0]['score_name'].split()[0]}, `{run.name}`": "score",
+                f"KID, `{run.name}`": "kid",
+                f"saturated, `{run.name}`": "saturated",
+            }
+            shown = {name: key for name, key in measures.items() if any(key in row for row in rows)}
+            names += shown
             for row in rows:
                 key = -row["images"], row["sampler"] != "training images", row["sampler"]
                 cells = found.setdefault((*key, row["until"], row["steps"], row["eta"]), {})
-                cells[names[-1]] = f"{row['score']:.2f}"
+                cells |= {
+                    name: SHOWN[key].format(row[key]) for name, key in shown.items() if key in row
+                }
         lines = [
-            [f"{-images:,}", sampler, *((until, steps, f"{eta:g}") if steps else [""] * 3)]
+            [f"{-images:,}", sampler, *((until, f"{steps:,}", f"{eta:g}") if steps else [""] * 3)]
             + [cells.get(name, "") for name in names]
             for (images, _, sampler, until, steps, eta), cells in sorted(found.items())
         ]

@@ -129,7 +129,7 @@ VAE_COLUMNS = {
 # Older runs lack them.
 OPTIONAL_COLUMNS = {
     *("active_latents", "score_ema", "kid", "kid_std", "precision", "recall"),  # of a log
-    "until",  # of samplers
+    *("until", "saturated"),  # of samplers
 }
 SAMPLER_COLUMNS = {
     "sampler": str,
@@ -140,6 +140,8 @@ SAMPLER_COLUMNS = {
     "seconds": float,
     "score": float,
     "score_name": str,
+    "kid": "float?",
+    "saturated": "float?",
 }
 DDPM_COLUMNS = {"epoch": int, "train_loss": float, "val_loss": float, "seconds": float}
 GAN_KEYS = {

@@ -247,5 +247,5 @@ def embedded(image: Image.Image) -> Image.Image | io.BytesIO:
     if image.getcolors(5000):
         return image
     jpeg = io.BytesIO()
-    image.save(jpeg, "JPEG", quality=66, subsampling=0)
+    image.save(jpeg, "JPEG", quality=64, subsampling=0)
     return jpeg

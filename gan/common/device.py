@@ -75,9 +75,19 @@ def autocast_dtype(device: torch.device, enabled: bool = True) -> torch.dtype | 
         with torch.cuda.device(device):
             native = torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if native else torch.float16
-    capabilities: dict = getattr(torch.cpu, "get_capabilities", dict)()
-    fast_bfloat16 = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")
-    return torch.bfloat16 if fast_bfloat16 else None
+    return torch.bfloat16 if fast_bfloat16() else None
+
+
+def cpu_capabilities() -> dict:
+    """What torch knows of this CPU; nothing on some systems."""
+    found: dict = getattr(torch.cpu, "get_capabilities", dict)()
+    return found
+
+
+def fast_bfloat16() -> list[str]:
+    """What this CPU multiplies bfloat16 with: AMX, AVX512-BF16, both or nothing."""
+    kinds = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16"}
+    return [name for key, name in kinds.items() if cpu_capabilities().get(key)]
 
 
 class Precision:

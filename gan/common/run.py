@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from common import InputError, Interrupted
 from common.command_line import UNNAMED
-from common.device import Precision
+from common.device import Precision, cpu_capabilities, fast_bfloat16
 from common.files import atomic, first_sentence, is_writable, load_tensors, locked, save_tensors
 
 
@@ -320,6 +320,8 @@ def versions() -> dict:
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
         "machine": platform.machine(),
+        "processor": cpu_capabilities().get("cpu_name"),
+        "fast_bfloat16": fast_bfloat16(),
         "threads": torch.get_num_threads(),
     }
     if torch.cuda.is_available():

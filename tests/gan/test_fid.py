@@ -85,7 +85,7 @@ def check_inception_path(weights_folder, folder):
         str(folder), network, num_workers=0, device=torch.device("cpu"), mode="clean", verbose=False
     )
     features = fid.Features("inception", "cpu", weights_folder)
-    ours = torch.cat([features(batch) for batch in fid.folder_batches(folder)])
+    ours = torch.cat([features(batch) for batch in fid.image_batches(fid.image_files(folder))])
     np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3 * np.abs(theirs).mean())
     return ours
 
@@ -288,6 +288,27 @@ def test_folders_against_each_other(bird_folder, tiny_features, tmp_path, capsys
         [str(bird_folder), str(bird_folder), "--features", str(tiny_features), "--device", "cpu"]
     )
     assert abs(float(capsys.readouterr().out.split(" = ")[1].split(":")[0])) < 1e-3
+
+
+def test_a_folders_kid_and_recall_are_of_images_of_every_kind(
+    tiny_features, tmp_path, monkeypatch, capsys
+):
+    """Sorted by kind, and more than are compared: black, then white."""
+    from PIL import Image
+
+    for index in range(60):
+        path = tmp_path / ("black" if index < 40 else "white") / f"{index}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (32, 32), "black" if index < 40 else "white").save(path)
+    kept = []
+    monkeypatch.setattr(fid, "COMPARED", 20)
+    monkeypatch.setattr(fid, "sample_quality", lambda *sides: kept.extend(sides) or {})
+    where = [str(tmp_path)] * 2
+    command([*where, "--features", str(tiny_features), "--device", "cpu"])
+    for side in kept:
+        kinds, counts = side.unique(dim=0, return_counts=True)
+        assert len(kinds) == 2 and counts.sum() == 20 and counts.min() >= 3
+    assert "FD (tiny.pt) = 0.0000: 60 images" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("content", [None, b"not an image"])

@@ -197,6 +197,7 @@ def test_outputs(birds, tmp_path, tiny_features, all_pictures):
     config = json.loads((folder / "config.json").read_text())
     assert config["loss"] == "q1_5" and config["batch_size"] == 4 and config["images"] == 48
     assert config["versions"]["torch"] == torch.__version__
+    assert {"processor", "fast_bfloat16", "threads"} <= config["versions"].keys()
     assert not list(folder.glob(".unfinished*"))
 
 

@@ -117,7 +117,7 @@ def test_pixels_are_what_a_viewer_shows(mode, tmp_path):
     if mode != "1":
         assert all(abs(value - 64) <= 1 for value in left), left
     if mode != "CMYK":  # scored and trained on alike
-        (batch,) = fid.folder_batches(tmp_path)
+        (batch,) = fid.image_batches(fid.image_files(tmp_path))
         assert batch[0, :, 4, 1].tolist() == list(left)
 
 
@@ -129,7 +129,7 @@ def test_pixels_without_a_white_are_refused_by_name(mode, tmp_path, tiny_feature
     with pytest.raises(InputError, match=f"cannot decode .*a.tif .*mode {mode}"):
         dataset.load_images(folder, 8)
     with pytest.raises(InputError, match=f"cannot decode .*a.tif .*mode {mode}"):
-        list(fid.folder_batches(folder))
+        list(fid.image_batches(fid.image_files(folder)))
     with pytest.raises(InputError, match="none of the 1 images .* can be used .a.jpg"):
         resize_folder(folder, tmp_path / "out")
     assert not (tmp_path / "out").exists() and path.exists()

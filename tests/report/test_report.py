@@ -142,6 +142,12 @@ def test_neighbours_have_parts_and_rows(tmp_path, make_gan, make_vae, make_ddpm,
         "ddim,10,1,0.0,2000,61.5,321.04,FD (x.pt),x-12\n"
     )
     assert "| 2,000 | ddim | 1 | 10 | 0 | 321.04 |" in parts.ddpm()
+    (folder / "samplers.csv").write_text(
+        "sampler,steps,until,eta,images,seconds,score,score_name,features,kid,saturated\n"
+        "ddpm,1000,1,1.0,500,61.5,1321.04,FD (x.pt),x-12,0.25,0.0123\n"
+    )
+    row = "| 500 | ddpm | 1 | 1,000 | 1 | 1,321.04 | 0.2500 | 1.23% |"
+    assert row in parts.ddpm() and "| KID, `ddpm` | saturated, `ddpm` |" in parts.ddpm()
     (folder / "samplers.csv").write_text("sampler,steps\nddim,10\n")
     with pytest.raises(RunError, match=r"samplers.csv: no column eta"):
         parts.ddpm()
@@ -280,15 +286,28 @@ def test_seeds_have_one_row_with_their_spread(tmp_path, make_vae):
     text = build_markdown(tmp_path, "results")
     assert "| 2.2 VAE | recon 140.00 ± 5.29 | 3 runs of 20 epochs |" in text
     assert text.count("2.2 VAE") == 1 and "| met by 2 |" in text
+    text = build_markdown(tmp_path, "2.2")
+    assert "| VAE (3 seeds) | 19 | 140.00 ± 5.29 | 61.00 ± 0.00 | 201.00 ± 5.29 |" in text
+
+
+AVERAGE_AND_QUALITY = (
+    "score_ema,kid,kid_std,precision,recall",
+    "250.4,,,,",
+    "40.6,,,,",
+    "39.9,-0.0012,0.0004,0.81,0.25",
+)
+
+
+def add_columns(folder, *cells):
+    """More columns for a metrics.csv, a text for each of its lines."""
+    lines = (folder / "metrics.csv").read_text().splitlines()
+    text = "\n".join(f"{line},{new}" for line, new in zip(lines, cells, strict=True))
+    (folder / "metrics.csv").write_text(text + "\n")
 
 
 def test_the_average_and_the_other_metrics(tmp_path, make_gan):
     folder = make_gan(tmp_path / "runs/a")
-    lines = (folder / "metrics.csv").read_text().splitlines()
-    more = ["score_ema,kid,kid_std,precision,recall", "250.4,,,,", "40.6,,,,"]
-    more.append("39.9,-0.0012,0.0004,0.81,0.25")
-    text = "\n".join(f"{line},{new}" for line, new in zip(lines, more, strict=True))
-    (folder / "metrics.csv").write_text(text + "\n")
+    add_columns(folder, *AVERAGE_AND_QUALITY)
     pictures(folder, "samples_9.png", "samples_ema_30000.png", "around_a_sample_30000.png")
     make_gan(tmp_path / "runs/b", seed=1)  # without these metrics
     text = build_markdown(tmp_path, "1.5", "quality", "average")
@@ -298,6 +317,21 @@ def test_the_average_and_the_other_metrics(tmp_path, make_gan):
     assert "FID, KID, precision and recall of 50,000 samples" in text
     assert "| 15,000 | 300 | 250 |\n| 30,000 | 46 | 41 |" in text
     assert "100 samples after 9 iterations" in text and "samples_ema_30000.png" in text
+
+
+def test_losses_are_compared_at_equal_lengths(tmp_path, make_gan):
+    for name, loss, period in (("a", "q1_3", 1000), ("b", "q1_5", 1000), ("c", "q1_5", 15_000)):
+        add_columns(
+            make_gan(tmp_path / f"runs/{name}", loss=loss, period=period), *AVERAGE_AND_QUALITY
+        )
+    add_columns(make_gan(tmp_path / "runs/d", networks=["MLP"]), *AVERAGE_AND_QUALITY)
+    text = build_markdown(tmp_path, "quality", "average")
+    rows = [
+        line.split(" | ")[1:3] for line in text.splitlines() if re.match(r"\| W?GAN\S* \| `", line)
+    ]
+    assert rows == [["`a`", "2,000"], ["`b`", "2,000"]]
+    # One run, made again longer, has one column for its average.
+    assert "average, `c`" in text and "average, `b`" not in text
 
 
 def test_an_unknown_part_is_named(tmp_path, runs, capsys):
@@ -376,10 +410,7 @@ def test_runs_that_differ_in_more_than_their_seed_are_not_averaged(tmp_path, mak
 
 def test_a_row_with_half_of_its_metrics_is_damaged(tmp_path, make_gan, capsys):
     folder = make_gan(tmp_path / "runs/a")
-    lines = (folder / "metrics.csv").read_text().splitlines()
-    more = ["precision", "", "", "0.5"]
-    text = "\n".join(f"{line},{new}" for line, new in zip(lines, more, strict=True))
-    (folder / "metrics.csv").write_text(text + "\n")
+    add_columns(folder, "precision", "", "", "0.5")
     assert grade.main([str(folder)]) == 2
     assert "kid, precision or recall is missing" in capsys.readouterr().err
 

@@ -1,13 +1,14 @@
-"""How good and how slow each sampler of the diffusion model is: distance and seconds, a row each.
+"""How good and how slow each sampler of the diffusion model is: a row each.
 
     python tests/vae/bench_samplers.py --model vae/data/ddpm/model.pt --data_dir CIFAR10 \
         --features FILE.pt --out report/runs/ddpm/samplers.csv
 
 DDIM (eta 0) with 10, 50 and 100 steps on 2,000 samples and DDPM's 1000 steps on 500, each a run of
-`vae/ddpm.py sample`, and those with many steps again with --until 100; scored as `gan/fid.py` does
-against all 50,000 training images. A distance rises as the images get fewer, so the first 500 of
-each DDIM folder are scored too, and as many of the training images. Rows that OUT has already
-are kept and not measured again: it is of one model.
+`vae/ddpm.py sample`, and those with many steps again with --until 100. The Frechet distance and KID
+are those of `gan/fid.py` against all 50,000 training images; "saturated" is the share of the colour
+values that are 0 or 255. A distance rises as the images get fewer, so the first 500 of each DDIM
+folder are scored too, and as many of the training images; KID compares across them. Rows that OUT
+has already are kept and not measured again: it is of one model.
 """
 
 import argparse
@@ -17,14 +18,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from itertools import islice
 from pathlib import Path
 
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "gan"))
-from fid import Features, folder_batches, frechet_distance, moments
+from fid import (
+    Features,
+    Kept,
+    frechet_distance,
+    image_batches,
+    image_files,
+    kernel_distance,
+    moments,
+)
 
 from common.device import resolve_device
 
@@ -48,6 +56,9 @@ COLUMNS = (
     "score",
     "score_name",
     "features",
+    "kid",
+    "kid_std",
+    "saturated",
 )
 
 
@@ -64,9 +75,11 @@ def main():
     rows = []
     if args.out.exists():
         with open(args.out, newline="") as file:
-            found = [{"until": "1"} | row for row in csv.DictReader(file)]
-        rows = [[row[name] for name in COLUMNS] for row in found]
-    if any(row[-1] != features.key for row in rows):
+            found = list(csv.DictReader(file))
+        if found and COLUMNS != tuple(found[0]):
+            parser.error(f"--out: {args.out} has other columns; give another, or move it away")
+        rows = [list(row.values()) for row in found]
+    if any(dict(zip(COLUMNS, row))["features"] != features.key for row in rows):
         parser.error(f"--out: {args.out} has scores by other features than {features.key}")
     done = {tuple(map(str, row[:3])) for row in rows}
     todo = [row for row in SAMPLERS if (row[0], str(row[1]), str(row[2])) not in done]
@@ -74,16 +87,22 @@ def main():
         parser.error(f"--out: {args.out} has every row; give another, or move it away")
     with tempfile.TemporaryDirectory() as folder:
         ddpm("reference", "--data_dir", args.data_dir, "--out", f"{folder}/real")
-        real = moments(features(batch) for batch in folder_batches(f"{folder}/real"))
+        # From the end: KID takes what is kept, and the training images that are scored come first.
+        kept = Kept(map(features, image_batches(image_files(f"{folder}/real")[::-1])))
+        real = moments(kept)
 
         def add_rows(sampler, steps, until, eta, seconds, out, counts):
             """Score the first images of a folder, and write all rows so far: an hour's work."""
-            images = torch.cat([*islice(folder_batches(out), -(-max(counts) // 64))])
+            images = torch.cat([*image_batches(image_files(out)[: max(counts)])])
+            of_images = torch.cat([features(batch) for batch in images.split(64)])
             for count in counts:
-                mean, cov, _ = moments(features(batch) for batch in images[:count].split(64))
+                mean, cov, _ = moments(of_images[:count].split(64))
                 score = frechet_distance(mean, cov, *real[:2])
                 row = [sampler, steps, until, eta, count, round(seconds * count / max(counts), 1)]
-                rows.append([*row, score, features.name, features.key])
+                row += [score, features.name, features.key]
+                row += kernel_distance(kept.features, of_images[:count])
+                saturated = (images[:count] == 0) | (images[:count] == 255)
+                rows.append([*row, saturated.double().mean().item()])
                 print(dict(zip(COLUMNS, rows[-1])), flush=True)
             unfinished = args.out.with_name(f".unfinished.{args.out.name}")
             with open(unfinished, "w", newline="") as file:

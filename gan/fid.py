@@ -238,10 +238,15 @@ def precision_and_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float,
     return _share_among(fake, real, k), _share_among(real, fake, k)
 
 
+def neighbour_distances(points: Tensor, k: int) -> Tensor:
+    """(N, d) -> (N,), from each point to its k-th neighbour beside itself."""
+    k = min(k, len(points) - 1)
+    nearest = [torch.cdist(part, points).kthvalue(k + 1)[0] for part in points.split(1000)]
+    return torch.cat(nearest)
+
+
 def _share_among(points: Tensor, others: Tensor, k: int) -> float:
-    k = min(k, len(others) - 1)
-    nearest = [torch.cdist(part, others).kthvalue(k + 1)[0] for part in others.split(1000)]
-    radius = torch.cat(nearest)  # (N,), each to its k-th neighbour beside itself
+    radius = neighbour_distances(others, k)
     inside = [(torch.cdist(part, others) <= radius).any(1) for part in points.split(1000)]
     return torch.cat(inside).double().mean().item()
 

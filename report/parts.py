@@ -464,7 +464,7 @@ class Parts:
             return self._missing(number, f"python vae/train.py {presets}")
         header, rows = ["run", "epoch", "reconstruction"], []
         for title, run in runs.items():
-            mates = next(group for group in seeds(self.runs) if run in group)
+            mates = seeds([run, *self.runs])[0]  # it first: of its seed there may be more
             ends = [self._graded(mate).row for mate in mates]
             title += f" ({len(mates)} seeds)" if len(mates) > 1 else ""
             recon = [end["val_recon_loss"] for end in ends]

@@ -18,7 +18,7 @@ from cleanfid.fid import kernel_distance
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "gan"))
 from dataset import load_images
-from fid import Features, frechet_distance, moments, sample_quality
+from fid import Features, frechet_distance, moments, neighbour_distances, sample_quality
 
 
 def main():
@@ -58,7 +58,7 @@ def main():
             flush=True,
         )
     real, noisy = (of.float() - of_real.float().mean(0) for of in (of_real, of_noise))
-    radii = torch.cat([torch.cdist(part, real).kthvalue(4)[0] for part in real.split(1000)])
+    radii = neighbour_distances(real, 3)
     inside = torch.cdist(noisy, real) <= radii  # (2000, N), the balls of precision
     most = int(inside.sum(0).argmax())
     held, radius, median = inside[:, most].sum(), radii[most], radii.median()

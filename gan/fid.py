@@ -213,7 +213,8 @@ def kernel_distance(
     """KID of features (N, d) and (M, d): mean and standard deviation over random subsets.
 
     Binkowski et al. 2018, arXiv 1801.01401: the unbiased squared MMD, its kernel (x.y / d + 1)^3.
-    The mean is clean-fid's `kernel_distance`. The same subsets at every call.
+    The mean is clean-fid's `kernel_distance`. The same subsets at every call. Of sets no larger
+    than a subset each subset is the whole, and the deviation says nothing.
     """
     first, second = first.float().cpu(), second.float().cpu()
     rng, count = torch.Generator().manual_seed(0), min(len(first), len(second), size)

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 from fid import Scorer, describe_quality
 from networks import reestimate_statistics
-from PIL import Image
 from torch import nn
 from torchvision.transforms.functional import to_pil_image
 from tqdm import tqdm
 from utils import draw, picture_latents, walk
 
-from common.files import atomic, grid_of, numbered, save_gif, save_grid, save_plot, save_weights
+from common.files import atomic, grid_of, save_film, save_gif, save_grid, save_plot, save_weights
 from common.run import Layout, RunFolder
 
 if TYPE_CHECKING:
@@ -134,8 +133,7 @@ class Logger:
     def animate(self) -> None:
         """At the end: the fixed samples through the training, and a way between eight of them."""
         run, trainer = self.run, self.trainer
-        grids = [Image.open(path) for path in numbered(run.folder, "samples_*.png")]
-        save_gif(grids, run.folder / "samples.gif", seconds=0.3, end=3)
+        save_film(run.folder, "samples_*.png", run.folder / "samples.gif", seconds=0.3)
         ways = walk(self.latents["samples"][:8], frames=6)  # (48, 8, 128)
         images = draw(trainer.gen, {"ways": ways.flatten(0, 1)})["ways"]
         strips = [to_pil_image(grid_of(strip, nrow=8, zoom=2)) for strip in images.split(8)]

@@ -72,7 +72,7 @@ def evaluate(gen: Generator, given: dict, args: argparse.Namespace) -> None:
     device, folder = next(gen.parameters()).device, path.parent
     out = results_folder(args.results, folder)
     recorded = recorded_settings(folder, "--evaluate")
-    if given.get("fid") != "off":
+    if given.get("fid", recorded.get("fid")) != "off":
         for name in ("data_dir", "fid", "inception_weights"):
             if name not in given and recorded.get(name) not in ("off", "inception"):
                 check_recorded_path(folder, recorded, name, "--evaluate")

@@ -12,7 +12,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 from questions import QUESTIONS, VAE_SETUP, Grade, Question, describe, grade_all, grade_vae
 from run_folder import OF_THE_ASSIGNMENT, Run, numbered, read_samplers, read_score
 
@@ -49,9 +49,15 @@ SAME = {
         "anneal_steps",
         "cycles",
         "ratio",
+        "num_epochs",
     ),
 }
-SCHEDULES = {"anneal_steps": "anneal", "cycles": "cyclical", "ratio": "cyclical"}  # of beta
+SCHEDULES = {  # of beta, that a setting matters to
+    "anneal_steps": ("anneal",),
+    "cycles": ("cyclical",),
+    "ratio": ("cyclical",),
+    "num_epochs": ("linear", "cyclical"),
+}
 KINDS = {"recons": "images (orange frames), each with its reconstruction", "samples": "samples"}
 EPOCHS = (0, 4, 9, 14, 19)
 SHOWN = {"score": "{:,.2f}", "kid": "{:.4f}", "saturated": "{:.2%}"}  # of samplers.csv
@@ -93,6 +99,16 @@ def spread(values: Sequence[float]) -> str:
     return f"{mean:.2f} ± {statistics.stdev(values):.2f}" if len(values) > 1 else f"{mean:.2f}"
 
 
+def _short(score: float) -> str:
+    """A score in a long table."""
+    return f"{score:,.{0 if abs(score) >= 100 else 1}f}"
+
+
+def _data(run: Run) -> tuple:
+    """What a run trained on, and was scored against."""
+    return tuple(run.config.get(key) for key in ("dataset", "images", "data"))
+
+
 def _target(path: str) -> str:
     """A path as Markdown's links have it."""
     path = path.replace("\\", "/")
@@ -102,13 +118,13 @@ def _target(path: str) -> str:
 def settings_but(name: str, run: Run) -> tuple:
     """What else makes two runs of a kind the same; settings of another schedule of beta do not."""
     mode = run.config.get("beta_mode")
-    names = [key for key in SAME.get(run.kind, ()) if SCHEDULES.get(key, mode) == mode]
+    names = [key for key in SAME.get(run.kind, ()) if mode in SCHEDULES.get(key, (mode,))]
     values = (run.config.get(key) for key in names if key != name)
     return tuple(tuple(value) if isinstance(value, list) else value for value in values)
 
 
 def seeds(runs: Sequence[Run]) -> list[list[Run]]:
-    """The runs, those together that differ in their seed alone; one of each seed."""
+    """The runs, those together that differ in their seed alone; the first of each seed."""
     groups: dict[tuple, dict[int, Run]] = {}
     for run in runs:
         same = run.kind, run.steps, settings_but("seed", run)
@@ -129,8 +145,10 @@ class Parts:
         self.figures: dict[Path, bytes] = {}
         self.missing: dict[str, str] = {}  # part -> the command whose run it needs
         self.grades = grade_all(runs)
-        # Of several that answer a question, the lowest seed: the best would be a choice.
-        by_seed = sorted(self.grades, key=lambda g: g.run.config["seed"] if g.run else 0)
+        # Of several that answer a question, the lowest seed, of that the longest, of these the
+        # first by name: the best would be a choice.
+        rank = {run.folder: (run.config["seed"], -run.steps, n) for n, run in enumerate(runs)}
+        by_seed = sorted(self.grades, key=lambda g: rank[g.run.folder] if g.run else ())
         self.run_for = {
             f"{grade_.question.number} {grade_.question.title}": grade_.run
             for grade_ in reversed(by_seed)
@@ -165,10 +183,10 @@ class Parts:
         drawn = [value for _, values in curves.values() for value in values]
         if drawn and min(drawn) > 0 and max(drawn) > 20 * min(drawn):
             axes.set(yscale="log", ylabel=f"{ylabel} (log scale)")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.xaxis.set_major_formatter("{x:,.0f}")
-        if axes.get_yscale() == "linear":
-            axes.yaxis.set_major_formatter(_thousands)
+        axes.yaxis.set_major_formatter(_thousands)
         axes.grid(alpha=0.3)
         if len(curves) > 1 or limit is not None:
             axes.legend()
@@ -219,20 +237,22 @@ class Parts:
             answers = [one for one in self.questions if one.question is question]
             of = {one.run.folder: one for one in answers if one.run}
             groups = [
-                [of[run.folder] for run in runs] for runs in seeds([g.run for g in of.values()])
+                [of[run.folder] for run in runs]
+                for runs in seeds([run for run in self.runs if run.folder in of])
             ]
             for grades in groups or [answers]:
                 title, name, measured, done, data, handout, best, verdict = describe(grades[0])
                 title += f" (`{name}`)" if len(groups) > 1 else ""
+                good = "met"
+                if question.band:  # stands for the handout's number, which there is none of
+                    best, good = "{}-{}".format(*question.band), "within"
+                    words = (word for word in ("within", "outside") if word in verdict)
+                    verdict = next(words, verdict)
                 if len(grades) > 1:
                     measured = f"{grades[0].metric} {spread([one.measured for one in grades])}"
                     done = f"{len(grades)} runs of {done}"
-                    met = sum(one.verdict == "met" for one in grades)
-                    verdict = "met by all" if met == len(grades) else f"met by {met}"
-                if question.band:  # stands for the handout's number, which there is none of
-                    best = "{}-{}".format(*question.band)
-                    words = (word for word in ("within", "outside") if word in verdict)
-                    verdict = next(words, verdict)
+                    count = sum(one.verdict == "met" or "within" in one.verdict for one in grades)
+                    verdict = f"{'all' if count == len(grades) else count} {good}"
                 measured = re.sub(r" \(.*\)", "", measured)
                 rows.append([title, measured, done, data, handout, best, verdict])
                 if grades[0].reasons:
@@ -333,7 +353,8 @@ class Parts:
                 curve, measure = run.score_curve()
                 curves[title] = list(curve), list(curve.values())
             path = self._curves(f"gan_scores{number or ''}", curves, "iterations", measure)
-            parts += [self._row((f"{measure}, against iterations", path)), self._score_table(group)]
+            caption = f"{', '.join(group)}: {measure}, against iterations"
+            parts += [self._row((caption, path)), self._score_table(group)]
         return paragraphs(*parts)
 
     def quality(self) -> str:
@@ -343,13 +364,14 @@ class Parts:
         """
         alike = "score_name", "num_gen", "features", "fid_mode"
         groups: dict[tuple, dict[str, dict[int, Run]]] = {}
+        ours = OF_THE_ASSIGNMENT["gan"] | {"variant": None}
         for run in self.runs:
             end = run.scored[-1] if run.kind == "gan" and run.scored else {}
-            ours = OF_THE_ASSIGNMENT["gan"].items()
-            if "precision" in end and all(run.config[key] == value for key, value in ours):
+            if "precision" in end and all(run.config.get(k) == ours[k] for k in ours):
                 title = TITLES.get(run.config["loss"], run.config["loss"])
-                group = groups.setdefault(tuple(end[name] for name in alike), {})
-                group.setdefault(title, {})[end["iteration"]] = run
+                same = *(end[name] for name in alike), _data(run)
+                group = groups.setdefault(same, {}).setdefault(title, {})
+                group.setdefault(end["iteration"], run)
         parts = []
         for (score, samples, *_), lengths in groups.items():
             common = set.intersection(*map(set, lengths.values()))
@@ -360,10 +382,10 @@ class Parts:
                 row = [title, f"`{run.name}`", f"{end['iteration']:,}", run.config["batch_size"]]
                 rows.append([*row, f"{end['score']:,.2f}", *self._quality(end)])
             header = ["loss", "run", "iterations", "batch", score.split()[0]]
-            runs, after = dict(sorted(named.items())), "{title}, {number} iterations"
+            runs = dict(sorted(named.items()))
             kinds = {
-                "samples_*.png": after,
-                "between_samples_*.png": "Between four samples: {title}",
+                "samples_*.png": "{title}: 100 samples after {number} iterations",
+                "between_samples_*.png": "{title}: between four samples, {number} iterations",
             }
             parts += [
                 f"{score}, KID, precision and recall of {samples:,} samples:",
@@ -400,7 +422,8 @@ class Parts:
             curve, measure = run.score_curve()
             if curve:
                 row = run.scored[-1]
-                groups.setdefault((measure, row["features"], row["fid_mode"]), {})[title] = run
+                same = measure, row["features"], row["fid_mode"], _data(run)
+                groups.setdefault(same, {})[title] = run
         return groups
 
     def _score_table(self, named: dict[str, Run]) -> str:
@@ -409,10 +432,15 @@ class Parts:
 
     @staticmethod
     def _steps(columns: dict[str, dict[int, float]]) -> str:
-        """A row for every iteration that one of {title: {iteration: score}} has a score at."""
+        """A row for every iteration that one of {title: {iteration: score}} has a score at.
+
+        But for those between the others, where a run was once stopped.
+        """
+        steps = sorted(set().union(*columns.values()))
         rows = [
-            [f"{step:,}", *(f"{s[step]:,.0f}" if step in s else "" for s in columns.values())]
-            for step in sorted(set().union(*columns.values()))
+            [f"{step:,}", *(_short(s[step]) if step in s else "" for s in columns.values())]
+            for step in steps
+            if step % steps[0] == 0 or step == steps[-1]
         ]
         return table(["iterations", *columns], rows)
 
@@ -480,7 +508,7 @@ class Parts:
                 runs, f"epoch_*_{kind}.png", f"{{title}}: {KINDS[kind]}, epoch {{number}}"
             )
         ]
-        subject = " and ".join(runs) if len(runs) < 3 else questions[0].split()[0]
+        subject = (" and " if len(runs) < 3 else "; ").join(runs)
         curves = list(self._loss_curves(number, subject, runs, limit))
         return paragraphs(table(header, rows), self._row(*curves), self._row(*pictures))
 
@@ -527,9 +555,9 @@ class Parts:
     # What else the runs teach
 
     def _pairs(self, kind: str, key: str) -> list[list[Run]]:
-        """Lists of runs with the same settings but for `key`."""
+        """Lists of runs with the same settings but for `key`; of equal ones the longest."""
         groups: dict = {}
-        for run in self.runs:
+        for run in sorted(self.runs, key=lambda run: -run.steps):
             if run.kind == kind:
                 groups.setdefault(settings_but(key, run), {}).setdefault(run.config.get(key), run)
         return [list(group.values()) for group in groups.values() if len(group) > 1]
@@ -584,22 +612,39 @@ class Parts:
 
     def average(self) -> str:
         """Scores of generators and of the averages of their weights; pictures of the longest."""
-        columns: dict[str, dict[int, float]] = {}
-        averaged = [run for run in self.runs if any("score_ema" in row for row in run.log)]
-        averaged.sort(key=lambda run: run.steps)  # of one that was made again longer, that one
-        runs = {settings_but("num_iterations", run): run for run in averaged}.values()
-        for run in runs:
-            for name, key in (("generator", "score"), ("average", "score_ema")):
-                steps, scores = run.column(key)
-                columns[f"{name}, `{run.name}`"] = dict(zip(steps, scores, strict=True))
-        if not runs:
+        named = self._averaged()
+        if not named:
             return ""
-        longest = max(runs, key=lambda run: run.steps)
+        row = []
+        for number, ((measure, *_), group) in enumerate(self._same_measure(named).items()):
+            curves = {
+                f"{part}, {title}": tuple(map(list, zip(*curve.items(), strict=True)))
+                for title, run in group.items()
+                for part, key in (("generator", "score"), ("average", "score_ema"))
+                for curve in [run.score_curve(key)[0]]
+            }
+            path = self._curves(f"averages{number or ''}", curves, "iterations", measure)
+            titles = ", ".join(f"`{title}`" for title in group)
+            row.append((f"{titles}: generators and averages", path))
+        longest = max(named.values(), key=lambda run: run.steps)
         kinds = {
             "samples_*.png": "`{title}`: generator, iteration {number}",
             "samples_ema_*.png": "`{title}`: average, iteration {number}",
         }
-        return paragraphs(self._steps(columns), self._row(*self._pictures_of(longest, kinds)))
+        return self._row(*row, *self._pictures_of(longest, kinds))
+
+    def _averaged(self) -> dict[str, Run]:
+        """{title: run} of those whose average was scored; of one made again longer, that one."""
+        averaged = [run for run in self.runs if run.score_curve("score_ema")[0]]
+        averaged.sort(key=lambda run: run.steps)
+        runs = {
+            (settings_but("num_iterations", run), run.config.get("ema")): run for run in averaged
+        }.values()
+        names = [run.name for run in runs]
+        return {
+            run.name if names.count(run.name) == 1 else f"{run.folder.parent.name}/{run.name}": run
+            for run in runs
+        }
 
     def upsampling(self) -> str:
         """Runs that differ in their upsampling alone."""
@@ -696,7 +741,7 @@ class Parts:
         rows_of_pictures = [self._row(*pictures[at : at + 3]) for at in range(0, len(pictures), 3)]
         return paragraphs(
             table(header, rows),
-            self._row(*self._loss_curves("neighbours", "128 latents", named)),
+            self._row(*self._loss_curves("neighbours", "128 latents", named)) if named else "",
             *rows_of_pictures,
         )
 

@@ -69,12 +69,15 @@ class Run:
             if all(row[key] == rows[-1][key] for key in ("score_name", "features", "fid_mode"))
         ]
 
-    def score_curve(self) -> tuple[dict, str]:
-        """({iteration: score}, what was measured) of the log lines that compare with the last."""
+    def score_curve(self, name: str = "score") -> tuple[dict, str]:
+        """({iteration: score}, what was measured) of the log lines that compare with the last.
+
+        name: "score_ema" for those of the average of the weights.
+        """
         rows = [row for row in self.scored if row["kind"] == "log"]
         rows = [row for row in rows if row["num_gen"] == rows[-1]["num_gen"]]
         measure = f"{rows[-1]['score_name']}, {rows[-1]['num_gen']:,} samples" if rows else ""
-        return {row["iteration"]: row["score"] for row in rows}, measure
+        return {row["iteration"]: row[name] for row in rows if name in row}, measure
 
     def column(self, name: str) -> tuple[list, list]:
         """(steps, values) of the log lines that have a value there."""

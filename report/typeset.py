@@ -2,7 +2,8 @@
 
 markdown turns words into HTML, fpdf2 sets that with matplotlib's own fonts; what is laid out here
 are headings, tables of numbers, and rows of pictures (tables with `![caption](path)` in every cell
-of a row). `##` headings begin a page. HTML comments are skipped.
+of a row). `##` headings begin a page, below a few lines only those of a question. HTML comments are
+skipped.
 """
 
 import hashlib
@@ -136,10 +137,14 @@ class Pages(FPDF):
 
     def footer(self) -> None:
         """The number of the page."""
-        self.filled.append((self.y - self.t_margin) / (self.h - self.t_margin - self.b_margin))
+        self.filled.append(self.fill())
         self.set_y(-12)
         self.set_font("Serif", size=9)
         self.cell(0, 5, str(self.page_no()), align="C")
+
+    def fill(self) -> float:
+        """How far down this page is written, from 0 to 1."""
+        return (self.y - self.t_margin) / (self.h - self.t_margin - self.b_margin)
 
     def make_room(self, height: float) -> None:
         """Go on to a new page unless `height` is left on this one."""
@@ -147,8 +152,9 @@ class Pages(FPDF):
             self.add_page()
 
     def heading(self, text: str, level: int) -> None:
-        """Levels 1 and 2 begin a page."""
-        if level <= 2:
+        """Levels 1 and 2 begin a page; below a few lines only those of a question do."""
+        few_lines = self.page and self.fill() < 0.3 and not text[:1].isdigit()
+        if level <= 2 and not few_lines:
             self.headings.append(text)
             self.add_page()
         self.make_room(20)  # some lines of what stands below it
@@ -247,5 +253,5 @@ def embedded(image: Image.Image) -> Image.Image | io.BytesIO:
     if image.getcolors(5000):
         return image
     jpeg = io.BytesIO()
-    image.save(jpeg, "JPEG", quality=64, subsampling=0)
+    image.save(jpeg, "JPEG", quality=60, subsampling=0)
     return jpeg

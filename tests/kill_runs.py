@@ -75,6 +75,7 @@ def sampling(folder):
         torch.nn.init.normal_(unet.head.weight, std=0.1)
         torch.save(unet.state_dict(), model)
     options = ["--num", "40", "--batch_size", "4", "--steps", "10", "--out", str(folder / "run")]
+    options += ["--predict", "v"]  # no config.json says it
     return [sys.executable, str(ROOT / "vae/ddpm.py"), "sample", "--model", str(model), *options]
 
 

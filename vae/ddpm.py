@@ -41,7 +41,11 @@ from common.measure import measuring
 from common.run import RunFolder, StopSignal
 
 # A format of its own: states of before `predict` cannot say what their networks predict.
-LAYOUT = dataclasses.replace(logger.LAYOUT, state_format="ddpm-state-1")
+LAYOUT = dataclasses.replace(
+    logger.LAYOUT,
+    state_format="ddpm-state-1",
+    results=(*logger.LAYOUT.results, "samplers.csv"),  # tests/vae/bench_samplers.py's, of model.pt
+)
 
 
 class WeightAverage:
@@ -135,10 +139,11 @@ def train(args: argparse.Namespace) -> None:
 def sample(args: argparse.Namespace) -> None:
     """Write `--num` samples of a trained model as PNGs."""
     precision = choose_precision(resolve_device(args.device), not args.disable_amp)
-    device, predict = precision.device, args.predict or recorded_prediction(args.model)
+    device = precision.device
     check_new_folder(args.out, args.overwrite)
     model = UNet().to(device).to(memory_format=torch.channels_last)
     load_weights(model, args.model, "--model")
+    predict = args.predict or recorded_prediction(args.model)
     prepare(precision)
     diffusion = Diffusion(TIMESTEPS, predict)
     steps = len(diffusion.times(args.steps or TIMESTEPS, args.until)) - 1
@@ -181,16 +186,11 @@ def sample(args: argparse.Namespace) -> None:
 
 
 def recorded_prediction(model: Path) -> str:
-    """What a model predicts, as the config.json beside it says: the noise, where it says nothing.
-
-    Without that file, what train.py's default is.
-    """
+    """What a model predicts, as the config.json beside it says; an older one: the noise."""
     path = model.parent / "config.json"
     try:
         config = json.loads(path.read_text())
         return DiffusionSettings(predict=config.get("predict", "noise")).predict
-    except FileNotFoundError:
-        return DiffusionSettings().predict
     except (OSError, ValueError, AttributeError, InputError) as error:
         raise InputError(f"--model: cannot read {path} ({error}); give --predict") from None
 

@@ -3,10 +3,8 @@
 import math
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
 from common import NonFiniteError
-from common.files import numbered, save_gif, save_plot
+from common.files import save_film, save_plot
 from common.run import Layout, RunFolder
 
 if TYPE_CHECKING:
@@ -90,6 +88,5 @@ class Logger:
     def animate(self) -> None:
         """At the end: the reconstructions and samples through the training."""
         for kind in ("recons", "samples"):
-            paths = numbered(self.run.folder, f"epoch_*_{kind}.png")
-            if grids := [Image.open(path) for path in paths]:
-                save_gif(grids, self.run.folder / f"{kind}.gif", seconds=0.7, end=3)
+            film = self.run.folder / f"{kind}.gif"
+            save_film(self.run.folder, f"epoch_*_{kind}.png", film, seconds=0.7)

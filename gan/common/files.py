@@ -9,7 +9,7 @@ import os
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +170,7 @@ def save_grid(
     return grid
 
 
-def save_gif(frames: Sequence[Image.Image], path: Path | str, seconds: float, end: float) -> None:
+def save_gif(frames: Iterable[Image.Image], path: Path | str, seconds: float, end: float) -> None:
     """An endless animation; each frame stays for `seconds`, the last one for `end`."""
     # Each frame has a palette of its own: 256 colours are few for birds, fewer for all of them.
     pictures = [frame.convert("RGB").quantize(256, dither=Image.Dither.NONE) for frame in frames]
@@ -179,6 +179,17 @@ def save_gif(frames: Sequence[Image.Image], path: Path | str, seconds: float, en
         pictures[0].save(
             unfinished, save_all=True, append_images=pictures[1:], duration=durations, loop=0
         )
+
+
+def save_film(folder: Path, pattern: str, path: Path, seconds: float, frames: int = 60) -> None:
+    """A GIF of the pictures like samples_*.png, where there are any; the last stays for 3 s.
+
+    Of many some, evenly: at most `frames`, the last one among them. One is open at a time.
+    """
+    if paths := numbered(folder, pattern):
+        step = -(-len(paths) // frames)
+        chosen = reversed(paths[::-step])
+        save_gif((Image.open(picture) for picture in chosen), path, seconds, end=3)
 
 
 def numbered(folder: Path, pattern: str) -> list[Path]:

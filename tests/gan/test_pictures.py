@@ -12,7 +12,7 @@ from settings import Settings, get_args
 from train import Losses, Trainer
 
 from common import Interrupted
-from common.files import numbered, save_gif
+from common.files import numbered, save_film, save_gif
 from common.run import RunFolder
 
 
@@ -163,6 +163,18 @@ def test_animations(tmp_path):
             shades.append(gif.convert("RGB").getpixel((0, 0))[0])
             durations.append(gif.info["duration"])
     assert shades == [30, 200, 90] and durations == [100, 100, 2000]
+
+
+def test_a_film_of_a_long_run_is_thinned(tmp_path):
+    for number in range(1, 126):
+        Image.new("RGB", (8, 8), (2 * number, 0, 0)).save(tmp_path / f"samples_{number}.png")
+    save_film(tmp_path, "samples_*.png", tmp_path / "film.gif", seconds=0.1)
+    with Image.open(tmp_path / "film.gif") as gif:
+        assert gif.n_frames == 42  # every third, the last one among them
+        gif.seek(41)
+        assert gif.convert("RGB").getpixel((0, 0))[0] == 250
+    save_film(tmp_path, "gone_*.png", tmp_path / "none.gif", seconds=0.1)
+    assert not (tmp_path / "none.gif").exists()
 
 
 def test_the_average_is_asked_for_on_the_command_line(capsys):

@@ -570,6 +570,12 @@ def test_an_evaluation_uses_what_the_run_recorded_or_is_refused(birds, tmp_path,
     assert "was trained on other pixels" in refusal("--fid", features, "--data_dir", str(others))
     assert "trains nothing; leave --batch_size out" in refusal("--batch_size", "4")
     assert not list(out.glob("generator_*"))
+    # Nothing is scored where the run scored nothing: its data may be gone.
+    recorded = json.loads((out / "config.json").read_text())
+    moved = recorded | {"dataset": "cub", "data_dir": str(tmp_path / "gone")}
+    (out / "config.json").write_text(json.dumps(moved))
+    command(q1_5, "--evaluate", str(out), "--device", "cpu", "--out_dir", str(tmp_path / "drawn"))
+    assert (tmp_path / "drawn/generator_samples.png").exists()
     (out / "config.json").write_text("[]")
     assert "config.json" in refusal("--fid", features)
     (out / "config.json").unlink()  # a generator from anywhere, with no run beside it

@@ -113,8 +113,8 @@ def test_seeds_and_variants_are_set_side_by_side(tmp_path, make_gan):
     make_gan(tmp_path / "runs/c", scores=(5.0, 4.0), final=None, variant="scrambled upsampling")
     parts = Parts([read_run(folder) for folder in find_runs([tmp_path / "runs"])], tmp_path)
     assert parts.seeds().splitlines()[0] == "| iterations | WGAN-GP, seed 0 | WGAN-GP, seed 1 |"
-    assert parts.seeds().splitlines()[-1] == "| 30,000 | 8 | 6 |"
-    assert parts.upsampling().splitlines()[-1] == "| 30,000 | 8 | 4 |"
+    assert parts.seeds().splitlines()[-1] == "| 30,000 | 8.0 | 6.0 |"
+    assert parts.upsampling().splitlines()[-1] == "| 30,000 | 8.0 | 4.0 |"
 
 
 def test_neighbours_have_parts_and_rows(tmp_path, make_gan, make_vae, make_ddpm, capsys):
@@ -151,6 +151,12 @@ def test_neighbours_have_parts_and_rows(tmp_path, make_gan, make_vae, make_ddpm,
     (folder / "samplers.csv").write_text("sampler,steps\nddim,10\n")
     with pytest.raises(RunError, match=r"samplers.csv: no column eta"):
         parts.ddpm()
+
+
+def test_the_small_autoencoder_alone_has_no_empty_curves(tmp_path, make_vae):
+    make_vae(tmp_path / "runs/small", 30.0, loss_mode="ae", latent_size=2048, network="small")
+    text = build_markdown(tmp_path, "neighbours")
+    assert "| AE, small | `small` | 20 | 30.00 |" in text and "figures/" not in text
 
 
 def build_markdown(tmp_path, *names):
@@ -285,11 +291,42 @@ def test_seeds_have_one_row_with_their_spread(tmp_path, make_vae):
         make_vae(tmp_path / f"runs/seed{seed}", recon, seed=seed, **(newer if seed else {}))
     text = build_markdown(tmp_path, "results")
     assert "| 2.2 VAE | recon 140.00 ± 5.29 | 3 runs of 20 epochs |" in text
-    assert text.count("2.2 VAE") == 1 and "| met by 2 |" in text
+    assert text.count("2.2 VAE") == 1 and "| 2 met |" in text
     text = build_markdown(tmp_path, "2.2")
     assert "| VAE (3 seeds) | 19 | 140.00 ± 5.29 | 61.00 ± 0.00 | 201.00 ± 5.29 |" in text
-    make_vae(tmp_path / "runs/seed0_again", 134.0, seed=0)  # the better of two of one seed
-    assert "| VAE (3 seeds) | 19 | 139.33 ± 6.11 |" in build_markdown(tmp_path, "2.2")
+    for seed in (0, 2):  # of one seed the first by its name, in every part
+        make_vae(tmp_path / f"runs/seed{seed}_again", 134.0, seed=seed)
+    text = build_markdown(tmp_path, "results", "2.2", "all VAE runs")
+    assert "| 2.2 VAE | recon 140.00 ± 5.29 | 3 runs of 20 epochs |" in text
+    assert "| VAE (3 seeds) | 19 | 140.00 ± 5.29 |" in text
+    assert "| `seed0` (3 seeds) | 19 | 140.00 ± 5.29 |" in text
+
+
+def test_seeds_of_an_autoencoder_are_within_the_band_or_not(tmp_path, make_vae):
+    for seed, recon in enumerate((203.0, 204.0, 205.0)):
+        make_vae(tmp_path / f"runs/{seed}", recon, seed=seed, loss_mode="ae", latent_size=16)
+    assert "| recon 204.00 ± 1.00 | " in (text := build_markdown(tmp_path, "results"))
+    assert "| 202-206 | all within |" in text
+    make_vae(tmp_path / "runs/3", 210.0, seed=3, loss_mode="ae", latent_size=16)
+    assert "| 202-206 | 3 within |" in build_markdown(tmp_path, "results")
+
+
+def test_a_schedule_of_another_length_is_another_setting(tmp_path, make_vae):
+    make_vae(tmp_path / "runs/a", 120.0, beta_mode="linear")
+    make_vae(tmp_path / "runs/b", 150.0, beta_mode="linear", seed=1, num_epochs=50)
+    text = build_markdown(tmp_path, "2.3.2", "all VAE runs")
+    assert "| VAE, linear beta | 19 | 120.00 |" in text and "±" not in text
+    make_vae(tmp_path / "runs/c", 136.0)  # of a constant beta it is not
+    make_vae(tmp_path / "runs/d", 138.0, seed=1, num_epochs=50)
+    assert "| VAE (2 seeds) | 19 | 137.00 ± 1.41 |" in build_markdown(tmp_path, "2.2")
+
+
+def test_of_equal_runs_the_longest_stands_beside_another(tmp_path, make_vae):
+    make_vae(tmp_path / "runs/a", 136.0)
+    make_vae(tmp_path / "runs/a_try", 300.0, epochs=1, number_format="float32")
+    make_vae(tmp_path / "runs/b", 137.0, number_format="float32")
+    text = build_markdown(tmp_path, "formats")
+    assert "| float32 | reconstruction | 327.00 |" in text and "300.00" not in text
 
 
 AVERAGE_AND_QUALITY = (
@@ -317,7 +354,9 @@ def test_the_average_and_the_other_metrics(tmp_path, make_gan):
     row = "| WGAN-GP | `a` | 30,000 | 256 | 44.25 | -0.0012 ± 0.0004 | 0.810 | 0.2500 |"
     assert row in text and "| `b` |" not in text
     assert "FID, KID, precision and recall of 50,000 samples" in text
-    assert "| 15,000 | 300 | 250 |\n| 30,000 | 46 | 41 |" in text
+    assert "figures/averages.png" in text
+    (run,) = map(read_run, find_runs([folder]))
+    assert run.score_curve("score_ema") == ({15_000: 250.4, 30_000: 40.6}, "FID, 10,000 samples")
     assert "100 samples after 9 iterations" in text and "samples_ema_30000.png" in text
 
 
@@ -332,8 +371,30 @@ def test_losses_are_compared_at_equal_lengths(tmp_path, make_gan):
         line.split(" | ")[1:3] for line in text.splitlines() if re.match(r"\| W?GAN\S* \| `", line)
     ]
     assert rows == [["`a`", "2,000"], ["`b`", "2,000"]]
-    # One run, made again longer, has one column for its average.
-    assert "average, `c`" in text and "average, `b`" not in text
+    # One run, made again longer, has one curve for its average; other decays and names their own.
+    assert averaged(text) == {"a", "c", "d"}
+    for name, decay in (("e", 0.99), ("x/e", 0.999)):
+        add_columns(make_gan(tmp_path / f"runs/{name}", ema=decay), *AVERAGE_AND_QUALITY)
+    assert averaged(build_markdown(tmp_path, "average")) == {"a", "c", "d", "runs/e", "x/e"}
+
+
+def averaged(text):
+    """The runs whose curves are together in a figure."""
+    (caption,) = re.findall(r"!\[(.*): generators and averages\]", text)
+    return set(re.findall("`(.*?)`", caption))
+
+
+def test_scores_against_other_birds_are_not_in_one_table(tmp_path, make_gan):
+    for name, loss, more in (
+        ("a", "q1_3", {}),
+        ("b", "q1_4", {"images": 5898}),
+        ("c", "q1_5", {"data": "0123456789ab"}),
+        ("d", "q1_5", {"variant": "scrambled upsampling"}),
+    ):
+        add_columns(make_gan(tmp_path / f"runs/{name}", loss=loss, **more), *AVERAGE_AND_QUALITY)
+    assert "|" not in build_markdown(tmp_path, "comparison")
+    text = build_markdown(tmp_path, "quality")
+    assert text.count("| loss | run |") == 3 and "`d`" not in text
 
 
 def test_an_unknown_part_is_named(tmp_path, runs, capsys):

@@ -182,6 +182,7 @@ def test_sampling_until_a_time(small, tmp_path, capsys):
     torch.nn.init.normal_(model.head.weight, std=0.1)
     torch.save(model.state_dict(), tmp_path / "model.pt")
     argv = ["sample", "--model", tmp_path / "model.pt", "--num", "1", "--steps", "10"]
+    argv += ["--predict", "v"]
     for until in (1, 100, 101, 900):
         command(*argv, "--until", until, "--out", tmp_path / f"{until}")
     pictures = {p.parent.name: p.read_bytes() for p in tmp_path.glob("*/00000.png")}
@@ -334,6 +335,14 @@ TRAIN = [
 ]
 
 
+def test_scores_of_a_model_go_with_it(small, tmp_path):
+    options = [*TRAIN, "--num_epochs", "1", "--out_dir", tmp_path]
+    command(*options)
+    (tmp_path / "samplers.csv").write_text("of the model that is replaced")
+    command(*options, "--overwrite")
+    assert (tmp_path / "model.pt").exists() and not (tmp_path / "samplers.csv").exists()
+
+
 def test_a_stopped_run_ends_bit_identical(small, tmp_path, monkeypatch, capsys):
     command(*TRAIN, "--out_dir", tmp_path / "whole")
     add, count = train.RunningMeans.add, iter(range(1, 100))
@@ -449,6 +458,8 @@ def test_interrupted_sampling_goes_on(small, tmp_path, monkeypatch, capsys):
     torch.save(model.state_dict(), tmp_path / "model.pt")
     argv = [
         "sample",
+        "--predict",
+        "v",
         "--model",
         tmp_path / "model.pt",
         "--num",
@@ -592,7 +603,8 @@ def test_the_loss_of_a_network_that_knows_v_is_0():
 
 def test_sample_predicts_what_the_run_recorded(tmp_path):
     model = tmp_path / "model.pt"
-    assert ddpm.recorded_prediction(model) == "v"  # nothing is recorded: the default
+    with pytest.raises(InputError, match=r"config\.json.*give --predict"):
+        ddpm.recorded_prediction(model)  # nothing is recorded, and the file does not say
     for text, expected in (
         ('{"predict": "noise"}', "noise"),
         ('{"predict": "v"}', "v"),

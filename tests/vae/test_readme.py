@@ -43,6 +43,7 @@ def test_command(command, tmp_path, monkeypatch):
             options[place] = readme.ROOT / options[place]
         else:
             torch.save(UNet().state_dict(), tmp_path / "model.pt")
+            (tmp_path / "config.json").write_text('{"model": "ddpm", "predict": "v"}')
             options += ["--model", tmp_path / "model.pt"]
         options += ["--num", "2", "--steps", "2"]
     else:

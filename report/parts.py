@@ -432,15 +432,10 @@ class Parts:
 
     @staticmethod
     def _steps(columns: dict[str, dict[int, float]]) -> str:
-        """A row for every iteration that one of {title: {iteration: score}} has a score at.
-
-        But for those between the others, where a run was once stopped.
-        """
-        steps = sorted(set().union(*columns.values()))
+        """A row for every iteration that one of {title: {iteration: score}} has a score at."""
         rows = [
             [f"{step:,}", *(_short(s[step]) if step in s else "" for s in columns.values())]
-            for step in steps
-            if step % steps[0] == 0 or step == steps[-1]
+            for step in sorted(set().union(*columns.values()))
         ]
         return table(["iterations", *columns], rows)
 

@@ -5,6 +5,7 @@ Downloads too: they go on where they stopped and are checked before they get the
 
 import contextlib
 import hashlib
+import math
 import os
 import urllib.error
 import urllib.request
@@ -181,13 +182,13 @@ def save_gif(frames: Iterable[Image.Image], path: Path | str, seconds: float, en
         )
 
 
-def save_film(folder: Path, pattern: str, path: Path, seconds: float, frames: int = 60) -> None:
+def save_film(folder: Path, pattern: str, path: Path, seconds: float) -> None:
     """A GIF of the pictures like samples_*.png, where there are any; the last stays for 3 s.
 
-    Of many some, evenly: at most `frames`, the last one among them. One is open at a time.
+    Of many some, evenly: at most 60, the last one among them. One is open at a time.
     """
     if paths := numbered(folder, pattern):
-        step = -(-len(paths) // frames)
+        step = math.ceil(len(paths) / 60)
         chosen = reversed(paths[::-step])
         save_gif((Image.open(picture) for picture in chosen), path, seconds, end=3)
 

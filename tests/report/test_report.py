@@ -213,6 +213,9 @@ def test_scores_of_different_kinds_are_never_in_one_table(tmp_path, make_gan):
     make_gan(tmp_path / "runs/d", loss="mlp_gan")
     text = build_markdown(tmp_path, "comparison")
     assert "| iterations | GAN | LSGAN |\n" in text and "MLP" not in text
+    make_gan(tmp_path / "runs/b", loss="q1_4", period=10_000, scores=(301.0, 46.0))
+    text = build_markdown(tmp_path, "comparison")  # no row is lost where log periods differ
+    assert all(f"| {step} |" in text for step in ("10,000", "15,000", "20,000", "30,000"))
     make_gan(tmp_path / "runs/e", loss="q1_3", seed=1, **other)
     assert "|" not in build_markdown(tmp_path, "seeds")
 

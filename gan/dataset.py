@@ -1,7 +1,8 @@
 """Images on their way into a run: files or drawings -> a uint8 tensor -> float batches."""
 
+import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,17 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.transforms.functional import pil_to_tensor
+from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
-from common import InputError
+from common import InputError, first_few
+from common.files import check_images
+from common.measure import preserved
 
 DATA_DIR = Path(__file__).resolve().parent / "datasets" / "CUB_200_2011_32"
-
-
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}  # in any case
 PLAIN_MODES = {"1", "L", "P", "RGB", "CMYK", "YCbCr", "LAB", "HSV"}  # Pillow converts them right
+# What Pillow raises for a file that is no picture, or a damaged one.
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 def find_images(folder: Path | str, deep: bool = False) -> tuple[list[Path], list[str]]:
@@ -61,23 +64,39 @@ def read_rgb(path: Path) -> tuple[Image.Image, str]:
     return image.convert("RGB"), mode
 
 
-def some(names: Sequence[str], most: int = 8) -> str:
-    """The first of them, for a message."""
-    return ", ".join([*names[:most], *(["..."] if len(names) > most else [])])
-
-
 class Dataset(torch.utils.data.Dataset):
-    """The images of a folder in name order, each opened as RGB and passed to `transform`."""
+    """Images as RGB, each through `transform`: those of a folder in name order, or of a tensor.
 
-    def __init__(self, root: Path | str, transform: Callable[[Any], Any]):
-        self.file_names, _ = find_images(root)
+    root: a folder, or uint8 (N, 3, 32, 32). transform: of a PIL image, `train.build_transforms()`
+    for one; None gives the PIL image.
+    """
+
+    def __init__(self, root: Path | str | Tensor, transform: Callable[[Any], Any] | None = None):
         self.transform = transform
+        if isinstance(root, Tensor) or not isinstance(root, Path | str):
+            check_images(root)
+            self.pixels = root
+        else:
+            self.root = Path(root)
+            self.file_names, _ = find_images(root)
+
+    @functools.cached_property
+    def pixels(self) -> Tensor:
+        """All images decoded once: uint8 (N, 3, 32, 32) in [0, 255], whatever the transform does.
+
+        Raises InputError for a folder or a file that cannot be used.
+        """
+        return load_images(self.root)
 
     def __len__(self) -> int:
-        return len(self.file_names)
+        return len(self.pixels if "pixels" in vars(self) else self.file_names)
 
     def __getitem__(self, index: int) -> Any:
-        return self.transform(read_rgb(self.file_names[index])[0])
+        if "pixels" in vars(self):
+            image = to_pil_image(self.pixels[index])
+        else:
+            image, _ = read_rgb(self.file_names[index])
+        return image if self.transform is None else self.transform(image)
 
 
 def load_images(root: Path | str, resolution: int = 32) -> Tensor:
@@ -105,12 +124,7 @@ def load_images(root: Path | str, resolution: int = 32) -> Tensor:
     modes = {}
     images = torch.empty(len(files), 3, resolution, resolution, dtype=torch.uint8)
     for index, path in enumerate(files):
-        try:
-            image, mode = read_rgb(path)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise InputError(
-                f"--data_dir: cannot decode {path} ({error}); replace or delete that file"
-            ) from None
+        image, mode = decode(path)
         if image.size != (resolution, resolution):
             raise InputError(
                 f"--data_dir: {path} is {image.size[0]}x{image.size[1]}, "
@@ -120,47 +134,77 @@ def load_images(root: Path | str, resolution: int = 32) -> Tensor:
         if mode != "RGB":
             modes[path.name] = mode
     if modes:
-        named = some([f"{name} ({mode})" for name, mode in modes.items()])
+        named = first_few([f"{name} ({mode})" for name, mode in modes.items()])
         print(f"Converted to RGB: {len(modes)} of {len(files)} images: {named}")
     if others:
-        print(f"Not images, left out: {len(others)} of the files in {root}: {some(others)}")
+        print(f"Not images, left out: {len(others)} of the files in {root}: {first_few(others)}")
     return images
 
 
-def to_signed(images: Tensor) -> Tensor:
-    """uint8 in [0, 255] to float32 in [-1, 1], as `train.build_transforms` does for one file."""
-    return images.float().div_(127.5).sub_(1)
+def decode(path: Path) -> tuple[Image.Image, str]:
+    """`read_rgb`, or InputError."""
+    try:
+        return read_rgb(path)
+    except UNREADABLE as error:
+        raise InputError(f"cannot decode {path} ({error}); replace or delete that file") from None
+
+
+# Transforms that give the same for the same image; whatever else there is may draw at random.
+WITHOUT_CHANCE = (
+    *("Compose", "ToTensor", "PILToTensor", "ConvertImageDtype", "Normalize", "Resize"),
+    *("CenterCrop", "Pad", "Grayscale", "ToImage", "ToDtype", "ToPILImage"),
+)
+
+
+def is_without_chance(transform: Any) -> bool:
+    """Whether every step is known to be; a function is not, for nobody can look into it."""
+    ours = type(transform).__module__.startswith("torchvision.transforms.")
+    known = ours and type(transform).__name__ in WITHOUT_CHANCE
+    return known and all(map(is_without_chance, getattr(transform, "transforms", ())))
 
 
 class Batches:
-    """Endless shuffled batches of one fixed size from images that stay on the device.
+    """Endless shuffled batches of one fixed size, on the device of `generator`.
 
     Each epoch is a fresh permutation; its ragged tail is dropped (11,780 = 46 * 256 + 4, and batch
-    normalisation over 4 images is no use). `generator` makes the permutations and is saved with the
-    run; `state_dict` holds the place in the current epoch.
+    normalisation over 4 images is no use). A transform without chance is applied once, to all
+    images; any other one to each image in each epoch, with torch's global random numbers.
+    `generator` makes the permutations and is saved with the run; `state_dict` holds the place in
+    the current epoch. Raises InputError where the transform gives something else than images.
     """
 
-    def __init__(self, images: Tensor, batch_size: int, generator: torch.Generator):
-        if not 1 <= batch_size <= len(images):
+    def __init__(self, dataset: Dataset, batch_size: int, generator: torch.Generator):
+        self.dataset, self.batch_size, self.generator = dataset, batch_size, generator
+        if not 1 <= batch_size <= len(dataset):
             raise InputError(
-                f"--batch_size: got {batch_size}, expected 1 to {len(images)}, the number of images"
+                f"--batch_size: got {batch_size}, expected 1 to {len(dataset)}, the number of "
+                "images"
             )
-        self.images = images.to(generator.device).contiguous(memory_format=torch.channels_last)
-        self.batch_size = batch_size
-        self.generator = generator
+        with preserved():  # a trial draws nothing
+            check_transformed(dataset[0])
+        self.images: Tensor | None = None  # (N, 3, 32, 32) in [-1, 1], channels_last
+        if is_without_chance(dataset.transform):
+            self.images = self.transformed(range(len(dataset)))
         self.order = torch.empty(0, dtype=torch.int64, device=generator.device)
         self.cursor = 0
+
+    def transformed(self, indices: Iterable[int]) -> Tensor:
+        """(B, 3, 32, 32) in [-1, 1], channels_last, on the device."""
+        images = torch.stack([self.dataset[index] for index in indices])
+        return images.to(self.generator.device).contiguous(memory_format=torch.channels_last)
 
     def next(self) -> Tensor:
         """(batch_size, 3, 32, 32) in [-1, 1], channels_last."""
         if self.cursor + self.batch_size > len(self.order):
             self.order = torch.randperm(
-                len(self.images), generator=self.generator, device=self.generator.device
+                len(self.dataset), generator=self.generator, device=self.generator.device
             )
             self.cursor = 0
         index = self.order[self.cursor : self.cursor + self.batch_size]
         self.cursor += self.batch_size
-        return to_signed(self.images[index]).contiguous(memory_format=torch.channels_last)
+        if self.images is None:
+            return self.transformed(index.tolist())
+        return self.images[index].contiguous(memory_format=torch.channels_last)
 
     def state_dict(self) -> dict:
         """The place in the current epoch."""
@@ -170,6 +214,21 @@ class Batches:
         """Go on from `state_dict`."""
         self.order = state["order"].to(self.generator.device)
         self.cursor = state["cursor"]
+
+
+def check_transformed(image: Any) -> None:
+    """InputError unless this is a float tensor (3, 32, 32) in [-1, 1]."""
+    if not isinstance(image, Tensor) or not image.is_floating_point():
+        got = getattr(image, "dtype", type(image).__name__)
+    elif image.shape != (3, 32, 32):
+        got = f"shape {tuple(image.shape)}"
+    elif image.min() < -1.001 or image.max() > 1.001:
+        got = f"values from {image.min():.3g} to {image.max():.3g}"
+    else:
+        return
+    raise InputError(
+        f"build_transforms: an image becomes {got}; expected floats (3, 32, 32) in [-1, 1]"
+    )
 
 
 # ------------------------------------------------------------------------------------------------

@@ -9,37 +9,40 @@ it can be stopped anywhere.
 
 import shutil
 import tarfile
+from argparse import Namespace
 from pathlib import Path
 
-import gdown
 import torch
-from dataset import DATA_DIR, draw_birds, load_images
-from resize_dataset import OUTCOMES, resize_folder
-from settings import Settings
+from dataset import DATA_DIR, draw_birds
+from resize_dataset import resize_folder
 from torch import Tensor
 from tqdm import tqdm
 
-from common import InputError
-from common.command_line import OneLineParser, exit_codes
-from common.files import fetch, from_url, locked, md5_of
+from common import InputError, Parser
+from common.files import digest_of, fetch, locked
 
 ARCHIVE = "CUB_200_2011.tgz"
 ARCHIVE_MD5 = "97eceeb196236b17998738112f37df78"
-DRIVE_ID = "1hbzc_P1FuxMkcabkgn9ZKinBwW683j45"
 SYNTHETIC_IMAGES = 6_000
 UNFINISHED = ".unfinished"  # in a folder that is being filled: what it is filled from
-MIRROR = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz"
+SOURCES = {
+    "Google Drive": {"id": "1hbzc_P1FuxMkcabkgn9ZKinBwW683j45"},
+    "Caltech": {"url": "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz"},
+}
 
 
-def open_data(settings: Settings, download: bool = False) -> tuple[Tensor, tuple[Path, ...]]:
-    """uint8 images (N, 3, 32, 32) and the folders where their statistics may be kept."""
-    if settings.dataset == "synthetic":
-        rng = torch.Generator().manual_seed(settings.seed)
+def find_data(options: Namespace) -> tuple[Path | Tensor, tuple[Path, ...]]:
+    """A folder of 32x32 images, or drawn ones as uint8 (N, 3, 32, 32); fetched where need be.
+
+    And the folders where the statistics of those images may be kept.
+    """
+    if options.dataset == "synthetic":
+        rng = torch.Generator().manual_seed(options.seed)
         return draw_birds(SYNTHETIC_IMAGES, rng), ()
-    if settings.data_dir is None:  # a missing default folder is simply fetched
-        return load_images(prepare_cub(DATA_DIR)), (DATA_DIR.parent,)
+    if options.data_dir is None:  # a missing default folder is simply fetched
+        return prepare_cub(DATA_DIR), (DATA_DIR.parent,)
     # A missing named one may be a slip of the pen; nothing is written beside it.
-    return load_images(prepare_cub(settings.data_dir, download)), ()
+    return prepare_cub(options.data_dir, options.download), ()
 
 
 def prepare_cub(folder: Path | str, download: bool = True) -> Path:
@@ -88,16 +91,14 @@ def make(folder: Path, originals: Path, archive: Path) -> None:
         if not archive.is_file():
             fetch_archive(archive)
         unpack(archive, originals)
-    outcome = resize_folder(originals / "images", folder)
-    if outcome[OUTCOMES[4]]:
+    if resize_folder(originals / "images", folder)["corrupt"]:
         raise InputError(f"{originals} holds corrupt images; delete that folder and start again")
 
 
 def fetch_archive(archive: Path) -> None:
     """The archive from Google Drive, or else from Caltech."""
     try:
-        sources = [("Google Drive", from_drive), ("Caltech", from_url(MIRROR))]
-        fetch(archive, ARCHIVE_MD5, sources)
+        fetch(archive, f"md5:{ARCHIVE_MD5}", SOURCES)
     except InputError as error:
         raise InputError(
             f"--data_dir: {error}; put the file into {archive.parent} by hand, "
@@ -105,15 +106,9 @@ def fetch_archive(archive: Path) -> None:
         ) from None
 
 
-def from_drive(partial: Path) -> None:
-    """A source; gdown keeps its own unfinished file beside the target and goes on with it."""
-    if gdown.download(id=DRIVE_ID, output=str(partial), resume=True) is None:
-        raise OSError("gdown could not fetch it (quota or permission)")
-
-
 def unpack(archive: Path, originals: Path) -> None:
     """Check and unpack the archive's CUB_200_2011 folder, refusing paths that lead out of it."""
-    if md5_of(archive) != ARCHIVE_MD5:
+    if digest_of(archive) != ARCHIVE_MD5:
         raise InputError(f"--data_dir: {archive} is damaged (wrong md5); delete it and run again")
     unfinished = originals.with_name(f".unfinished.{originals.name}")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -125,6 +120,5 @@ def unpack(archive: Path, originals: Path) -> None:
 
 
 if __name__ == "__main__":
-    OneLineParser(__doc__).parse_args()
-    with exit_codes():
-        print(f"The images are in {prepare_cub(DATA_DIR)}")
+    Parser(__doc__).parse_given()
+    print(f"The images are in {prepare_cub(DATA_DIR)}")

@@ -11,15 +11,7 @@ Beside a distance stand KID, which does not depend on the count, and precision a
 tell blurred images from missing kinds.
 """
 
-if __name__ == "__main__":  # a slip in the command line is told before torch loads
-    from settings import get_fid_args
-
-    arguments = get_fid_args(__doc__)
-
-import argparse
 import contextlib
-import hashlib
-import http.client
 import random
 import warnings
 import zipfile
@@ -31,17 +23,15 @@ import torch
 import torch.nn.functional as F
 from cleanfid.downloads_helper import inception_url
 from cleanfid.inception_torchscript import InceptionV3W
-from dataset import IMAGE_SUFFIXES, find_images, read_rgb, some
+from dataset import IMAGE_SUFFIXES, decode, find_images
 from networks import LATENT_DIM, Generator, reestimate_statistics
-from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 from tqdm import tqdm
 
-from common import InputError, NonFiniteError
-from common.command_line import exit_codes
+from common import InputError, NonFiniteError, Parser, first_few
 from common.device import resolve_device
-from common.files import atomic, fingerprint, first_sentence, from_url, is_writable, locked
+from common.files import atomic, digest_of, fetch, fingerprint, first_sentence, is_writable, locked
 from common.measure import measuring
 
 INCEPTION_FILE = "inception-2015-12-05.pt"
@@ -88,9 +78,8 @@ class Features:
                 )
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore", FutureWarning
-                )  # torch.jit.load: the format is what it is
+                # torch.jit.load is deprecated; the format is what it is.
+                warnings.simplefilter("ignore", FutureWarning)
                 warnings.simplefilter("ignore", DeprecationWarning)
                 if self.is_inception:
                     network = InceptionV3W(str(path.parent), download=False)
@@ -102,7 +91,7 @@ class Features:
                 f"features: {path} is not a TorchScript file ({first_sentence(error)}); {again}"
             ) from None
         self.network = network.to(self.device).eval()
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = digest_of(path, "sha256")
         self.key = f"{path.stem}-{digest[:8]}"
         if self.is_inception and not digest.startswith(INCEPTION_SHA256):
             print(f"{path} is not clean-fid's file: its scores are called FD, not FID")
@@ -147,33 +136,34 @@ def inception_weights(named: str | Path | None = None) -> Path:
         raise InputError(
             f"--inception_weights: no folder {folder}; make it, or leave the option out"
         )
-    unfinished = path.with_name(f".unfinished.{path.name}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder):
             if not path.is_file():  # another program may have been there first
-                from_url(inception_url)(unfinished)
-                digest = hashlib.sha256(unfinished.read_bytes()).hexdigest()
-                if not digest.startswith(INCEPTION_SHA256):
-                    unfinished.unlink()
-                    raise OSError(f"what came has another SHA-256 ({digest[:8]}...)")
-                unfinished.rename(path)
-    except (OSError, http.client.HTTPException) as error:  # URLError is an OSError
+                source = {"clean-fid's host": {"url": inception_url}}
+                fetch(path, f"sha256:{INCEPTION_SHA256}", source)
+    except (OSError, InputError) as error:
         raise InputError(
-            f"FID: no {INCEPTION_FILE} in {folder} and no download "
-            f"({getattr(error, 'reason', error)}); put the file there or name its folder with "
-            "--inception_weights, or use --fid FILE.pt or --fid off"
+            f"FID: no {INCEPTION_FILE} in {folder} and no download ({error}); put the file there, "
+            "name its folder (--inception_weights), or take another network (a TorchScript FILE.pt)"
         ) from None
     return path
 
 
-def moments(features: Iterable[Tensor]) -> tuple[Tensor, Tensor, int]:
-    """Mean (d,), unbiased covariance (d, d) and count of (B, d) float64 batches."""
+def moments(
+    features: Iterable[Tensor], first: list[Tensor] | None = None
+) -> tuple[Tensor, Tensor, int]:
+    """Mean (d,), unbiased covariance (d, d) and count of (B, d) float64 batches.
+
+    `first` is filled with the first COMPARED features in float32, for KID and the like.
+    """
     count, total, outer, shift = 0, torch.zeros(()), torch.zeros(()), torch.zeros(())
     for batch in features:
         if count == 0:
             # Sums run around the first batch's mean: nothing large is subtracted at the end.
             shift = batch.mean(0)
+        if first is not None and count < COMPARED:
+            first.append(batch[: COMPARED - count].float().cpu())
         centred = batch - shift
         count += len(batch)
         total, outer = total + centred.sum(0), outer + centred.T @ centred
@@ -214,7 +204,7 @@ def kernel_distance(
 
     Binkowski et al. 2018, arXiv 1801.01401: the unbiased squared MMD, its kernel (x.y / d + 1)^3.
     The mean is clean-fid's `kernel_distance`. The same subsets at every call. Of sets no larger
-    than a subset each subset is the whole, and the deviation says nothing.
+    than a subset there is one subset, the whole, and the deviation is 0.
     """
     first, second = first.float().cpu(), second.float().cpu()
     rng, count = torch.Generator().manual_seed(0), min(len(first), len(second), size)
@@ -225,7 +215,8 @@ def kernel_distance(
         pairs = of_x.sum() - of_x.trace() + of_y.sum() - of_y.trace()
         values.append(pairs / (count * (count - 1)) - 2 * across.mean())
     each = torch.stack(values).double()
-    return each.mean().item(), each.std().item()
+    whole = count == max(len(first), len(second))  # then the subsets are one and the same
+    return each.mean().item(), 0.0 if whole else each.std().item()
 
 
 def precision_and_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, float]:
@@ -259,128 +250,89 @@ def sample_quality(real: Tensor, fake: Tensor) -> dict[str, float]:
     return {"kid": kid, "kid_std": kid_std, "precision": precision, "recall": recall}
 
 
-class Kept:
-    """Hands features on, and keeps the first of them, float32 (N, d), N <= COMPARED."""
+class Reference:
+    """Statistics of reference images in one feature space, for the scores of generators.
 
-    def __init__(self, batches: Iterable[Tensor]):
-        self.batches = batches
-        self.parts: list[Tensor] = []
-
-    def __iter__(self) -> Iterator[Tensor]:
-        left = COMPARED
-        for batch in self.batches:
-            self.parts.append(batch[:left].float().cpu())
-            left = max(0, left - len(batch))
-            yield batch
-
-    @property
-    def features(self) -> Tensor:
-        """After the last batch."""
-        return torch.cat(self.parts)
-
-
-class Scorer:
-    """Distance of a generator's images from reference images in one feature space.
-
-    images: uint8 (N, 3, H, W). Statistics are kept under a name that holds data and features, in
-    the first writable one of `stats_folders`. `fid_mode`: "train" normalises by the statistics of
-    each batch of 256, as every published number of this assignment did; "eval" by the running ones.
-    Making a Scorer is the preflight: whatever could fail at the first log fails here.
+    images: uint8 (N, 3, H, W). They are kept under a name that holds data and features, in the
+    first writable one of `folders`. Making one is the preflight: whatever could fail at the first
+    score fails here.
     """
 
-    def __init__(
-        self,
-        images: Tensor,
-        features: Features,
-        stats_folders: Sequence[Path] = (),
-        fid_mode: str = "train",
-        seed: int = 0,
-    ):
-        self.features, self.fid_mode, self.seed = features, fid_mode, seed
-        self.name = features.name
+    def __init__(self, images: Tensor, features: Features, folders: Sequence[Path] = ()):
+        self.features = features
         file_name = f"fid_{fingerprint(images)}_{features.key}.npz"
-        found = self._reference(images, stats_folders, file_name)
+        found = self._read(folders, file_name) or self._measure(images, folders, file_name)
         self.mean, self.cov, self.real = map(torch.from_numpy, found)  # (d,), (d, d), (N, d)
         self.sqrt_cov = matrix_sqrt(self.cov)
 
-    def _reference(
-        self, images: Tensor, folders: Sequence[Path], file_name: str
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    @staticmethod
+    def _read(folders: Sequence[Path], file_name: str) -> tuple[np.ndarray, ...]:
         damaged = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
         for folder in folders:
             with contextlib.suppress(*damaged):  # made again
                 with np.load(Path(folder) / file_name) as stored:
                     return stored["mean"], stored["cov"], stored["features"]
-        what = f"{self.name}: statistics of {len(images)} images"
-        # In a fixed random order, so that those that are kept are of every kind.
+        return ()
+
+    def _measure(
+        self, images: Tensor, folders: Sequence[Path], file_name: str
+    ) -> tuple[np.ndarray, ...]:
+        what = f"{self.features.name}: statistics of {len(images)} images"
+        # In a fixed random order, so that the first ones, which are kept, are of every kind.
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
         batches = tqdm(order.split(64), desc=what, leave=False)
-        kept = Kept(self.features(images[part]) for part in batches)
-        mean, cov = (m.cpu().numpy() for m in moments(kept)[:2])
-        features = kept.features.numpy()
+        first: list[Tensor] = []
+        mean, cov, _ = moments((self.features(images[part]) for part in batches), first)
+        found = tuple(value.cpu().numpy() for value in (mean, cov, torch.cat(first)))
         for folder in filter(is_writable, folders):
             with contextlib.suppress(OSError), atomic(Path(folder) / file_name) as unfinished:
-                np.savez(unfinished, mean=mean, cov=cov, features=features)
+                np.savez(unfinished, **dict(zip(("mean", "cov", "features"), found, strict=True)))
                 break
-        return mean, cov, features
+        return found
 
-    def score(
-        self, gen: Generator, num_gen: int, after_batch: Callable[[], None] = lambda: None
-    ) -> float:
-        """The distance for `num_gen` images of `gen`, always from the same latents."""
-        return self.measure(gen, num_gen, after_batch)["score"]
 
-    def measure(
-        self,
-        gen: Generator,
-        num_gen: int,
-        after_batch: Callable[[], None] = lambda: None,
-        quality: bool = False,
-    ) -> dict[str, float]:
-        """`score`, and with `quality` what `sample_quality` says, of the same images.
+def score(
+    gen: Generator,
+    reference: Reference,
+    num_gen: int,
+    mode: str = "train",
+    seed: int = 0,
+    quality: bool = False,
+    after_batch: Callable[[], None] = lambda: None,
+    batch: int = GENERATOR_BATCH,
+) -> dict[str, float]:
+    """Distance of `num_gen` images of `gen` from the reference, always from the seed's latents.
 
-        The generator's mode and batch-norm buffers are as before afterwards. `after_batch` may
-        raise to stop. Raises NonFiniteError before a broken image reaches the feature network.
-        """
+    mode: "train" normalises by the statistics of each batch, as every published number of this
+    assignment did; "eval" by the running ones. quality: also `sample_quality`, of the same images.
+    The generator's mode and buffers are as before afterwards. `after_batch` may raise to stop.
+    Raises NonFiniteError before a broken image reaches the feature network.
+    """
+    features = reference.features
 
-        def features() -> Iterator[Tensor]:
-            rng = torch.Generator(device).manual_seed(self.seed + 1)
-            starts = range(0, num_gen, GENERATOR_BATCH)
-            for start in tqdm(starts, desc=f"{self.name} of {num_gen}", leave=False):
-                z = torch.randn(GENERATOR_BATCH, LATENT_DIM, generator=rng, device=device)
-                images = gen.forward_given_samples(z)[: num_gen - start]
-                images = images.add(1).mul(127.5)  # (256, 3, 32, 32) in [0, 255], not rounded
-                if not torch.isfinite(images).all():
-                    raise NonFiniteError(
-                        "the generator makes NaN or infinite images; they cannot be scored"
-                    )
-                yield self.features(images)
-                after_batch()
+    def batches() -> Iterator[Tensor]:
+        rng = torch.Generator(device).manual_seed(seed + 1)
+        for start in tqdm(
+            range(0, num_gen, batch), desc=f"{features.name} of {num_gen}", leave=False
+        ):
+            z = torch.randn(batch, LATENT_DIM, generator=rng, device=device)
+            images = gen.forward_given_samples(z)[: num_gen - start]
+            images = images.add(1).mul(127.5)  # (B, 3, 32, 32) in [0, 255], not rounded
+            if not torch.isfinite(images).all():
+                raise NonFiniteError(
+                    "the generator makes NaN or infinite images; they cannot be scored"
+                )
+            yield features(images)
+            after_batch()
 
-        with measuring(gen, train=self.fid_mode == "train") as device:
-            if self.fid_mode == "eval":
-                reestimate_statistics(gen)
-            kept = Kept(features()) if quality else None
-            mean, cov, _ = moments(kept or features())
-        found = {"score": frechet_distance(self.mean, self.cov, mean, cov, self.sqrt_cov)}
-        return found | (sample_quality(self.real, kept.features) if kept else {})
-
-    def score_row(
-        self,
-        gen: Generator,
-        num_gen: int,
-        after_batch: Callable[[], None] = lambda: None,
-        quality: bool = False,
-    ) -> dict:
-        """The score together with all that it depends on, as a log line keeps it."""
-        return {
-            **self.measure(gen, num_gen, after_batch, quality),
-            "score_name": self.name,
-            "num_gen": num_gen,
-            "fid_mode": self.fid_mode,
-            "fid_batch": GENERATOR_BATCH,
-            "features": self.features.key,
-        }
+    first: list[Tensor] = []
+    with measuring(gen, train=mode == "train") as device:
+        if mode == "eval":
+            reestimate_statistics(gen)
+        mean, cov, _ = moments(batches(), first if quality else None)
+    distance = frechet_distance(reference.mean, reference.cov, mean, cov, reference.sqrt_cov)
+    row = {"score": distance}
+    return row | (sample_quality(reference.real, torch.cat(first)) if quality else {})
 
 
 def image_files(folder: str | Path) -> list[Path]:
@@ -392,7 +344,7 @@ def image_files(folder: str | Path) -> list[Path]:
         suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
         raise InputError(f"no images in {folder}; expected a folder with {suffixes} files")
     if others:
-        print(f"Not images, left out: {len(others)} of the files in {folder}: {some(others)}")
+        print(f"Not images, left out: {len(others)} of the files in {folder}: {first_few(others)}")
     return files
 
 
@@ -400,12 +352,7 @@ def image_batches(files: Sequence[Path], size: int = 64) -> Iterator[Tensor]:
     """uint8 batches (B, 3, H, W) of these images; neighbours of one size together."""
     batch: list[Tensor] = []
     for path in tqdm(files, desc="images", leave=False):
-        try:
-            pixels = pil_to_tensor(read_rgb(path)[0])
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise InputError(
-                f"cannot decode {path} ({error}); replace or delete that file"
-            ) from None
+        pixels = pil_to_tensor(decode(path)[0])
         if batch and (len(batch) == size or batch[0].shape != pixels.shape):
             yield torch.stack(batch)
             batch = []
@@ -413,32 +360,52 @@ def image_batches(files: Sequence[Path], size: int = 64) -> Iterator[Tensor]:
     yield torch.stack(batch)
 
 
-def main(args: argparse.Namespace) -> None:
-    """The command."""
-    with exit_codes():
-        folders = args.images, args.reference
-        files = list(map(image_files, folders))  # before a network is loaded
-        features = Features(args.features, resolve_device(args.device), args.inception_weights)
-        # In a fixed random order, so that those that are kept are of every kind.
-        mixed = (random.Random(0).sample(found, len(found)) for found in files)
-        kept = [Kept(map(features, image_batches(found))) for found in mixed]
-        (mean1, cov1, count1), (mean2, cov2, count2) = map(moments, kept)
-        distance = frechet_distance(mean1, cov1, mean2, cov2)
-        quality = sample_quality(kept[1].features, kept[0].features)
-        print(
-            f"{features.name} = {distance:.4f}: {count1} images of {args.images} "
-            f"against {count2} of {args.reference}, {features.key}"
-        )
-        print(describe_quality(quality))
+def compare_folders(
+    images: str, reference: str, features: str, inception_weights: str | None, device: str | None
+) -> None:
+    """Print the scores of a folder of images against another."""
+    folders = images, reference
+    files = list(map(image_files, folders))  # before a network is loaded
+    network = Features(features, resolve_device(device), inception_weights)
+    found, kept = [], []
+    for paths in files:
+        # In a fixed random order, so that the first ones, which are kept, are of every kind.
+        mixed, first = random.Random(0).sample(paths, len(paths)), []  # type: ignore[var-annotated]
+        found.append(moments(map(network, image_batches(mixed)), first))
+        kept.append(torch.cat(first))
+    (mean1, cov1, count1), (mean2, cov2, count2) = found
+    distance = frechet_distance(mean1, cov1, mean2, cov2)
+    print(
+        f"{network.name} = {distance:.4f}: {count1} images of {images} "
+        f"against {count2} of {reference}, {network.key}"
+    )
+    print(describe_quality(sample_quality(kept[1], kept[0])))
 
 
 def describe_quality(row: dict) -> str:
     """KID, precision and recall for people; empty where they were not measured."""
     if "kid" not in row:
         return ""
-    kid = f"KID = {row['kid']:.4f} +- {row['kid_std']:.4f}"
-    return f"{kid}, precision {row['precision']:.3f}, recall {row['recall']:.3f}"
+    spread = f"+- {row['kid_std']:.4f}" if row["kid_std"] else "(one subset: no deviation)"
+    return (
+        f"KID = {row['kid']:.4f} {spread}, "
+        f"precision {row['precision']:.3f}, recall {row['recall']:.3f}"
+    )
 
 
 if __name__ == "__main__":
-    main(arguments)
+    parser = Parser(__doc__)
+    parser.add_argument("images", help="folder of images to score, searched to any depth")
+    parser.add_argument("reference", help="folder of images to score against")
+    parser.add_argument(
+        "--features",
+        default="inception",
+        metavar="FILE",
+        help="inception (default) or a TorchScript file: a program, which is run",
+    )
+    parser.add_argument(
+        "--inception_weights", metavar="FOLDER", help="folder that holds inception-2015-12-05.pt"
+    )
+    parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
+    given = parser.parse_given()
+    compare_folders(**{k: v for k, v in parser.defaults().items() if k != "help"} | given)

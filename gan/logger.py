@@ -3,53 +3,44 @@
 import math
 import shutil
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-from fid import Scorer, describe_quality
-from networks import reestimate_statistics
-from torch import nn
-from torchvision.transforms.functional import to_pil_image
+from fid import GENERATOR_BATCH, Features, Reference, describe_quality
+from networks import LATENT_DIM, reestimate_statistics
+from torch import Tensor, nn
 from tqdm import tqdm
-from utils import draw, picture_latents, walk
+from utils import draw, get_fid, interpolate_latent_space, picture_latents, save_plot
 
-from common.files import atomic, grid_of, save_film, save_gif, save_grid, save_plot, save_weights
-from common.run import Layout, RunFolder
+from common.files import atomic, save_film, save_grid, save_weights
+from common.run import Layout, Run
 
-if TYPE_CHECKING:
-    from train import Trainer
-
-TERMS = ("discriminator_loss", "gradient_penalty", "real_score", "fake_score", "generator_loss")
+LOSSES = ("discriminator_loss", "generator_loss")
+TERMS = (
+    *("discriminator_loss", "gradient_norm", "gradient_penalty"),
+    *("real_score", "fake_score", "generator_loss"),
+)
 SCORE = ("score", "score_ema", "score_name", "num_gen", "fid_mode", "fid_batch", "features")
 QUALITY = ("kid", "kid_std", "precision", "recall")  # of the images of a final score
 WEIGHTS = ("generator", "generator_ema", "generator_best")
 PICTURES = ("samples", "interpolations", "around_a_sample", "between_samples")
 # What --evaluate writes beside a run's generator, after its name.
 EVALUATIONS = ("_score_*.json", *(f"_{name}.png" for name in PICTURES))
+RATES = ("lr_discriminator", "lr_generator")
 LAYOUT = Layout(
-    state_format="gan-state-2",
-    columns=(
-        "iteration",
-        "kind",
-        *TERMS,
-        "lr_discriminator",
-        "lr_generator",
-        *SCORE,
-        *QUALITY,
-        "seconds",
-    ),
+    state_format="gan-state-3",
+    columns=("iteration", "kind", *TERMS, *RATES, *SCORE, *QUALITY, "seconds"),
     results=(
-        "config.json",
-        "metrics.csv",
-        "state.pt",
-        "discriminator.pt",
-        "fid_vs_iterations.png",
-        "losses_vs_iterations.png",
-        "events.out.tfevents.*",
-        "samples.gif",
-        "interpolations.gif",
+        *("config.json", "metrics.csv", "state.pt", "discriminator.pt", "samples.gif"),
+        *("fid_vs_iterations.png", "losses_vs_iterations.png", "events.out.tfevents.*"),
         *(f"{name}_*.png" for name in PICTURES),
         *(name + kind for name in WEIGHTS for kind in (".pt", *EVALUATIONS)),
+    ),
+    may_change=(
+        *("num_iterations", "log_period", "score_period", "save_minutes", "dataset", "data_dir"),
+        *("fid", "fid_mode", "num_gen", "inception_weights"),
     ),
 )
 
@@ -57,87 +48,120 @@ LAYOUT = Layout(
 class Logger:
     """What happens at a log line. It measures and writes; it never changes what is trained."""
 
-    def __init__(self, run: RunFolder, trainer: "Trainer", scorer: Scorer | None):
-        self.run, self.trainer, self.scorer = run, trainer, scorer
-        self.num_gen = dict(zip(("log", "final"), trainer.settings.num_gen, strict=True))
+    def __init__(
+        self,
+        run: Run,
+        parts: dict[str, Any],
+        options: Namespace,
+        images: Tensor,
+        stats_folders: Sequence[Path],
+    ):
+        """images: uint8 (N, 3, 32, 32), what is scored against. parts: what `run` keeps."""
+        self.run, self.parts, self.options = run, parts, options
+        names = ("generator", "generator_ema")
+        self.generators = {name: parts[name] for name in names if name in parts}
+        self.gen, self.means = parts["generator"], parts["means"]
+        device = next(self.gen.parameters()).device
+        self.latents = picture_latents(options.seed, device)
+        self.reference = None
+        if options.fid != "off":
+            features = Features(options.fid, device, options.inception_weights)
+            self.reference = Reference(images, features, stats_folders)
+        self.features = self.reference.features.key if self.reference else None
         self.shown = time.monotonic()
-        self.latents = picture_latents(trainer.settings.seed, trainer.device)
 
     def begin(self) -> None:
-        """For a state from elsewhere: it, and what belongs to it, stand here too.
-
-        A run that was stopped before its first log line has nothing to show yet.
-        """
-        if self.trainer.iteration > 0:
-            self.run.save(self.trainer)
-        if self.run.rows and not (self.run.folder / "generator.pt").exists():
-            self.save_pictures()
+        """For a state from elsewhere: it, and what belongs to it, stand here too."""
+        run = self.run
+        if run.step > 0:
+            run.save()
+        if run.rows and not (run.folder / "generator.pt").exists():
+            self.save_pictures(run.step)
             self.save_plots()
-            best = self.run.resumed_from / "generator_best.pt"
+            best = run.resumed_from / "generator_best.pt"
             if best.is_file():
-                with atomic(self.run.folder / best.name) as unfinished:
+                with atomic(run.folder / best.name) as unfinished:
                     shutil.copy(best, unfinished)
 
-    def log_once(self, kind: str, check_stop: Callable[[], None]) -> None:
-        """The row of this iteration, unless a resumed run has it already; then save the state.
+    def has(self, iteration: int, kind: str = "log") -> bool:
+        """Whether a resumed run has that row already."""
+        rows = self.run.rows
+        return any((row["iteration"], row["kind"]) == (iteration, kind) for row in rows)
 
-        kind: "log", or "final" for the score of more samples at the end. `check_stop` may raise.
-        """
-        trainer, run = self.trainer, self.run
-        if any((row["iteration"], row["kind"]) == (trainer.iteration, kind) for row in run.rows):
-            return
-        if kind == "final" and self.scorer is None:
-            return
-        trainer.check_finite()
-        row: dict = {"iteration": trainer.iteration, "kind": kind}
-        if kind == "log":
-            row |= trainer.means.means()
-            row["lr_discriminator"] = trainer.sched_disc.get_last_lr()[0]
-            row["lr_generator"] = trainer.sched_gen.get_last_lr()[0]
-            self.save_pictures()
-        if self.scorer:
-            run.save(trainer)  # scoring may take longer than training since the last save
-            count, quality = self.num_gen[kind], kind == "final"
-            row |= self.scorer.score_row(trainer.gen, count, check_stop, quality)
-            if trainer.average is not None:
-                row["score_ema"] = self.scorer.score(trainer.average, count, check_stop)
-            earlier = [old["score"] for old in self.rows_like(row)]
-            if kind == "log" and all(row["score"] < score for score in earlier):
-                self.replace_weights("generator_best", trainer.gen)
-        run.add_row(row)
-        if kind == "log":
-            trainer.means.clear()
+    def log(self, iteration: int, scored: bool) -> None:
+        """The row of this iteration, pictures and weights; then the state."""
+        self.run.check_finite()
+        row: dict = {"iteration": iteration, "kind": "log"} | self.means.means()
+        for name, scheduler in zip(RATES, ("sched_disc", "sched_gen"), strict=True):
+            row[name] = self.parts[scheduler].get_last_lr()[0]
+        self.save_pictures(iteration)
+        if scored and self.reference:
+            row |= self.score(self.options.num_gen[0])
+            earlier = [old for old in self.run.rows if "score" in old and old["kind"] == "log"]
+            if earlier and earlier[0] not in self.rows_like(row):
+                tqdm.write("generator_best.pt stays: this score does not compare with its own")
+            elif all(row["score"] < old["score"] for old in self.rows_like(row)):
+                self.replace_weights("generator_best", self.gen)
+        self.run.add_row(row)
+        self.means.clear()
         self.save_plots()
         tqdm.write(describe(row))
-        run.save(trainer)
+        self.run.save()
+
+    def finish(self, iteration: int) -> None:
+        """At the end: the score of more samples, and a film of the fixed ones."""
+        if self.reference and not self.has(iteration, "final"):
+            row = {"iteration": iteration, "kind": "final"}
+            row |= self.score(self.options.num_gen[1], quality=True)
+            self.run.add_row(row, "final/")
+            tqdm.write(describe(row))
+            self.run.save()
+        folder = self.run.folder
+        save_film(folder, "samples_*.png", folder / "samples.gif", seconds=0.3)
+
+    def score(self, num_gen: int, quality: bool = False) -> dict:
+        """The scores of generator and average with all that they depend on."""
+        self.run.save()  # scoring may take longer than training since the last save
+        found: dict = {}
+        options, details = self.options, {} if quality else None  # type: tuple[Namespace, Any]
+        for name, gen in self.generators.items():
+            of = name.replace("generator", "score")
+            found[of] = get_fid(
+                gen,
+                options.dataset,
+                32,
+                LATENT_DIM,
+                GENERATOR_BATCH,
+                num_gen,
+                mode=options.fid_mode,
+                seed=options.seed,
+                images=self.reference,
+                details=details if gen is self.gen else None,
+                after_batch=self.run.check_signal,
+            )
+        found |= {"score_name": self.reference and self.reference.features.name, "num_gen": num_gen}
+        found |= {"fid_mode": options.fid_mode, "fid_batch": GENERATOR_BATCH}
+        return found | {"features": self.features} | (details or {})
 
     def rows_like(self, row: dict) -> list[dict]:
         """Earlier log lines whose scores compare with this one's."""
         same = ("kind", "score_name", "features", "fid_mode", "num_gen")
         return [old for old in self.run.rows if all(old.get(key) == row[key] for key in same)]
 
-    def save_pictures(self) -> None:
+    def save_pictures(self, iteration: int) -> None:
         """Samples, interpolations and weights."""
-        run, trainer = self.run, self.trainer
-        for name, gen in trainer.generators().items():
+        folder = self.run.folder
+        for name, gen in self.generators.items():
             kind = name.removeprefix("generator")  # "" or "_ema"
-            if gen is trainer.average:
+            if gen is not self.gen:
                 reestimate_statistics(gen)  # its own: training moves the generator's only
+            interpolate_latent_space(gen, folder / f"interpolations{kind}_{iteration}.png")
             for picture, images in draw(gen, self.latents).items():
-                grid = save_grid(images, run.folder / f"{picture}{kind}_{trainer.iteration}.png")
+                grid = save_grid(images, folder / f"{picture}{kind}_{iteration}.png")
                 if picture == "samples":
-                    run.events.add_image(f"samples{kind}", grid, trainer.iteration)
+                    self.run.events.add_image(f"samples{kind}", grid, iteration)
             self.replace_weights(name, gen)
-        save_weights(trainer.disc, run.folder / "discriminator.pt")
-
-    def animate(self) -> None:
-        """At the end: the fixed samples through the training, and a way between eight of them."""
-        run, trainer = self.run, self.trainer
-        save_film(run.folder, "samples_*.png", run.folder / "samples.gif", seconds=0.3)
-        ways = walk(self.latents["samples"][:8], frames=6)  # (48, 8, 128)
-        images = draw(trainer.gen, {"ways": ways.flatten(0, 1)})["ways"]
-        strips = [to_pil_image(grid_of(strip, nrow=8, zoom=2)) for strip in images.split(8)]
-        save_gif(strips, run.folder / "interpolations.gif", seconds=0.15, end=0.15)
+        save_weights(self.parts["discriminator"], folder / "discriminator.pt")
 
     def replace_weights(self, name: str, gen: nn.Module) -> None:
         """Save the weights; what `--evaluate` wrote of those before goes."""
@@ -151,19 +175,21 @@ class Logger:
         rows = [row for row in self.run.rows if row["kind"] == "log"]
         steps = [row["iteration"] for row in rows]
         # A log period shorter than five iterations may hold no generator step: a gap in its curve.
-        losses = {
-            name.replace("_", " "): [row.get(name, math.nan) for row in rows]
-            for name in ("discriminator_loss", "generator_loss")
-        }
+        losses = {n.replace("_", " "): [row.get(n, math.nan) for row in rows] for n in LOSSES}
         path = self.run.folder / "losses_vs_iterations.png"
         save_plot(steps, losses, "iterations", "loss (mean since the last point)", "Losses", path)
-        if rows and "score" in rows[-1]:
-            scored = self.rows_like(rows[-1])
+        if last := next((row for row in reversed(rows) if "score" in row), None):
+            scored = self.rows_like(last)
             steps, scores = ([row[key] for row in scored] for key in ("iteration", "score"))
-            name = scored[-1]["score_name"]
-            measure = f"{name}, {scored[-1]['num_gen']:,} samples"
+            name = last["score_name"]
+            measure = f"{name}, {last['num_gen']:,} samples"
             path = self.run.folder / "fid_vs_iterations.png"
             save_plot(steps, scores, "iterations", measure, f"{name} vs iterations", path)
+
+    def show_in_tensorboard(self, terms: dict[str, Tensor], iteration: int) -> None:
+        """The losses of one iteration."""
+        values = {name: float(term) for name, term in terms.items()}
+        self.run.add_scalars(values, iteration, "iteration/")
 
     def show(self, bar: tqdm) -> None:
         """One iteration more; every two seconds also its losses and the last score."""
@@ -171,8 +197,9 @@ class Logger:
         if time.monotonic() - self.shown < 2:
             return
         self.shown = time.monotonic()
-        means = self.trainer.means.means()
-        names = {"D": "discriminator_loss", "G": "generator_loss"}
+        means = self.means.means()
+        names = {"D": "discriminator_loss", "G": "generator_loss", "|grad|": "gradient_norm"}
+        names["penalty"] = "gradient_penalty"
         shown = {short: means[name] for short, name in names.items() if name in means}
         shown |= {row["score_name"]: row["score"] for row in self.run.rows if "score" in row}
         bar.set_postfix({name: f"{value:.3g}" for name, value in shown.items()}, refresh=False)

@@ -8,16 +8,16 @@ The loss of q1_3.py with one-sided label smoothing (Salimans et al. 2016, arXiv 
 arXiv 1706.08500), trained by the same loop.
 """
 
-if __name__ == "__main__":  # a slip in the command line is told before torch loads
-    from settings import get_args
-
-    args = get_args(__doc__, "data_mlp_gan")
+import sys
 
 import torch
 import torch.nn.functional as F
+from evaluate import evaluate
 from networks import LATENT_DIM
 from q1_3 import compute_generator_loss
 from torch import Tensor, nn
+from train import train_model
+from utils import get_args
 
 REAL_LABEL = 0.9  # instead of 1; fakes keep their 0
 DROPOUT = 0.3
@@ -99,9 +99,23 @@ def get_optimizers_and_schedulers(gen: nn.Module, disc: nn.Module) -> tuple:
 
 
 if __name__ == "__main__":
-    from main import Losses, run
-
-    # interpolates=False: no penalty, so no interpolates are made.
-    losses = Losses(compute_discriminator_loss, compute_generator_loss, interpolates=False)
-    networks = MLPGenerator, MLPDiscriminator
-    run(args, losses, networks, get_optimizers_and_schedulers, generator_every=1)
+    args = get_args(__doc__)
+    torch.manual_seed(args.seed)
+    gen, disc = MLPGenerator().to(args.device), MLPDiscriminator().to(args.device)
+    if args.evaluate:
+        sys.exit(evaluate(gen, args))
+    train_model(
+        gen,
+        disc,
+        num_iterations=args.num_iterations,
+        batch_size=args.batch_size,
+        lamb=args.lamb,
+        prefix=args.prefix,
+        gen_loss_fn=compute_generator_loss,
+        disc_loss_fn=compute_discriminator_loss,
+        log_period=args.log_period,
+        amp_enabled=not args.disable_amp,
+        options=args,
+        make_optimizers=get_optimizers_and_schedulers,
+        generator_every=1,
+    )

@@ -5,6 +5,7 @@ All three losses train the same pair; images are (B, 3, 32, 32) in [-1, 1].
 """
 
 import contextlib
+import weakref
 from collections.abc import Iterator
 
 import torch
@@ -181,15 +182,26 @@ class Discriminator(nn.Module):
         return self.dense(features.sum(dim=(2, 3)))
 
 
+# generator -> (which weights, its statistics): a log line asks for them several times.
+_estimates: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
 @torch.no_grad()
-def reestimate_statistics(gen: "Generator", batches: int = 2, size: int = 32) -> None:
+def reestimate_statistics(gen: "Generator", batches: int = 8, size: int = 128) -> None:
     """Make a generator's running statistics those of its weights as they are now.
 
     Those that training leaves lag behind: a third of them come from weights two updates old and
-    older. Plain means over a few batches of latents, the same at every call; the mode is as before.
+    older. Plain means over many latents, the same at every call; the mode is as before. From 64
+    latents a score was off by 5 per cent.
     """
     norms = [module for module in gen.modules() if isinstance(module, nn.BatchNorm2d)]
     if not norms:
+        return
+    weights = tuple((id(p), p._version) for p in gen.parameters())
+    known, statistics = _estimates.get(gen, (None, []))
+    if known == weights:
+        for buffer, value in zip(gen.buffers(), statistics, strict=True):
+            buffer.copy_(value)
         return
     was_training, momenta = gen.training, [norm.momentum for norm in norms]
     for norm in norms:
@@ -203,6 +215,7 @@ def reestimate_statistics(gen: "Generator", batches: int = 2, size: int = 32) ->
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     gen.train(was_training)
+    _estimates[gen] = weights, [buffer.clone() for buffer in gen.buffers()]
 
 
 @contextlib.contextmanager

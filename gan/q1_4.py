@@ -6,12 +6,14 @@
 Mao et al. 2016, arXiv 1611.04076, equation (2) with a = 0 and b = c = 1.
 """
 
-if __name__ == "__main__":  # a slip in the command line is told before torch loads
-    from settings import get_args
+import sys
 
-    args = get_args(__doc__, "data_ls_gan")
-
+import torch
+from evaluate import evaluate
+from networks import Discriminator, Generator
 from torch import Tensor
+from train import train_model
+from utils import get_args
 
 
 def compute_discriminator_loss(
@@ -30,8 +32,21 @@ def compute_generator_loss(discrim_fake: Tensor) -> Tensor:
 
 
 if __name__ == "__main__":
-    from main import Losses, run
-
-    # interpolates=False: no penalty, so no interpolates are made.
-    losses = Losses(compute_discriminator_loss, compute_generator_loss, interpolates=False)
-    run(args, losses)
+    args = get_args(__doc__)
+    torch.manual_seed(args.seed)
+    gen, disc = Generator().to(args.device), Discriminator().to(args.device)
+    if args.evaluate:
+        sys.exit(evaluate(gen, args))
+    train_model(
+        gen,
+        disc,
+        num_iterations=args.num_iterations,
+        batch_size=args.batch_size,
+        lamb=args.lamb,
+        prefix=args.prefix,
+        gen_loss_fn=compute_generator_loss,
+        disc_loss_fn=compute_discriminator_loss,
+        log_period=args.log_period,
+        amp_enabled=not args.disable_amp,
+        options=args,
+    )

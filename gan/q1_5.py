@@ -8,13 +8,14 @@ of the generator; Adam has the rate of the paper's CIFAR-10 experiments, 2e-4 fa
 steps and the optimizers are in train.py.
 """
 
-if __name__ == "__main__":  # a slip in the command line is told before torch loads
-    from settings import get_args
-
-    args = get_args(__doc__, "data_wgan_gp")
+import sys
 
 import torch
+from evaluate import evaluate
+from networks import Discriminator, Generator
 from torch import Tensor
+from train import train_model
+from utils import get_args
 
 
 def compute_discriminator_loss(
@@ -44,8 +45,21 @@ def compute_generator_loss(discrim_fake: Tensor) -> Tensor:
 
 
 if __name__ == "__main__":
-    from main import Losses, run
-
-    # interpolates=True: x^ and D(x^) are made, for the penalty.
-    losses = Losses(compute_discriminator_loss, compute_generator_loss, interpolates=True)
-    run(args, losses)
+    args = get_args(__doc__)
+    torch.manual_seed(args.seed)
+    gen, disc = Generator().to(args.device), Discriminator().to(args.device)
+    if args.evaluate:
+        sys.exit(evaluate(gen, args))
+    train_model(
+        gen,
+        disc,
+        num_iterations=args.num_iterations,
+        batch_size=args.batch_size,
+        lamb=args.lamb,
+        prefix=args.prefix,
+        gen_loss_fn=compute_generator_loss,
+        disc_loss_fn=compute_discriminator_loss,
+        log_period=args.log_period,
+        amp_enabled=not args.disable_amp,
+        options=args,
+    )

@@ -8,22 +8,16 @@ not made again, so an interrupted run goes on. The eight greyscale files that th
 removes are left out by name; other greyscale and CMYK images are converted and named.
 """
 
-if __name__ == "__main__":  # a slip in the command line is told before torch loads
-    from settings import get_resize_args
-
-    arguments = get_resize_args(__doc__)
-
-import argparse
 from pathlib import Path
 
-from dataset import find_images, read_rgb, some
+from dataset import UNREADABLE, find_images, read_rgb
 from PIL import Image
-from settings import PILLOW_QUALITY
 from tqdm import tqdm
 
-from common import InputError
-from common.command_line import exit_codes
+from common import InputError, Parser, first_few, number
 from common.files import atomic, locked
+
+PILLOW_QUALITY = 75  # its default: the assignment's reference statistics come from such files
 
 GREYSCALE_NAMES = frozenset(
     f"{stem}.jpg"
@@ -46,12 +40,12 @@ def resize_folder(
     res: int = 32,
     quality: int = PILLOW_QUALITY,
 ) -> dict[str, list[str]]:
-    """Resize every image below input_folder; returns {outcome: [names]} and prints what was odd.
+    """Resize every image below input_folder; returns {outcome: [names]}, prints what was odd.
 
     Raises InputError where a folder is missing or unusable, or where two images share a name.
     """
     input_folder, output_folder = Path(input_folder), Path(output_folder)
-    targets, others = name_targets(input_folder)
+    targets, others = name_targets(input_folder, output_folder)
     new = not output_folder.exists()
     try:
         output_folder.mkdir(parents=True, exist_ok=True)
@@ -60,76 +54,84 @@ def resize_folder(
             f"--output_folder: cannot make {output_folder} ({error.strerror})"
         ) from None
 
-    outcomes: list[list[str]] = [[] for _ in range(5)]
-    resized, there, left_out, converted, corrupt = outcomes
+    done: dict[str, list[str]] = {what: [] for what in OUTCOMES} | {"others": others}
     with locked(output_folder):
         for leftover in output_folder.glob(".unfinished.*"):  # of a run that was killed
             leftover.unlink()
         for name, path in tqdm(targets.items(), desc=f"resize to {res}x{res}", unit="image"):
             target = output_folder / name
             if name in GREYSCALE_NAMES:
-                left_out.append(name)
+                done["greyscale"].append(name)
             elif target.exists():
                 if image_size(target) != (res, res):
                     raise InputError(
                         f"--output_folder: {target} is not {res}x{res}; "
                         "delete it or give another folder"
                     )
-                there.append(name)
+                done["there"].append(name)
             else:
                 try:
                     rgb, mode = read_rgb(path)
-                except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-                    corrupt.append(name)
+                except UNREADABLE:
+                    done["corrupt"].append(name)
                     continue
                 small = rgb.resize((res, res), Image.Resampling.BICUBIC)
                 with atomic(target) as unfinished:
                     small.save(unfinished, quality=quality)
-                resized.append(name)
+                done["resized"].append(name)
                 if mode != "RGB":
-                    converted.append(name)
-    named = dict(zip(OUTCOMES, [*outcomes, others], strict=True))
-    for what, names in named.items():
-        if what in OUTCOMES[:2]:
-            print(f"{what}: {len(names)}")
-        elif names:
-            print(f"{what}: {len(names)}: {some(names, 10)}")
-    if not resized and not there:
+                    done["converted"].append(name)
+    for what, words in OUTCOMES.items():
+        if done[what] or what in ("resized", "there"):
+            names = "" if what in ("resized", "there") else f": {first_few(done[what], 10)}"
+            print(f"{words}: {len(done[what])}{names}")
+    if not done["resized"] and not done["there"]:
         if new:
             output_folder.rmdir()
         raise InputError(
             f"--input_folder: none of the {len(targets)} images below {input_folder} can be used "
-            f"({some(corrupt or left_out, 3)})"
+            f"({first_few(done['corrupt'] or done['greyscale'], 3)})"
         )
-    return named
+    return done
 
 
-OUTCOMES = (
-    "resized",
-    "there already",
-    "left out (greyscale, by name)",
-    "converted to RGB",
-    "cannot be read as pictures, skipped",
-    "not an image, skipped",
-)
+# What becomes of a file -> as people read it.
+OUTCOMES = {
+    "resized": "resized",
+    "there": "there already",
+    "greyscale": "left out (greyscale, by name)",
+    "converted": "converted to RGB",
+    "corrupt": "cannot be read as pictures, skipped",
+    "others": "not an image, skipped",
+}
 
 
-def name_targets(folder: Path) -> tuple[dict[str, Path], list[str]]:
-    """{name of the small image: path} below `folder`, and the names of the files that are none."""
+def name_targets(folder: Path, output: Path) -> tuple[dict[str, Path], list[str]]:
+    """{name of the small image: path} below `folder`, and the names of the files that are none.
+
+    What lies in the output folder, which may be below `folder`, was made here before.
+    """
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
         raise InputError(f"--input_folder: {folder} {what}")
+    if folder.resolve() == output.resolve():
+        raise InputError(f"--output_folder: {output} is the input folder; give another")
     images, others = find_images(folder, deep=True)
+    images = [path for path in images if output.resolve() not in path.resolve().parents]
     if not images:
         raise InputError(
             f"--input_folder: no images below {folder}; expected files like 001.Name/Name_0001.jpg"
         )
     targets: dict[str, Path] = {}
+    clashes = []
     for path in images:
         if (other := targets.setdefault(f"{path.stem}.jpg", path)) is not path:
-            raise InputError(
-                f"--input_folder: {other} and {path} would both become {path.stem}.jpg; rename one"
-            )
+            clashes.append(f"{other} and {path}")
+    if clashes:
+        raise InputError(
+            f"--input_folder: {len(clashes)} names stand for two images each, which would both "
+            f"become one file: {first_few(clashes, 3)}; rename one of each"
+        )
     return targets, others
 
 
@@ -142,11 +144,10 @@ def image_size(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def main(args: argparse.Namespace) -> None:
-    """The command."""
-    with exit_codes():
-        resize_folder(args.input_folder, args.output_folder, args.res, args.quality)
-
-
 if __name__ == "__main__":
-    main(arguments)
+    parser = Parser(__doc__)
+    parser.add_argument("--input_folder", required=True, help="searched to any depth")
+    parser.add_argument("--output_folder", required=True, help="one flat folder of .jpg files")
+    parser.add_argument("--res", type=number(int, 1, 100_000), help="side in pixels (32)")
+    parser.add_argument("--quality", type=number(int, 1, 95), help="JPEG quality, 1 to 95 (75)")
+    resize_folder(**parser.parse_given())

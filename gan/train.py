@@ -6,41 +6,29 @@ moves after the last of the five, here after the first.
 """
 
 import copy
-import dataclasses
-import functools
 import inspect
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import penalty
 import torch
-from dataset import Batches, Dataset  # noqa: F401 (Dataset is public here)
-from download import open_data
-from fid import Features, Scorer
-from logger import LAYOUT, TERMS, Logger
+from dataset import Batches, Dataset
+from download import find_data
+from logger import LAYOUT, Logger
 from networks import LATENT_DIM, Generator, frozen
-from settings import Settings
 from torch import Tensor, nn
 from torchvision import transforms
+from utils import merged_options
 
-from common import InputError, NonFiniteError
-from common.command_line import UNNAMED, refuse_to_run
+from common import InputError
 from common.device import Precision, autocast_dtype, prepare
 from common.files import fingerprint
-from common.measure import RunningMeans, check_weights
-from common.run import (
-    Forecast,
-    RunFolder,
-    StopSignal,
-    last_good_state,
-    progress_bar,
-    rng_state,
-    set_rng_state,
-    stoppable,
-)
+from common.measure import RunningMeans, preserved
+from common.run import PATHS, Run, from_folder, progress_bar
 
 HERE = Path(__file__).resolve().parent
+SHOWN, FIRST_LOOK = 50, 100  # iterations between points in TensorBoard; of the first pictures
 
 
 def build_transforms() -> transforms.Compose:
@@ -64,30 +52,22 @@ def get_optimizers_and_schedulers(gen: nn.Module, disc: nn.Module) -> tuple:
     return *adam_and_decay(disc, 500_000), *adam_and_decay(gen, 100_000)
 
 
-@dataclass(frozen=True)
-class Losses:
-    """The two losses of a question, and whether the discriminator's needs x^ and D(x^)."""
-
-    discriminator: Callable[..., Tensor]  # (D(x), D(G(z)), D(x^), x^, lamb) -> scalar
-    generator: Callable[[Tensor], Tensor]  # D(G(z)) -> scalar
-    interpolates: bool
-
-
 def discriminator_step(
     gen: Generator,
     disc: nn.Module,
-    batch: tuple[Tensor, Tensor, Tensor],
-    losses: Losses,
-    settings: Settings,
+    real: Tensor,
+    z: Tensor,
+    eps: Tensor | None,
+    disc_loss_fn: Callable[..., Tensor],
+    lamb: float,
     precision: Precision,
 ) -> dict[str, Tensor]:
     """Backward pass of one discriminator update; returns its terms as detached scalars.
 
-    batch: real images (B, 3, 32, 32) in [-1, 1]; z (B, 128) ~ N(0, I); eps (B, 1, 1, 1) ~ U(0, 1),
-    one per image, the share of the fake in x^ = eps * fake + (1 - eps) * real. Networks compute in
-    `precision`, losses in float32.
+    real: (B, 3, 32, 32) in [-1, 1]. z: (B, 128) ~ N(0, I). eps: (B, 1, 1, 1) ~ U(0, 1), one per
+    image, the share of the fake in x^ = eps * fake + (1 - eps) * real; None for a loss that does
+    not use x^. Networks compute in `precision`, losses in float32.
     """
-    real, z, eps = batch
     with torch.no_grad(), precision():
         fake = gen.forward_given_samples(z).float()  # (B, 3, 32, 32) in [-1, 1]
     with precision():
@@ -96,159 +76,39 @@ def discriminator_step(
     discrim_real, discrim_fake = scores.float().chunk(2)
 
     interp = discrim_interp = None
-    if losses.interpolates and not settings.fast_penalty:
-        interp = (eps * fake + (1 - eps) * real).requires_grad_()  # x^
+    slopes: list[Tensor] = []  # grad D(x^), where the loss takes it
+    if eps is not None:
+        interp = (eps * fake + (1 - eps) * real).requires_grad_()  # x^, (B, 3, 32, 32)
+        hook = interp.register_hook(lambda slope: slopes.append(slope.detach()))
         with precision.wide():  # float16 has too small a range for the gradients of the penalty
             discrim_interp = disc(interp).float()  # (B, 1)
-    loss = losses.discriminator(discrim_real, discrim_fake, discrim_interp, interp, settings.lamb)
+    loss = disc_loss_fn(discrim_real, discrim_fake, discrim_interp, interp, lamb)
+    if eps is not None:
+        hook.remove()  # the backward pass would call it again, with another gradient
     precision.scale(loss).backward()
 
-    terms = {"real_score": discrim_real.mean().detach(), "fake_score": discrim_fake.mean().detach()}
-    terms["discriminator_loss"] = loss.detach()
-    if settings.fast_penalty:  # the loss above had none
-        interp = eps * fake + (1 - eps) * real
-        value = penalty.penalty_backward(
-            disc, interp, settings.lamb, precision.wide, precision.scale
-        )
-        terms["discriminator_loss"] = loss.detach() + settings.lamb * value
-        terms["gradient_penalty"] = value
-    return terms
+    terms = {"discriminator_loss": loss.detach()}
+    if slopes:
+        norm = slopes[0].float().flatten(1).norm(dim=1)  # (B,)
+        terms |= {"gradient_norm": norm.mean(), "gradient_penalty": (norm - 1).square().mean()}
+    terms |= {"real_score": discrim_real.mean(), "fake_score": discrim_fake.mean()}
+    return {name: term.detach() for name, term in terms.items()}
 
 
 def generator_step(
-    gen: Generator, disc: nn.Module, z: Tensor, losses: Losses, precision: Precision
+    gen: Generator,
+    disc: nn.Module,
+    z: Tensor,
+    gen_loss_fn: Callable[[Tensor], Tensor],
+    precision: Precision,
 ) -> dict[str, Tensor]:
     """Backward pass of one generator update through the frozen discriminator; returns its terms."""
     with frozen(disc):
         with precision():
             scores = disc(gen.forward_given_samples(z))  # (B, 1)
-        loss = losses.generator(scores.float())
+        loss = gen_loss_fn(scores.float())
         precision.scale(loss).backward()
     return {"generator_loss": loss.detach()}
-
-
-class Trainer:
-    """All that an iteration changes. `state_dict` is the whole of it, `iterate` the algorithm."""
-
-    def __init__(
-        self,
-        gen: Generator,
-        disc: nn.Module,
-        losses: Losses,
-        images: Tensor,
-        settings: Settings,
-        dtype: torch.dtype | None = None,
-        make_optimizers: Callable[..., tuple] = get_optimizers_and_schedulers,
-    ):
-        """images: uint8 (N, 3, 32, 32). dtype: of the autocast; None is float32."""
-        self.gen = gen.to(memory_format=torch.channels_last).train()
-        self.disc = disc.to(memory_format=torch.channels_last).train()
-        self.device, self.losses = next(gen.parameters()).device, losses
-        self.precision = Precision(self.device, dtype)
-        # (1 - decay) w + decay average after every generator step (Yazici et al. 2019, arXiv
-        # 1806.04498, equation 2); it is scored and drawn, and nothing is trained by it.
-        self.average = None if settings.ema is None else copy.deepcopy(gen).requires_grad_(False)
-        self.settings = dataclasses.replace(
-            settings,
-            loss=loss_name(losses.discriminator),
-            networks=(type(gen).__name__, type(disc).__name__),
-            optimizers=name_of(make_optimizers),
-            data=fingerprint(images),
-            device=self.device.type,
-            number_format=self.precision.name,
-        )
-        self.rng = torch.Generator(self.device).manual_seed(settings.seed)
-        self.batches = Batches(images, settings.batch_size, self.rng)
-        optimizers = make_optimizers(gen, disc)
-        self.optim_disc, self.sched_disc, self.optim_gen, self.sched_gen = optimizers
-        if settings.fast_penalty:
-            self._check_fast_penalty()
-        self.iteration = 0
-        self.means = RunningMeans(TERMS, self.device)  # since the last log line
-
-    def _check_fast_penalty(self) -> None:
-        loss, lamb = self.losses.discriminator, self.settings.lamb
-        if not self.losses.interpolates:
-            raise InputError("--fast_penalty: this loss has no penalty; leave the option out")
-        if not penalty.replaces(self.disc, loss, lamb):
-            raise InputError(
-                "--fast_penalty: its gradient is not that of this loss's own penalty (another "
-                "penalty, another non-linearity than nn.ReLU, or a compiled discriminator); "
-                "leave the option out"
-            )
-
-    def iterate(self) -> None:
-        """One discriminator step and, every fifth time, one generator step on fresh fakes.
-
-        Nothing here waits for the device: the terms are summed there and read at log lines.
-        """
-        gen, disc, losses, precision = self.gen, self.disc, self.losses, self.precision
-        scaler, size = precision.scaler, self.settings.batch_size
-        self.optim_disc.zero_grad()
-        eps = torch.rand(size, 1, 1, 1, generator=self.rng, device=self.device)
-        batch = self.batches.next(), self.latents(), eps
-        terms = discriminator_step(gen, disc, batch, losses, self.settings, precision)
-        scaler.step(self.optim_disc)
-        self.sched_disc.step()
-        if self.iteration % self.settings.generator_every == 0:
-            self.optim_gen.zero_grad()
-            terms |= generator_step(gen, disc, self.latents(), losses, precision)
-            scaler.step(self.optim_gen)
-            self.sched_gen.step()
-            self.update_average()
-        scaler.update()
-        self.iteration += 1
-        self.means.add(terms, self.iteration)
-
-    @torch.no_grad()
-    def update_average(self) -> None:
-        """Move the average a little towards the generator; without `ema` there is none."""
-        if self.average is None or self.settings.ema is None:
-            return
-        weights: list[Tensor] = list(self.gen.parameters())
-        torch._foreach_lerp_(list(self.average.parameters()), weights, 1 - self.settings.ema)
-
-    def latents(self) -> Tensor:
-        """(B, 128) ~ N(0, I), float32 whatever the autocast type."""
-        size = self.settings.batch_size
-        return torch.randn(size, LATENT_DIM, generator=self.rng, device=self.device)
-
-    def check_finite(self) -> None:
-        """Raise NonFiniteError if any loss so far, or any weight now, is NaN or infinite."""
-        self.means.check_finite()
-        check_weights(*self.generators().values(), self.disc)
-
-    def generators(self) -> dict[str, Generator]:
-        """What is drawn, scored and saved at a log line, by the names of the files."""
-        averages = {} if self.average is None else {"generator_ema": self.average}
-        return {"generator": self.gen} | averages
-
-    def _parts(self) -> dict:
-        return {
-            **self.generators(),
-            "discriminator": self.disc,
-            "optim_disc": self.optim_disc,
-            "sched_disc": self.sched_disc,
-            "optim_gen": self.optim_gen,
-            "sched_gen": self.sched_gen,
-            "scaler": self.precision.scaler,
-            "batches": self.batches,
-            "means": self.means,
-        }
-
-    def state_dict(self) -> dict:
-        """Tensors and builtins only, so that it loads with `weights_only=True`."""
-        state = {name: part.state_dict() for name, part in self._parts().items()}
-        state |= {"rng": self.rng.get_state(), "global_rng": rng_state(self.device)}
-        return state | {"iteration": self.iteration}
-
-    def load_state_dict(self, state: dict) -> None:
-        """Go on from `state_dict`."""
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
-        self.iteration = state["iteration"]
-        self.rng.set_state(state["rng"])
-        set_rng_state(state["global_rng"], self.device)
 
 
 def train_model(
@@ -263,106 +123,176 @@ def train_model(
     log_period: int = 10000,
     amp_enabled: bool = True,
     *,
-    interpolates: bool = True,
+    options: Namespace | None = None,
     images: Tensor | None = None,
-    resume: bool | str | Path | None = None,
-    overwrite: bool = False,
-    make_optimizers: Callable[..., tuple] = get_optimizers_and_schedulers,
-    settings: Settings | None = None,
+    make_optimizers: Callable[..., tuple] | None = None,
+    generator_every: int = 5,
 ) -> list[dict]:
     """Train `gen` and `disc`, on the device they are on, for exactly `num_iterations` iterations.
 
-    prefix: the run's folder (relative: beside this file). interpolates: whether disc_loss_fn needs
-    x^ and D(x^). images: uint8 (N, 3, 32, 32); default those of the settings. resume: True for the
-    folder's own state, or a path. make_optimizers: as get_optimizers_and_schedulers. settings: the
-    rest of a run; before it go num_iterations, batch_size, and lamb and log_period where they are
-    not at their defaults. Returns the rows of metrics.csv. Raises InputError before any work,
-    NonFiniteError, Interrupted.
+    prefix: the run's folder (relative: beside this file). options: the rest of the command line,
+    of `utils.get_args`; default what it parsed last. images: uint8 (N, 3, 32, 32) instead of the
+    options' data. make_optimizers: as get_optimizers_and_schedulers. generator_every:
+    discriminator steps to one of the generator. Returns the rows of metrics.csv. Raises InputError
+    before anything is written, NonFiniteError, Interrupted.
     """
     if gen_loss_fn is None or disc_loss_fn is None:
         raise InputError("train_model: gen_loss_fn and disc_loss_fn must be given; see q1_5.py")
-    losses = Losses(disc_loss_fn, gen_loss_fn, interpolates)
-    given: dict = {"num_iterations": num_iterations, "batch_size": batch_size}
-    given |= {"lamb": lamb} if lamb != 10 or settings is None else {}
-    given |= {"log_period": log_period} if log_period != 10000 or settings is None else {}
-    given |= {} if images is None else {"dataset": UNNAMED}
-    settings = dataclasses.replace(settings or Settings(), **given)
-    with RunFolder(HERE / (prefix or "data_gan"), LAYOUT, resume, overwrite) as run:
-        folders: tuple[Path, ...] = ()
-        if images is None:
-            images, folders = open_data(settings)
-        dtype = autocast_dtype(next(gen.parameters()).device, amp_enabled)
-        trainer = Trainer(gen, disc, losses, images, settings, dtype, make_optimizers)
-        return fit(trainer, run, folders)
+    options = merged_options(
+        options, num_iterations, batch_size, lamb, prefix, log_period, not amp_enabled
+    )
+    make_optimizers = make_optimizers or get_optimizers_and_schedulers
+    device = next(gen.parameters()).device
+    precision = Precision(device, autocast_dtype(device, amp_enabled))
+    gen, disc = (net.to(memory_format=torch.channels_last).train() for net in (gen, disc))
 
+    with Run(HERE / options.prefix, LAYOUT, options.resume, options.overwrite) as run:
+        run.again = options.again
+        names = {"loss": name_of(disc_loss_fn), "optimizers": name_of(make_optimizers)}
+        names |= {"networks": [type(gen).__name__, type(disc).__name__]}
+        settings = names | {"generator_every": generator_every, "device": device.type}
+        settings |= {"number_format": precision.name} | recorded(options, run.folder)
+        run.check(settings)
+        uses_interp = try_losses(gen, disc, disc_loss_fn, gen_loss_fn, options)
 
-def fit(trainer: Trainer, run: RunFolder, stats_folders: Sequence[Path] = ()) -> list[dict]:
-    """Train until the settings' num_iterations, from the start or from the run's state.
+        root, stats_folders = (images, ()) if images is not None else find_data(options)
+        dataset = Dataset(root, build_transforms())
+        settings["data"] = fingerprint(dataset.pixels)
+        settings["dataset"] = options.dataset if images is None else "unnamed"
+        run.check(settings)
+        rng = torch.Generator(device).manual_seed(options.seed)
+        batches = Batches(dataset, batch_size, rng)
+        optim_disc, sched_disc, optim_gen, sched_gen = make_optimizers(gen, disc)
+        # (1 - decay) w + decay average after every generator step (Yazici et al. 2019, arXiv
+        # 1806.04498, equation 2); it is scored and drawn, and nothing is trained by it.
+        average = None if options.ema is None else copy.deepcopy(gen).requires_grad_(False)
+        means = RunningMeans(device)  # of the loss terms since the last log line
+        parts = {"generator": gen, "discriminator": disc, "optim_disc": optim_disc}
+        parts |= {"sched_disc": sched_disc, "optim_gen": optim_gen, "sched_gen": sched_gen}
+        parts |= {"scaler": precision.scaler, "batches": batches, "rng": rng, "means": means}
+        parts |= {} if average is None else {"generator_ema": average}
+        logger = Logger(run, parts, options, dataset.pixels, (*stats_folders, run.folder))
+        prepare(precision)
+        run.begin(settings, parts, num_iterations, images=len(dataset), features=logger.features)
+        logger.begin()
 
-    stats_folders: where the statistics of the reference images may be kept. Returns the rows.
-    """
-    settings = trainer.settings
-    run.check_settings(settings)
-    run.restore(trainer)
-    left = settings.num_iterations - trainer.iteration
-    if left < 0:
-        raise InputError(
-            f"--num_iterations: got {settings.num_iterations}, "
-            f"the run is at {trainer.iteration} already"
-        )
-    scorer = None
-    if settings.fid != "off":
-        features = Features(settings.fid, trainer.device, settings.inception_weights)
-        folders = (*stats_folders, run.folder)
-        images = trainer.batches.images
-        scorer = Scorer(images, features, folders, settings.fid_mode, settings.seed)
-    prepare(trainer.precision)
-    features_key = scorer.features.key if scorer else None
-    run.begin(settings, images=len(trainer.batches.images), features=features_key)
-    try:
-        with stoppable(run, trainer, lambda: f"at iteration {trainer.iteration}") as stop:
-            training_loop(trainer, Logger(run, trainer, scorer), stop)
-    except NonFiniteError as error:
-        raise NonFiniteError(f"{error}; {last_good_state(run.folder)}") from None
+        with progress_bar(run.step, num_iterations, "it") as bar:
+            while True:
+                iters, at_end = run.step, run.step == num_iterations
+                if iters > 0 and (at_end or iters % log_period == 0) and not logger.has(iters):
+                    logger.log(iters, scored=at_end or iters % options.score_period == 0)
+                elif iters == FIRST_LOOK:
+                    logger.save_pictures(iters)
+                if at_end:
+                    break
+                if run.save_is_due:
+                    run.save()
+                run.check_signal()
+
+                eps = torch.rand(batch_size, 1, 1, 1, generator=rng, device=device)
+                real = batches.next()  # (B, 3, 32, 32) in [-1, 1]
+                z = torch.randn(batch_size, LATENT_DIM, generator=rng, device=device)  # (B, 128)
+                optim_disc.zero_grad()
+                terms = discriminator_step(
+                    gen, disc, real, z, eps if uses_interp else None, disc_loss_fn, lamb, precision
+                )
+                precision.scaler.step(optim_disc)
+                sched_disc.step()
+
+                if iters % generator_every == 0:
+                    z = torch.randn(batch_size, LATENT_DIM, generator=rng, device=device)
+                    optim_gen.zero_grad()
+                    terms |= generator_step(gen, disc, z, gen_loss_fn, precision)
+                    precision.scaler.step(optim_gen)
+                    sched_gen.step()
+                    if average is not None:
+                        with torch.no_grad():
+                            pair = [list(net.parameters()) for net in (average, gen)]
+                            torch._foreach_lerp_(*pair, 1 - options.ema)
+                precision.scaler.update()
+
+                run.step += 1
+                means.add(terms, run.step)
+                if run.step % SHOWN == 0:
+                    logger.show_in_tensorboard(terms, run.step)
+                logger.show(bar)
+        logger.finish(num_iterations)
     return run.rows
 
 
-def training_loop(trainer: Trainer, logger: Logger, stop: StopSignal) -> None:
-    """Iterate; log at every multiple of the log period and at the end; save then and in between."""
-    settings, run = trainer.settings, logger.run
-    logger.begin()
-    left = settings.num_iterations - trainer.iteration
-    forecast = Forecast("iteration", left, settings.generator_every, trainer.precision)
-    with progress_bar(trainer.iteration, settings.num_iterations, "it") as bar:
-        while True:
-            at_end = trainer.iteration == settings.num_iterations
-            if trainer.iteration > 0 and (at_end or trainer.iteration % settings.log_period == 0):
-                logger.log_once("log", stop.check)
-            if at_end:
-                logger.log_once("final", stop.check)
-                logger.animate()
-                return
-            trainer.iterate()
-            forecast.step()
-            logger.show(bar)
-            run.save_if_due(trainer)
-            stop.check()
+def recorded(options: Namespace, folder: Path) -> dict[str, Any]:
+    """The options that make a run what it is, for config.json and the state."""
+    apart = ("prefix", "device", "disable_amp", "download", "evaluate", "resume", "overwrite")
+    apart = (*apart, "given", "again")
+    kept = {name: value for name, value in vars(options).items() if name not in apart}
+    kept |= {name: from_folder(kept[name], folder) for name in PATHS}
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in kept.items()}
+
+
+def try_losses(
+    gen: Generator,
+    disc: nn.Module,
+    disc_loss_fn: Callable[..., Tensor],
+    gen_loss_fn: Callable[[Tensor], Tensor],
+    options: Namespace,
+) -> bool:
+    """Networks and losses on two images, in float32 and without a trace.
+
+    Returns whether the discriminator's loss makes use of x^ or D(x^). InputError names the
+    function that does something else than it should.
+    """
+
+    def call(function: Callable, *arguments: Any, shape: tuple[int, ...], what: str) -> Tensor:
+        name = f"{type(function.__self__).__name__}." if hasattr(function, "__self__") else ""
+        name += getattr(function, "__name__", "forward") if name else name_of(function)
+        try:
+            got = function(*arguments)
+        except Exception as error:  # whatever a student's own code raises
+            reason = (str(error).strip().splitlines() or [""])[0][:200]
+            raise InputError(
+                f"{name} raised {type(error).__name__}: {reason}; tried on 2 images, {what}"
+            ) from None
+        found = tuple(got.shape) if isinstance(got, Tensor) else repr(got)
+        if found != shape:
+            raise InputError(f"{name} returned {found}; expected a tensor of shape {shape}, {what}")
+        return got
+
+    of_scores = "a mean over the batch as a scalar"
+    with preserved(gen, disc):
+        z = torch.randn(2, LATENT_DIM, device=next(gen.parameters()).device)
+        draw, images = gen.forward_given_samples, (2, 3, 32, 32)
+        fake = call(draw, z, shape=images, what="images (B, 3, 32, 32) of latents (B, 128)")
+        of_images = "scores (B, 1) of images (B, 3, 32, 32)"
+        scores = call(disc.forward, fake, shape=(2, 1), what=of_images)
+        gen_loss = call(gen_loss_fn, scores, shape=(), what=of_scores)
+        interp, slopes = fake.detach().requires_grad_(), []  # type: tuple[Tensor, list]
+        hook = interp.register_hook(lambda slope: slopes.append(True))
+        discrim_interp = disc(interp)
+        scores = disc(fake.detach())
+        given = (scores, scores, discrim_interp, interp, options.lamb)
+        disc_loss = call(disc_loss_fn, *given, shape=(), what=of_scores)
+        hook.remove()
+        for function, loss in ((gen_loss_fn, gen_loss), (disc_loss_fn, disc_loss)):
+            if not loss.requires_grad:
+                raise InputError(
+                    f"{name_of(function)} returned a loss without a gradient; "
+                    "do not detach it, nor compute it from numbers"
+                )
+        found = torch.autograd.grad(disc_loss, [discrim_interp, interp], allow_unused=True)
+        uses_interp = bool(slopes) or any(gradient is not None for gradient in found)
+    if "lamb" in options.given and not uses_interp:
+        raise InputError("--lamb: this loss has no gradient penalty; leave the option out")
+    return uses_interp
 
 
 def name_of(function: Callable) -> str:
-    """Its file and its own name: a run is resumed with the same functions only."""
-    while isinstance(function, functools.partial):
-        function = function.func
+    """File and own name: q1_5.compute_generator_loss; of the discriminator's loss the file alone.
+
+    A run is resumed with functions of the same names only.
+    """
     code = getattr(inspect.unwrap(function), "__code__", None)
     if code is None:
-        return type(function).__qualname__
-    return f"{Path(code.co_filename).stem}.{function.__qualname__}"
-
-
-def loss_name(loss_fn: Callable) -> str:
-    """Of a loss with the handout's name, the script that it comes from: q1_5, for one."""
-    return name_of(loss_fn).removesuffix(".compute_discriminator_loss")
-
-
-if __name__ == "__main__":
-    refuse_to_run("train.py", "q1_3.py, q1_4.py or q1_5.py")
+        return getattr(function, "__name__", type(function).__name__)
+    name = getattr(function, "__qualname__", code.co_name)
+    stem = Path(code.co_filename).stem if Path(code.co_filename).is_file() else "notebook"
+    return stem if name == "compute_discriminator_loss" else f"{stem}.{name}"

@@ -1,19 +1,26 @@
 """The helpers that the handout puts here: plots, the latent grid, the score, the options."""
 
 import functools
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from dataset import DATA_DIR, load_images
-from fid import GENERATOR_BATCH, Features, Scorer
+from fid import GENERATOR_BATCH, Features, Reference, score
 from networks import LATENT_DIM, Generator, reestimate_statistics
-from settings import get_args  # noqa: F401 (public here)
 from torch import Tensor
 
-from common import InputError
+from common import COUNT, NOT_NEGATIVE, SEED, InputError, Parser, number, path
+from common.device import resolve_device
 from common.files import save_grid, save_plot  # noqa: F401 (save_plot is public here)
 from common.measure import measuring
+from common.run import check_recorded, recorded_settings, resume_line, state_path
+
+HERE = Path(__file__).resolve().parent
+PREFIXES = {"q1_3": "data_gan", "q1_4": "data_ls_gan", "q1_5": "data_wgan_gp"}
 
 
 def latent_grid(device: torch.device | str = "cpu", rest: Tensor | None = None) -> Tensor:
@@ -48,15 +55,6 @@ def between_four(corners: Tensor) -> Tensor:
     return spherical(left, right, along).reshape(100, LATENT_DIM)
 
 
-def walk(samples: Tensor, frames: int) -> Tensor:
-    """Latents (N * frames, N, 128) on the way of N samples (N, 128), each to the next and round."""
-    share = torch.arange(frames, device=samples.device).view(frames, 1, 1) / frames
-    legs = [samples.roll(-leg, 0) for leg in range(len(samples) + 1)]
-    return torch.cat(
-        [spherical(start, end, share) for start, end in zip(legs, legs[1:], strict=False)]
-    )
-
-
 def draw(gen: Generator, latents: dict[str, Tensor]) -> dict[str, Tensor]:
     """Images (B, 3, 32, 32) in [-1, 1] of named latents (B, 128).
 
@@ -69,35 +67,33 @@ def draw(gen: Generator, latents: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: gen.forward_given_samples(z) for name, z in latents.items()}
 
 
-def interpolate_latent_space(gen: Generator, path: Path | str, rest: Tensor | None = None) -> None:
+def interpolate_latent_space(gen: Generator, path: Path | str) -> None:
     """Save the 100 images of `latent_grid` as one PNG, 10 a row, in [0, 1]."""
-    z = latent_grid(next(gen.parameters()).device, rest)
+    z = latent_grid(next(gen.parameters()).device)
     save_grid(draw(gen, {"grid": z})["grid"], path)
 
 
 def picture_latents(seed: int, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """The latents (100, 128) of every grid that a run draws, by the names of its files.
+    """The latents (100, 128) of the grids that a run draws beside `latent_grid`, by their files.
 
-    samples: from N(0, I). interpolations: the assignment's grid around 0, a latent that N(0, I)
-    never gives. around_a_sample: the same around the first sample. between_samples: spherical,
-    with the first four samples in the corners.
+    samples: from N(0, I). around_a_sample: the assignment's grid around the first of them instead
+    of 0, a latent that N(0, I) never gives. between_samples: spherical, with the first four
+    samples in the corners.
     """
     rng = torch.Generator(device).manual_seed(seed + 2)
     samples = torch.randn(100, LATENT_DIM, generator=rng, device=device)
     return {
         "samples": samples,
-        "interpolations": latent_grid(device),
         "around_a_sample": latent_grid(device, samples[0]),
         "between_samples": between_four(samples[:4]),
     }
 
 
 @functools.lru_cache(maxsize=1)
-def _inception_scorer(
-    folder: Path, resolution: int, device: torch.device, weights_folder: str | Path | None
-) -> Scorer:
-    features = Features("inception", device, weights_folder)
-    return Scorer(load_images(folder, resolution), features, (folder.parent,))
+def _reference(folder: Path, resolution: int, features: str, where: tuple) -> Reference:
+    device, weights_folder = where
+    network = Features(features, device, weights_folder)
+    return Reference(load_images(folder, resolution), network, (folder.parent,))
 
 
 def get_fid(
@@ -107,11 +103,21 @@ def get_fid(
     z_dimension: int,
     batch_size: int,
     num_gen: int,
+    *,
+    features: str = "inception",
+    mode: str = "train",
+    seed: int = 0,
+    images: Tensor | Reference | None = None,
     inception_weights: str | Path | None = None,
+    details: dict | None = None,
+    after_batch: Callable[[], None] = lambda: None,
 ) -> float:
     """clean-fid's FID of `num_gen` images of `gen` against a data set: "cub", or a folder of JPEGs.
 
-    Batch statistics in batches of 256, whatever `batch_size` is: the score depends on it.
+    Batch statistics in batches of 256, whatever `batch_size` is: the score depends on it. features:
+    or a TorchScript file. mode: "eval" for running statistics. seed: of the latents. images: uint8
+    (N, 3, H, W), or their Reference, instead of the data set. details: a dict to fill with KID,
+    precision and recall. after_batch: may raise to stop.
     """
     if z_dimension != LATENT_DIM:
         raise InputError(
@@ -122,7 +128,227 @@ def get_fid(
             f"get_fid: scoring in batches of {GENERATOR_BATCH}, not {batch_size}: "
             "the score depends on it"
         )
-    folder = DATA_DIR if dataset_name == "cub" else Path(dataset_name)
     device = next(gen.parameters()).device
-    scorer = _inception_scorer(folder, dataset_resolution, device, inception_weights)
-    return scorer.score(gen, num_gen)
+    if images is None:
+        folder = DATA_DIR if dataset_name == "cub" else Path(dataset_name)
+        images = _reference(folder, dataset_resolution, features, (device, inception_weights))
+    elif isinstance(images, Tensor):
+        images = Reference(images, Features(features, device, inception_weights))
+    row = score(gen, images, num_gen, mode, seed, details is not None, after_batch)
+    distance = row.pop("score")
+    if details is not None:
+        details.update(row)
+    return distance
+
+
+# ------------------------------------------------------------------------------------------------
+# Options
+
+_parsed: list[Namespace] = []  # what get_args gave last, for a train_model without `options`
+# What says nothing about a generator that is there already.
+OF_TRAINING = (
+    *("num_iterations", "batch_size", "lamb", "ema", "log_period", "score_period"),
+    *("save_minutes", "resume", "overwrite"),
+)
+
+
+def get_args(description: str | None = None, argv: Sequence[str] | None = None) -> Namespace:
+    """The options that the scripts share; `prefix` is the run's folder, named by the script.
+
+    With --resume what the command line does not give is what the run recorded. `given` holds the
+    options that it does give.
+    """
+    parser = make_parser(description)
+    given = parser.parse_given(argv)
+    out_dir = given.pop("out_dir", None)
+    check_together(parser, given)
+    stem = Path(getattr(sys.modules["__main__"], "__file__", None) or sys.argv[0] or "run").stem
+    name = PREFIXES.get(stem, f"data_{stem}")
+    name += "_synthetic" if given.get("dataset") == "synthetic" else ""
+    prefix = Path(out_dir).absolute() if out_dir else HERE / name
+    recorded: dict = {}
+    if resume := given.get("resume"):
+        folder = state_path(prefix, resume).parent
+        recorded = recorded_settings(folder, "--resume")
+        if (
+            not state_path(prefix, resume).exists()
+            and (HERE / f"{name}_synthetic/state.pt").exists()
+        ):
+            raise InputError(f"--resume: no run in {prefix}; there is one with --dataset synthetic")
+        if "data_dir" not in given:
+            check_recorded(folder, recorded, "--resume", ["data_dir"])
+        # Number format and device are a run's own: it goes on where and as it was.
+        recorded["disable_amp"] = recorded.get("number_format") == "float32"
+    known = parser.defaults()
+    args = (
+        known | {name: recorded[name] for name in known if recorded.get(name) is not None} | given
+    )
+    args["fid"] = args["fid"] or ("inception" if args["dataset"] == "cub" else "off")
+    args["score_period"] = args["score_period"] or args["log_period"]
+    if args["score_period"] % args["log_period"]:
+        parser.error(
+            f"--score_period: got {args['score_period']}, expected a multiple of --log_period, "
+            f"{args['log_period']}"
+        )
+    args |= {"device": resolve_device(args["device"]), "prefix": prefix, "given": given}
+    if out_dir:
+        given["prefix"] = prefix
+    # What to type to go on with this run.
+    where = ["--out_dir", out_dir] if out_dir else []
+    if not where and args["dataset"] == "synthetic":
+        where = ["--dataset", "synthetic"]
+    args["again"] = resume_line(*where)
+    del args["out_dir"]
+    _parsed[:] = [Namespace(**args)]
+    return _parsed[0]
+
+
+def make_parser(description: str | None = None) -> Parser:
+    """The options, their bounds and defaults."""
+    parser = Parser(description)
+    group = parser.add_argument_group("training")
+    add = group.add_argument
+    add(
+        "--num_iterations",
+        type=COUNT,
+        default=30_000,
+        metavar="N",
+        help="discriminator steps (30000)",
+    )
+    add("--batch_size", type=COUNT, default=256, metavar="B", help="images in a step (256)")
+    add("--lamb", type=NOT_NEGATIVE, default=10, help="weight of the gradient penalty (10)")
+    add("--seed", type=SEED, default=0, metavar="S", help="fixes weights, batches, latents (0)")
+    add(
+        "--ema",
+        type=number(float, 0, 0.999999),
+        metavar="DECAY",
+        help="also keep, score and draw a moving average of the generator's weights, of this decay "
+        "(0.99 to 0.999; off)",
+    )
+    parser.add_device_options()
+    add = parser.add_argument_group("data").add_argument
+    drawn = "synthetic: 6,000 drawn birds, no download"
+    add("--dataset", choices=("cub", "synthetic"), default="cub", help=drawn)
+    add(
+        "--data_dir",
+        type=path,
+        metavar="FOLDER",
+        help="32x32 JPEGs (default: gan/datasets/CUB_200_2011_32, fetched once)",
+    )
+    fetched = "fetch CUB-200-2011 to --data_dir if missing"
+    add("--download", action="store_true", help=fetched)
+    add = parser.add_argument_group("scores").add_argument
+    add(
+        "--fid",
+        metavar="FEATURES",
+        help="inception (default for cub), FILE.pt (TorchScript: a program, which is run) or off",
+    )
+    add(
+        "--fid_mode",
+        choices=("train", "eval"),
+        default="train",
+        help="generator normalised by its batch (train, as all published numbers) or by running "
+        "statistics",
+    )
+    add(
+        "--num_gen",
+        type=number(int, 2, 10_000_000),
+        nargs=2,
+        default=(10_000, 50_000),
+        metavar=("LOG", "FINAL"),
+        help="images scored at a log line and at the end (10000 50000)",
+    )
+    holder = "folder that holds inception-2015-12-05.pt"
+    add("--inception_weights", type=path, metavar="FOLDER", help=holder)
+    add(
+        "--evaluate",
+        nargs="?",
+        const=True,
+        type=path,
+        metavar="GENERATOR",
+        help="train nothing; score and sample this generator (default: the run's generator.pt)",
+    )
+    group = parser.add_argument_group("output")
+    add = group.add_argument
+    add(
+        "--log_period",
+        type=COUNT,
+        default=1000,
+        metavar="N",
+        help="iterations between log lines (1000)",
+    )
+    every = "iterations between scores, a multiple of the log period (the log period)"
+    add("--score_period", type=COUNT, metavar="N", help=every)
+    add(
+        "--out_dir",
+        type=path,
+        metavar="FOLDER",
+        help="run folder (default: beside this script, by its name, _synthetic added for that "
+        "data); with --evaluate GENERATOR where the results go (default: beside it)",
+    )
+    parser.add_resume_options(group)
+    return parser
+
+
+def check_together(parser: Parser, given: dict) -> None:
+    """Options that do not go together end the program."""
+    if given.get("resume") and given.get("overwrite"):
+        parser.error("--resume and --overwrite exclude each other")
+    if given.get("dataset") == "synthetic":
+        for name in ("data_dir", "download"):
+            if given.get(name):
+                parser.error(f"--{name} goes with --dataset cub")
+    if given.get("download") and "data_dir" not in given and "evaluate" not in given:
+        del given["download"]  # the default folder is fetched anyway
+    fid = given.get("fid", "off")
+    if fid not in ("inception", "off") and not Path(fid).is_file():
+        parser.error(f"--fid: no file {fid}; expected inception, off or a TorchScript file")
+    if given.get("evaluate") and (training := [name for name in OF_TRAINING if name in given]):
+        parser.error(f"--evaluate trains nothing; leave --{training[0]} out")
+
+
+def merged_options(
+    options: Namespace | None,
+    num_iterations: int,
+    batch_size: int,
+    lamb: float,
+    prefix: Path | str | None,
+    log_period: int,
+    disable_amp: bool,
+) -> Namespace:
+    """The options with the arguments of train_model; InputError where the two disagree."""
+    if options is None:
+        options = _parsed[0] if _parsed else get_args(argv=[])
+    arguments = {"num_iterations": num_iterations, "batch_size": batch_size, "lamb": lamb}
+    arguments |= {"log_period": log_period, "disable_amp": disable_amp}
+    if prefix is not None:
+        arguments["prefix"] = HERE / prefix
+    for name, value in arguments.items():
+        typed = options.given.get(name, value)
+        if typed != value:
+            option = {"prefix": "out_dir"}.get(name, name)
+            raise InputError(
+                f"--{option}: the command line says {typed}, the call of train_model {value}; "
+                f"write {name}=args.{name} there, or leave the option out"
+            )
+    if options.evaluate:
+        raise InputError("--evaluate: this script trains only; see the end of q1_5.py")
+    if "seed" in options.given and torch.initial_seed() != options.seed:
+        raise InputError(
+            "--seed: this script does not use it; write torch.manual_seed(args.seed) before the "
+            "networks"
+        )
+    checked = make_parser().check({k: v for k, v in arguments.items() if k != "prefix"})
+    if "prefix" in arguments:
+        checked["prefix"] = arguments["prefix"]
+    merged = Namespace(**vars(options) | checked)
+    if (
+        merged.score_period == options.log_period != log_period
+        and "score_period" not in options.given
+    ):
+        merged.score_period = log_period
+    if merged.score_period % log_period:
+        raise InputError(
+            f"--score_period: got {merged.score_period}, expected a multiple of {log_period}"
+        )
+    return merged

@@ -1,0 +1,73 @@
+"""What --evaluate does: score, sample and interpolate a saved generator; nothing is trained."""
+
+import json
+from argparse import Namespace
+from pathlib import Path
+
+from dataset import Dataset
+from download import find_data
+from fid import GENERATOR_BATCH, Features, Reference
+from logger import describe_score
+from networks import LATENT_DIM, Generator
+from utils import draw, get_fid, interpolate_latent_space, picture_latents
+
+from common import InputError
+from common.files import atomic, fingerprint, is_writable, load_weights, save_grid
+from common.run import check_recorded, recorded_settings
+
+# What is taken from the run that made a generator, where the command line does not say it.
+FOR_SCORES = ("dataset", "data_dir", "fid", "fid_mode", "num_gen", "inception_weights", "seed")
+
+
+def evaluate(gen: Generator, args: Namespace) -> None:
+    """The results go beside the generator's file, or to --out_dir. Raises InputError."""
+    path = args.prefix if args.evaluate is True else Path(args.evaluate)
+    path = path / "generator.pt" if path.is_dir() or args.evaluate is True else path
+    load_weights(gen, path, "--evaluate")
+    folder, device = path.parent, next(gen.parameters()).device
+    named = "prefix" in args.given and args.evaluate is not True
+    out = args.prefix if named else folder
+    if not is_writable(next(place for place in (out, *out.absolute().parents) if place.exists())):
+        raise InputError(f"--evaluate: {out} cannot be written; give another --out_dir")
+
+    recorded, given = recorded_settings(folder, "--evaluate"), dict(args.given)
+    if "data_dir" in given:
+        given = {"dataset": "cub"} | given
+    known = {name: recorded[name] for name in FOR_SCORES if recorded.get(name) is not None}
+    options = Namespace(**vars(args) | known | given)
+    details: dict = {}
+    if options.fid != "off":
+        if options.dataset == "unnamed":
+            raise InputError(
+                f"--evaluate: the run in {folder} does not name its data; give --data_dir"
+            )
+        check_recorded(
+            folder,
+            {name: value for name, value in recorded.items() if name not in given},
+            "--evaluate",
+        )
+        # Drawn images are those of the run's seed, whatever seed the latents have.
+        drawn = Namespace(**vars(options) | {"seed": recorded.get("seed", options.seed)})
+        root, stats_folders = find_data(drawn)
+        images = Dataset(root).pixels
+        data = fingerprint(images)
+        check_recorded(folder, recorded, "--evaluate", (), data)
+        features = Features(options.fid, device, options.inception_weights)
+        reference = Reference(images, features, (*stats_folders, *([out] if out.exists() else [])))
+
+    out.mkdir(parents=True, exist_ok=True)
+    interpolate_latent_space(gen, out / f"{path.stem}_interpolations.png")
+    for picture, grid in draw(gen, picture_latents(options.seed, device)).items():
+        save_grid(grid, out / f"{path.stem}_{picture}.png")
+    if options.fid != "off":
+        of, num_gen = (options.dataset, 32, LATENT_DIM, GENERATOR_BATCH), options.num_gen[1]
+        how = {"mode": options.fid_mode, "seed": options.seed, "images": reference}
+        row: dict = {"generator": path.name}
+        row["score"] = get_fid(gen, *of, num_gen, **how, details=details)
+        row |= details | {"score_name": features.name, "num_gen": num_gen}
+        row |= {"fid_mode": options.fid_mode, "fid_batch": GENERATOR_BATCH}
+        row |= {"features": features.key, "images": len(images), "data": data}
+        with atomic(out / f"{path.stem}_score_{options.fid_mode}.json") as unfinished:
+            unfinished.write_text(json.dumps(row, indent=2) + "\n")
+        print(describe_score(row))
+    print(f"Pictures are in {out}")

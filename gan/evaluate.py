@@ -1,6 +1,7 @@
 """What --evaluate does: score, sample and interpolate a saved generator; nothing is trained."""
 
 import json
+import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from dataset import Dataset
 from download import find_data
 from fid import GENERATOR_BATCH, Features, Reference
 from logger import describe_score
-from networks import LATENT_DIM, Generator
+from networks import LATENT_DIM, AnyGenerator
 from utils import draw, get_fid, interpolate_latent_space, picture_latents
 
 from common import InputError
@@ -19,8 +20,13 @@ from common.run import check_recorded, recorded_settings
 FOR_SCORES = ("dataset", "data_dir", "fid", "fid_mode", "num_gen", "inception_weights", "seed")
 
 
-def evaluate(gen: Generator, args: Namespace) -> None:
-    """The results go beside the generator's file, or to --out_dir. Raises InputError."""
+def evaluate(gen: AnyGenerator, args: Namespace) -> None:
+    """With --evaluate, and end the program; without it return at once.
+
+    The results go beside the generator's file, or to --out_dir. Raises InputError.
+    """
+    if not args.evaluate:
+        return
     path = args.prefix if args.evaluate is True else Path(args.evaluate)
     path = path / "generator.pt" if path.is_dir() or args.evaluate is True else path
     load_weights(gen, path, "--evaluate")
@@ -71,3 +77,4 @@ def evaluate(gen: Generator, args: Namespace) -> None:
             unfinished.write_text(json.dumps(row, indent=2) + "\n")
         print(describe_score(row))
     print(f"Pictures are in {out}")
+    sys.exit()

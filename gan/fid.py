@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from cleanfid.downloads_helper import inception_url
 from cleanfid.inception_torchscript import InceptionV3W
 from dataset import IMAGE_SUFFIXES, decode, find_images
-from networks import LATENT_DIM, Generator, reestimate_statistics
+from networks import LATENT_DIM, AnyGenerator, reestimate_statistics
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 from tqdm import tqdm
@@ -38,6 +38,7 @@ INCEPTION_FILE = "inception-2015-12-05.pt"
 WEIGHTS_FOLDER = Path(__file__).parent / "datasets"
 GENERATOR_BATCH = 256  # batch normalisation in train mode sees this many images, whatever is asked
 INCEPTION_SHA256 = "f58cb9b6"  # the first digits of clean-fid's file
+ESTIMATE = 128  # batches of 128 latents behind the running statistics of a score
 COMPARED = 10_000  # features a side, at most, for KID, precision and recall
 
 
@@ -286,13 +287,13 @@ class Reference:
         found = tuple(value.cpu().numpy() for value in (mean, cov, torch.cat(first)))
         for folder in filter(is_writable, folders):
             with contextlib.suppress(OSError), atomic(Path(folder) / file_name) as unfinished:
-                np.savez(unfinished, **dict(zip(("mean", "cov", "features"), found, strict=True)))
+                np.savez(unfinished, mean=found[0], cov=found[1], features=found[2])
                 break
         return found
 
 
 def score(
-    gen: Generator,
+    gen: AnyGenerator,
     reference: Reference,
     num_gen: int,
     mode: str = "train",
@@ -328,7 +329,7 @@ def score(
     first: list[Tensor] = []
     with measuring(gen, train=mode == "train") as device:
         if mode == "eval":
-            reestimate_statistics(gen)
+            reestimate_statistics(gen, ESTIMATE)
         mean, cov, _ = moments(batches(), first if quality else None)
     distance = frechet_distance(reference.mean, reference.cov, mean, cov, reference.sqrt_cov)
     row = {"score": distance}

@@ -6,7 +6,6 @@ moves after the last of the five, here after the first.
 """
 
 import copy
-import inspect
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -16,12 +15,12 @@ import torch
 from dataset import Batches, Dataset
 from download import find_data
 from logger import LAYOUT, Logger
-from networks import LATENT_DIM, Generator, frozen
+from networks import LATENT_DIM, AnyGenerator, frozen
 from torch import Tensor, nn
 from torchvision import transforms
 from utils import merged_options
 
-from common import InputError
+from common import InputError, called, name_of, tried
 from common.device import Precision, autocast_dtype, prepare
 from common.files import fingerprint
 from common.measure import RunningMeans, preserved
@@ -36,7 +35,7 @@ def build_transforms() -> transforms.Compose:
     return transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.5,) * 3)])
 
 
-def get_optimizers_and_schedulers(gen: nn.Module, disc: nn.Module) -> tuple:
+def get_optimizers_and_schedulers(gen: AnyGenerator, disc: nn.Module) -> tuple:
     """Adam (2e-4, betas (0, 0.9)), its rate falling linearly to 0 and staying there.
 
     Over 500,000 discriminator steps and 100,000 generator steps. Returns (optim_discriminator,
@@ -53,7 +52,7 @@ def get_optimizers_and_schedulers(gen: nn.Module, disc: nn.Module) -> tuple:
 
 
 def discriminator_step(
-    gen: Generator,
+    gen: AnyGenerator,
     disc: nn.Module,
     real: Tensor,
     z: Tensor,
@@ -96,7 +95,7 @@ def discriminator_step(
 
 
 def generator_step(
-    gen: Generator,
+    gen: AnyGenerator,
     disc: nn.Module,
     z: Tensor,
     gen_loss_fn: Callable[[Tensor], Tensor],
@@ -111,8 +110,15 @@ def generator_step(
     return {"generator_loss": loss.detach()}
 
 
+@torch.no_grad()
+def update_average(average: nn.Module, gen: nn.Module, decay: float) -> None:
+    """decay * average + (1 - decay) * w (Yazici et al. 2019, arXiv 1806.04498, equation 2)."""
+    for mean, weight in zip(average.parameters(), gen.parameters(), strict=True):
+        mean.lerp_(weight, 1 - decay)
+
+
 def train_model(
-    gen: Generator,
+    gen: AnyGenerator,
     disc: nn.Module,
     num_iterations: int,
     batch_size: int,
@@ -148,10 +154,8 @@ def train_model(
 
     with Run(HERE / options.prefix, LAYOUT, options.resume, options.overwrite) as run:
         run.again = options.again
-        names = {"loss": name_of(disc_loss_fn), "optimizers": name_of(make_optimizers)}
-        names |= {"networks": [type(gen).__name__, type(disc).__name__]}
-        settings = names | {"generator_every": generator_every, "device": device.type}
-        settings |= {"number_format": precision.name} | recorded(options, run.folder)
+        settings = recorded(options, run.folder, gen, disc, disc_loss_fn, make_optimizers)
+        settings |= {"generator_every": generator_every, "number_format": precision.name}
         run.check(settings)
         uses_interp = try_losses(gen, disc, disc_loss_fn, gen_loss_fn, options)
 
@@ -163,8 +167,7 @@ def train_model(
         rng = torch.Generator(device).manual_seed(options.seed)
         batches = Batches(dataset, batch_size, rng)
         optim_disc, sched_disc, optim_gen, sched_gen = make_optimizers(gen, disc)
-        # (1 - decay) w + decay average after every generator step (Yazici et al. 2019, arXiv
-        # 1806.04498, equation 2); it is scored and drawn, and nothing is trained by it.
+        # Scored and drawn beside the generator; nothing is trained by it.
         average = None if options.ema is None else copy.deepcopy(gen).requires_grad_(False)
         means = RunningMeans(device)  # of the loss terms since the last log line
         parts = {"generator": gen, "discriminator": disc, "optim_disc": optim_disc}
@@ -185,9 +188,6 @@ def train_model(
                     logger.save_pictures(iters)
                 if at_end:
                     break
-                if run.save_is_due:
-                    run.save()
-                run.check_signal()
 
                 eps = torch.rand(batch_size, 1, 1, 1, generator=rng, device=device)
                 real = batches.next()  # (B, 3, 32, 32) in [-1, 1]
@@ -206,9 +206,7 @@ def train_model(
                     precision.scaler.step(optim_gen)
                     sched_gen.step()
                     if average is not None:
-                        with torch.no_grad():
-                            pair = [list(net.parameters()) for net in (average, gen)]
-                            torch._foreach_lerp_(*pair, 1 - options.ema)
+                        update_average(average, gen, options.ema)
                 precision.scaler.update()
 
                 run.step += 1
@@ -216,21 +214,36 @@ def train_model(
                 if run.step % SHOWN == 0:
                     logger.show_in_tensorboard(terms, run.step)
                 logger.show(bar)
+                if run.save_is_due:
+                    run.save()
+                run.check_signal()
         logger.finish(num_iterations)
     return run.rows
 
 
-def recorded(options: Namespace, folder: Path) -> dict[str, Any]:
-    """The options that make a run what it is, for config.json and the state."""
-    apart = ("prefix", "device", "disable_amp", "download", "evaluate", "resume", "overwrite")
-    apart = (*apart, "given", "again")
+def recorded(
+    options: Namespace,
+    folder: Path,
+    gen: AnyGenerator,
+    disc: nn.Module,
+    disc_loss_fn: Callable,
+    make_optimizers: Callable,
+) -> dict[str, Any]:
+    """What makes a run what it is, as builtins, for config.json and the state."""
+    apart = (
+        *("prefix", "device", "disable_amp", "download", "evaluate", "resume", "overwrite"),
+        *("given", "again"),
+    )
+    names = {"loss": name_of(disc_loss_fn), "optimizers": name_of(make_optimizers)}
+    names |= {"networks": [type(gen).__name__, type(disc).__name__]}
     kept = {name: value for name, value in vars(options).items() if name not in apart}
     kept |= {name: from_folder(kept[name], folder) for name in PATHS}
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in kept.items()}
+    kept |= {"device": next(gen.parameters()).device.type}
+    return names | {name: list(v) if isinstance(v, tuple) else v for name, v in kept.items()}
 
 
 def try_losses(
-    gen: Generator,
+    gen: AnyGenerator,
     disc: nn.Module,
     disc_loss_fn: Callable[..., Tensor],
     gen_loss_fn: Callable[[Tensor], Tensor],
@@ -243,18 +256,12 @@ def try_losses(
     """
 
     def call(function: Callable, *arguments: Any, shape: tuple[int, ...], what: str) -> Tensor:
-        name = f"{type(function.__self__).__name__}." if hasattr(function, "__self__") else ""
-        name += getattr(function, "__name__", "forward") if name else name_of(function)
-        try:
-            got = function(*arguments)
-        except Exception as error:  # whatever a student's own code raises
-            reason = (str(error).strip().splitlines() or [""])[0][:200]
-            raise InputError(
-                f"{name} raised {type(error).__name__}: {reason}; tried on 2 images, {what}"
-            ) from None
+        got = tried(function, *arguments, what=f"expected {what}")
         found = tuple(got.shape) if isinstance(got, Tensor) else repr(got)
         if found != shape:
-            raise InputError(f"{name} returned {found}; expected a tensor of shape {shape}, {what}")
+            raise InputError(
+                f"{called(function)} returned {found}; expected a tensor of shape {shape}, {what}"
+            )
         return got
 
     of_scores = "a mean over the batch as a scalar"
@@ -283,16 +290,3 @@ def try_losses(
     if "lamb" in options.given and not uses_interp:
         raise InputError("--lamb: this loss has no gradient penalty; leave the option out")
     return uses_interp
-
-
-def name_of(function: Callable) -> str:
-    """File and own name: q1_5.compute_generator_loss; of the discriminator's loss the file alone.
-
-    A run is resumed with functions of the same names only.
-    """
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    if code is None:
-        return getattr(function, "__name__", type(function).__name__)
-    name = getattr(function, "__qualname__", code.co_name)
-    stem = Path(code.co_filename).stem if Path(code.co_filename).is_file() else "notebook"
-    return stem if name == "compute_discriminator_loss" else f"{stem}.{name}"

@@ -5,15 +5,16 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from dataset import DATA_DIR, load_images
 from fid import GENERATOR_BATCH, Features, Reference, score
-from networks import LATENT_DIM, Generator, reestimate_statistics
+from networks import LATENT_DIM, AnyGenerator, reestimate_statistics
 from torch import Tensor
 
-from common import COUNT, NOT_NEGATIVE, SEED, InputError, Parser, number, path
+from common import COUNT, NOT_NEGATIVE, SEED, InputError, Parser, check_agreement, number, path
 from common.device import resolve_device
 from common.files import save_grid, save_plot  # noqa: F401 (save_plot is public here)
 from common.measure import measuring
@@ -55,7 +56,7 @@ def between_four(corners: Tensor) -> Tensor:
     return spherical(left, right, along).reshape(100, LATENT_DIM)
 
 
-def draw(gen: Generator, latents: dict[str, Tensor]) -> dict[str, Tensor]:
+def draw(gen: AnyGenerator, latents: dict[str, Tensor]) -> dict[str, Tensor]:
     """Images (B, 3, 32, 32) in [-1, 1] of named latents (B, 128).
 
     Running statistics normalise them, so each picture depends on its own latent alone: in train
@@ -67,7 +68,7 @@ def draw(gen: Generator, latents: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: gen.forward_given_samples(z) for name, z in latents.items()}
 
 
-def interpolate_latent_space(gen: Generator, path: Path | str) -> None:
+def interpolate_latent_space(gen: AnyGenerator, path: Path | str) -> None:
     """Save the 100 images of `latent_grid` as one PNG, 10 a row, in [0, 1]."""
     z = latent_grid(next(gen.parameters()).device)
     save_grid(draw(gen, {"grid": z})["grid"], path)
@@ -97,7 +98,7 @@ def _reference(folder: Path, resolution: int, features: str, where: tuple) -> Re
 
 
 def get_fid(
-    gen: Generator,
+    gen: AnyGenerator,
     dataset_name: str,
     dataset_resolution: int,
     z_dimension: int,
@@ -319,18 +320,12 @@ def merged_options(
     """The options with the arguments of train_model; InputError where the two disagree."""
     if options is None:
         options = _parsed[0] if _parsed else get_args(argv=[])
+    arguments: dict[str, Any]
     arguments = {"num_iterations": num_iterations, "batch_size": batch_size, "lamb": lamb}
     arguments |= {"log_period": log_period, "disable_amp": disable_amp}
     if prefix is not None:
         arguments["prefix"] = HERE / prefix
-    for name, value in arguments.items():
-        typed = options.given.get(name, value)
-        if typed != value:
-            option = {"prefix": "out_dir"}.get(name, name)
-            raise InputError(
-                f"--{option}: the command line says {typed}, the call of train_model {value}; "
-                f"write {name}=args.{name} there, or leave the option out"
-            )
+    check_agreement(options.given, arguments, "train_model")
     if options.evaluate:
         raise InputError("--evaluate: this script trains only; see the end of q1_5.py")
     if "seed" in options.given and torch.initial_seed() != options.seed:

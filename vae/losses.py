@@ -1,14 +1,19 @@
 """The losses of questions 2.1, 2.2 and 2.3, and what they are made of.
 
 x: (B, 3, 32, 32) in [-1, 1]. Sums run over pixels or latents, means over the batch only. Each loss
-returns (loss, OrderedDict of its terms); `generator` draws the noise of a sampled z.
+returns (loss, OrderedDict of its terms); the noise of a sampled z is torch's global one.
 """
 
+import inspect
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from common import InputError, called, tried
+from common.measure import preserved
 
 Autoencoder = Any  # a module with .encoder(x) and .decoder(z)
 Terms = tuple[Tensor, OrderedDict]  # the loss, and its terms
@@ -20,36 +25,27 @@ def ae_loss(model: Autoencoder, x: Tensor) -> Terms:
     return loss, OrderedDict(recon_loss=loss)
 
 
-def vae_loss(
-    model: Autoencoder, x: Tensor, beta: float = 1, generator: torch.Generator | None = None
-) -> Terms:
+def vae_loss(model: Autoencoder, x: Tensor, beta: float = 1) -> Terms:
     """recon + beta * KL(q(z | x) || N(0, I)), the beta-VAE objective.
 
     arXiv 1606.05908 and 1804.03599. recon is that of `ae_loss` for a sampled z; the KL divergence
     is in closed form, summed over latents and averaged over the batch.
     """
     mu, log_std = (output.float() for output in model.encoder(x))  # (B, latent_size) each
-    z = reparameterise(mu, log_std, generator)
+    z = reparameterise(mu, log_std)
     recon_loss = reconstruction_error(model.decoder(z), x)
     kl_loss = kl_divergence(mu, log_std)
     return recon_loss + beta * kl_loss, OrderedDict(recon_loss=recon_loss, kl_loss=kl_loss)
 
 
-def free_bits_loss(
-    model: Autoencoder,
-    x: Tensor,
-    beta: float = 1,
-    generator: torch.Generator | None = None,
-    *,
-    free_bits: float,
-) -> Terms:
+def free_bits_loss(model: Autoencoder, x: Tensor, beta: float = 1, *, free_bits: float) -> Terms:
     """recon + beta * sum_j max(free_bits, KL_j), KL_j the batch mean of latent j in nats.
 
     Kingma et al. 2016, arXiv 1606.04934, equation (15). Below `free_bits` a latent costs the same
     whatever it says, so nothing pushes it to say less. The kl_loss among the terms is the true one.
     """
     mu, log_std = (output.float() for output in model.encoder(x))  # (B, latent_size) each
-    z = reparameterise(mu, log_std, generator)
+    z = reparameterise(mu, log_std)
     recon_loss = reconstruction_error(model.decoder(z), x)
     kl = kl_terms(mu, log_std).mean(dim=0)  # (latent_size,)
     loss = recon_loss + beta * kl.clamp(min=free_bits).sum()
@@ -61,10 +57,9 @@ def reconstruction_error(reconstruction: Tensor, x: Tensor) -> Tensor:
     return (reconstruction.float() - x).square().sum(dim=(1, 2, 3)).mean()
 
 
-def reparameterise(mu: Tensor, log_std: Tensor, generator: torch.Generator | None = None) -> Tensor:
+def reparameterise(mu: Tensor, log_std: Tensor) -> Tensor:
     """z = mu + exp(log_std) * noise, a sample of q(z | x) that gradients pass through."""
-    noise = torch.randn(mu.shape, device=mu.device, dtype=mu.dtype, generator=generator)
-    return mu + log_std.exp() * noise
+    return mu + log_std.exp() * torch.randn_like(mu)
 
 
 def kl_terms(mu: Tensor, log_std: Tensor) -> Tensor:
@@ -78,3 +73,36 @@ def kl_terms(mu: Tensor, log_std: Tensor) -> Tensor:
 def kl_divergence(mu: Tensor, log_std: Tensor) -> Tensor:
     """KL(N(mu, std^2) || N(0, I)), summed over latents and averaged over the batch."""
     return kl_terms(mu, log_std).sum(dim=1).mean()
+
+
+def loss_function(loss_mode: Any) -> Callable[..., tuple[Tensor, OrderedDict]]:
+    """(model, x, beta) -> (loss, terms) for "ae", "vae" or a function of (model, x[, beta])."""
+    function = {"ae": ae_loss, "vae": vae_loss}.get(loss_mode, loss_mode)
+    if not callable(function):
+        raise InputError(f"loss_mode: got {loss_mode!r}, expected ae, vae or a function")
+    parameters = inspect.signature(function).parameters.values()
+    takes_beta = any(p.name == "beta" for p in parameters) or (
+        len([p for p in parameters if p.default is p.empty]) > 2
+    )
+    return function if takes_beta else lambda model, x, beta: function(model, x)
+
+
+def try_loss(model: nn.Module, loss_mode: Any) -> None:
+    """Model and loss on two images, in float32 and without a trace; InputError names a slip."""
+    function = {"ae": ae_loss, "vae": vae_loss}.get(loss_mode, loss_mode)
+    with preserved(model):
+        x = torch.rand(2, 3, 32, 32, device=next(model.parameters()).device) * 2 - 1
+        expected = "expected (loss, OrderedDict of terms), each a scalar tensor"
+        got = tried(
+            loss_function(loss_mode), model, x, 1.0, what=f"{expected}, of {called(function)}"
+        )
+        pair = isinstance(got, tuple) and len(got) == 2 and isinstance(got[1], dict)
+        values = {"the loss": got[0]} | got[1] if pair else {}
+        for name, value in values.items():
+            if not isinstance(value, Tensor) or value.shape != ():
+                found = tuple(value.shape) if isinstance(value, Tensor) else repr(value)
+                raise InputError(f"{called(function)}: {name} is {found}; {expected}")
+        if not pair:
+            raise InputError(f"{called(function)} returned {type(got).__name__}; {expected}")
+        if not got[0].requires_grad:
+            raise InputError(f"{called(function)} returned a loss without a gradient")

@@ -8,7 +8,6 @@ import math
 from typing import Any
 
 import torch
-from conv_transpose import ConvTranspose2d
 from torch import Tensor, nn
 
 
@@ -69,11 +68,11 @@ class Decoder(nn.Module):
         self.fc = nn.Linear(latent_dim, math.prod(self.base_size))
         self.deconvs = nn.Sequential(
             nn.ReLU(),
-            ConvTranspose2d(base_channels, 128, kernel_size=4, stride=2, padding=1),
+            nn.ConvTranspose2d(base_channels, 128, kernel_size=4, stride=2, padding=1),
             nn.ReLU(),
-            ConvTranspose2d(128, 64, kernel_size=4, stride=2, padding=1),
+            nn.ConvTranspose2d(128, 64, kernel_size=4, stride=2, padding=1),
             nn.ReLU(),
-            ConvTranspose2d(64, 32, kernel_size=4, stride=2, padding=1),
+            nn.ConvTranspose2d(64, 32, kernel_size=4, stride=2, padding=1),
             nn.ReLU(),
             nn.Conv2d(32, channels, kernel_size=3, padding=1),
         )

@@ -4,9 +4,11 @@ The assignment's are functions of the epoch, the others of the step; both count 
 """
 
 import math
+from argparse import Namespace
 from collections.abc import Callable
+from typing import Any
 
-from settings import Settings
+from common import InputError, called, tried
 
 
 def constant_beta_scheduler(target_val: float = 1) -> Callable[[int], float]:
@@ -53,18 +55,35 @@ def cyclical_beta_scheduler(
     return lambda step: target_val * min(1.0, (step % period) / (total_steps / cycles) / ratio)
 
 
-def beta_schedule(settings: Settings, steps_per_epoch: int) -> Callable[[int, int], float]:
-    """The settings' schedule as a function of (epoch, step), step counting over the whole run."""
-    target, epochs = settings.target_beta_val, settings.num_epochs
-    if settings.beta_mode == "anneal":
-        by_step = anneal_beta_scheduler(settings.anneal_steps, target)
-        return lambda epoch, step: by_step(step)
-    if settings.beta_mode == "cyclical":
-        total = epochs * steps_per_epoch
-        by_step = cyclical_beta_scheduler(total, settings.cycles, settings.ratio, target)
-        return lambda epoch, step: by_step(step)
-    if settings.beta_mode == "linear":
-        by_epoch = linear_beta_scheduler(epochs, target)
-    else:
-        by_epoch = constant_beta_scheduler(target)
-    return lambda epoch, step: by_epoch(epoch)
+def beta_schedule(
+    beta_mode: Any, num_epochs: int, target_val: float, steps_per_epoch: int, options: Namespace
+) -> Callable[[int], Any]:
+    """A function of the epoch, whose value is beta or a function of the run's step.
+
+    beta_mode: constant, linear, anneal, cyclical, or such a function. Raises InputError.
+    """
+    if beta_mode == "constant":
+        return constant_beta_scheduler(target_val)
+    if beta_mode == "linear":
+        return linear_beta_scheduler(num_epochs, target_val)
+    if beta_mode == "anneal":
+        by_step = anneal_beta_scheduler(options.anneal_steps, target_val)
+        return lambda epoch: by_step
+    if beta_mode == "cyclical":
+        steps, cycles = num_epochs * steps_per_epoch, options.cycles
+        if 2 * cycles > steps:
+            raise InputError(
+                f"--cycles: got {cycles}, expected at most half of the run's {steps} steps"
+            )
+        by_step = cyclical_beta_scheduler(steps, cycles, options.ratio, target_val)
+        return lambda epoch: by_step
+    for epoch in (0, num_epochs - 1):
+        beta = tried(
+            beta_mode, epoch, what="expected beta, or a function of the step, for an epoch"
+        )
+        beta = tried(beta, 0, what="expected beta for the run's step") if callable(beta) else beta
+        if isinstance(beta, bool) or not isinstance(beta, int | float) or not 0 <= beta < math.inf:
+            raise InputError(
+                f"{called(beta_mode)} returned {beta!r} for epoch {epoch}, expected a number >= 0"
+            )
+    return beta_mode

@@ -1,61 +1,117 @@
-"""Pictures of a model: reconstructions and samples."""
+"""The helpers that the handout puts here: loaders, pictures of a model, plots."""
 
+import contextlib
+from argparse import Namespace
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from dataset import Batches, open_data
 from losses import Autoencoder
 from torch import Tensor
 
-from common.files import save_grid, save_plot  # noqa: F401 (save_plot is a public name here)
+from common import InputError
+from common.files import check_images, save_grid, save_plot  # noqa: F401 (save_plot is public here)
 from common.measure import measuring
 
 ZOOM = 4  # a pixel of CIFAR-10 is drawn 4x4, so that a report shows it sharp
+FRAME = 6  # pixels of a picture, on all sides of an image
+ORANGE = (1.0, 0.1, -1.0)  # in [-1, 1]
+
+
+def get_dataloaders(
+    batch_size: int = 256,
+    options: Namespace | None = None,
+    images: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Batches, Batches]:
+    """(train_loader, val_loader) of (uint8 images (B, 3, 32, 32), None), on the options' device.
+
+    options: of the command line; default CIFAR-10, fetched once. images: uint8 (N, 3, 32, 32)
+    instead, for training and validation. Each epoch of training has a fresh order.
+    """
+    options = options or Namespace(
+        dataset="cifar10", data_dir=None, download=True, seed=0, device=torch.device("cpu")
+    )
+    training, validation = images or open_data(options)
+    for part in (training, validation):
+        check_images(part)
+    shuffler = torch.Generator(options.device).manual_seed(options.seed)
+    return (
+        Batches(training, batch_size, options.device, shuffler),
+        Batches(validation, batch_size, options.device),
+    )
+
+
+def preprocess_data(x: Tensor, device: torch.device | None = None) -> Tensor:
+    """uint8, or floats in [0, 1], to float32 in [-1, 1] (channels_last), on `device`.
+
+    Raises InputError for other floats: images that were brought to [-1, 1] already.
+    """
+    if x.dtype == torch.uint8:
+        x = x.to(device).float().div_(127.5).sub_(1)
+    else:
+        low, high = float(x.min()), float(x.max())
+        if not (0 <= low and high <= 1):
+            raise InputError(
+                f"images: got floats from {low:.3g} to {high:.3g}, expected [0, 1] as a loader "
+                "with ToTensor gives them, or uint8"
+            )
+        x = 2 * x.to(device).float() - 1
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def vis_recons(model: Autoencoder, x: Tensor, _file: Path | str) -> Tensor:
-    """Save images x (B, 3, 32, 32) in [-1, 1] as a PNG, each with its reconstruction to the right.
+    """Save images x (B, 3, 32, 32), as a loader gives them, each with its reconstruction beside it.
 
     The images have orange frames. A VAE reconstructs from the mean of q(z | x), sent through its
-    flows where it has some. Twelve pictures, six pairs, a row.
+    flows where it has some. Twelve pictures, six pairs, a row. A `_file` without suffix gets
+    "_recons.png". Returns the picture.
     """
     with measuring(model) as device:
-        x = x.to(device)
+        x = preprocess_data(x, device)
         code = model.encoder(x)
         mean = code[0] if isinstance(code, tuple) else code
         if hasattr(model, "transform"):
             mean, _ = model.transform(mean)
-        pairs = torch.stack([x, model.decoder(mean)], dim=1).flatten(0, 1)  # (2B, 3, 32, 32)
-    return save_grid(pairs, _file, nrow=12, zoom=ZOOM, frames=True)
+        pairs = torch.stack([x, model.decoder(mean)], dim=1).flatten(0, 1).cpu().float()
+    pairs = pairs.repeat_interleave(ZOOM, 2).repeat_interleave(ZOOM, 3)  # (2B, 3, 128, 128)
+    framed = F.pad(pairs, (FRAME,) * 4, value=-1.0)
+    inside = F.pad(torch.ones_like(pairs[::2]), (FRAME,) * 4)
+    orange = torch.tensor(ORANGE).view(3, 1, 1)
+    framed[::2] = torch.where(inside > 0, framed[::2], orange)
+    return save_grid(framed, with_ending(_file, "_recons.png"), nrow=12)
 
 
-def vis_samples(
-    model: Autoencoder,
-    _file: Path | str,
-    num_samples: int = 49,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """Save decoded latents from N(0, I) as a PNG, seven a row."""
-    with measuring(model) as device:
-        shape = num_samples, model.latent_size
-        z = torch.randn(shape, device=device, generator=generator)
+def vis_samples(model: Autoencoder, _file: Path | str, num_samples: int = 49) -> Tensor:
+    """Save decoded latents from N(0, I) as a PNG, seven a row; returns the picture.
+
+    A `_file` without suffix gets "_samples.png". Drawn with torch's global random numbers.
+    """
+    device = next(model.parameters()).device
+    z = torch.randn(num_samples, model.latent_size, device=device)  # (B, latent_size)
+    with measuring(model):
         images = model.decoder(z)
-    return save_grid(images, _file, nrow=7, zoom=ZOOM)
+    return save_grid(images, with_ending(_file, "_samples.png"), nrow=7, zoom=ZOOM)
+
+
+def with_ending(file: Path | str, ending: str) -> Path:
+    """The handout calls with ".../epoch_4"; a name with .png is taken as it is."""
+    return Path(file) if str(file).endswith(".png") else Path(f"{file}{ending}")
 
 
 def count_active_latents(
     model: Autoencoder,
     loader: Iterable[tuple[Tensor, Any]],
-    precision: Callable = nullcontext,
+    precision: Callable = contextlib.nullcontext,
     threshold: float = 0.01,
 ) -> int:
     """Latents of a VAE whose mean depends on the image: Var_x(E[z_j | x]) > threshold.
 
-    Burda et al. 2015, arXiv 1509.00519. loader: any iterable of (images in [-1, 1], anything); the
-    variance is over all of them.
+    Burda et al. 2015, arXiv 1509.00519. loader: as for training; the variance is over all of it.
     """
     with measuring(model) as device, precision():
-        means = torch.cat([model.encoder(x.to(device))[0].float() for x, _ in loader])
+        batches = (preprocess_data(x, device) for x, _ in loader)
+        means = torch.cat([model.encoder(x)[0].float() for x in batches])
     return int((means.var(dim=0) > threshold).sum())

@@ -6,6 +6,7 @@ This file: the ways in which a program ends early, each one line, and its option
 import argparse
 import difflib
 import errno
+import inspect
 import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -182,6 +183,49 @@ def _checked(action: argparse.Action, value: Any) -> Any:
     except (argparse.ArgumentTypeError, TypeError) as error:
         raise InputError(f"--{action.dest}: {error}") from None
     return tuple(values) if several else values[0]
+
+
+def check_agreement(given: dict, arguments: dict, call: str) -> None:
+    """InputError where a command line and the call of a function say different things."""
+    for name, value in arguments.items():
+        if given.get(name, value) != value:
+            option = "out_dir" if name == "prefix" else name
+            raise InputError(
+                f"--{option}: the command line says {given[name]}, the call of {call} {value}; "
+                f"write {name}=args.{name} there, or leave the option out"
+            )
+
+
+def name_of(function: Callable) -> str:
+    """File and own name, q1_5.compute_generator_loss; a run goes on with the same names only.
+
+    Of a loss with the handout's name compute_discriminator_loss the file alone.
+    """
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if code is None:
+        return getattr(function, "__name__", type(function).__name__)
+    name = getattr(function, "__qualname__", code.co_name)
+    stem = Path(code.co_filename).stem if Path(code.co_filename).is_file() else "notebook"
+    return stem if name == "compute_discriminator_loss" else f"{stem}.{name}"
+
+
+def tried(function: Callable, *arguments: Any, what: str) -> Any:
+    """What a student's function returns for two images; InputError names it where it raises."""
+    try:
+        return function(*arguments)
+    except Exception as error:  # whatever there may be
+        reason = (str(error).strip().splitlines() or [""])[0][:200]
+        raise InputError(
+            f"{called(function)} raised {type(error).__name__}: {reason}; tried on 2 images, {what}"
+        ) from None
+
+
+def called(function: Callable) -> str:
+    """How a message names it: MyGenerator.forward, hinge.compute_generator_loss."""
+    owner = getattr(function, "__self__", None)
+    if owner is None:
+        return name_of(function)
+    return f"{type(owner).__name__}.{function.__name__}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -20,7 +20,8 @@ def preserved(*modules: nn.Module) -> Iterator[None]:
     modes = [(part, part.training) for module in modules for part in module.modules()]
     buffers = [(b, b.clone()) for module in modules for b in module.buffers()]
     devices = {p.device for module in modules for p in module.parameters()}
-    with torch.random.fork_rng([device for device in devices if device.type == "cuda"]):
+    cuda = [d for d in devices if d.type == "cuda" and torch.cuda.is_available()]
+    with torch.random.fork_rng(cuda):
         try:
             yield
         finally:
@@ -31,13 +32,17 @@ def preserved(*modules: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def measuring(module: nn.Module, train: bool = False, seed: int = 0) -> Iterator[torch.device]:
+def measuring(
+    module: nn.Module, train: bool = False, seed: int | None = None
+) -> Iterator[torch.device]:
     """The module in train or eval mode, without gradients; yields the device that it is on.
 
-    What is drawn at random inside is that of `seed`; afterwards everything is as before.
+    Afterwards modes and buffers are as before; with `seed`, which fixes what is drawn inside, the
+    random numbers too.
     """
     with preserved(module), torch.no_grad():
-        torch.manual_seed(seed)
+        if seed is not None:
+            torch.manual_seed(seed)
         module.train(train)
         yield next(module.parameters()).device
 

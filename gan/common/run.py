@@ -10,7 +10,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,7 +169,16 @@ class Run:
         return state | {"path": path}
 
     def check(self, settings: dict[str, Any]) -> None:
-        """Refuse to go on with other settings than the state's; InputError names what differs."""
+        """Refuse to go on with other settings than the state's; InputError names what differs.
+
+        And, whatever is asked for, to replace the run of another script.
+        """
+        there = recorded_settings(self.folder, "output folder").get("loss")
+        if there not in (None, settings.get("loss")):
+            raise InputError(
+                f"output folder: {self.folder} holds a run of {there}, this is "
+                f"{settings.get('loss')}; give another folder, or delete that one"
+            )
         stored = self.state["settings"] if self.state else {}
         for name, before in stored.items():
             now = settings.get(name, before)
@@ -274,6 +283,16 @@ class Run:
         }
         save_tensors(state, self.folder / "state.pt")
         self.saved = time.monotonic()
+
+    def steps(self, loader: Iterable, bar: tqdm, after: Callable[[], None] = lambda: None) -> Any:
+        """The loader's batches; between two a step is complete: shown, and saved if it is time."""
+        for batch in loader:
+            yield batch
+            after()
+            bar.update()
+            if self.save_is_due:
+                self.save()
+            self.check_signal()
 
     @property
     def save_is_due(self) -> bool:

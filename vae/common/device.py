@@ -116,6 +116,12 @@ class Precision:
         return str(self.dtype or torch.float32).removeprefix("torch.")
 
 
+def choose_precision(device: torch.device, amp_enabled: bool) -> Precision:
+    """bfloat16 where the hardware has it, else float32: float16 would need a gradient scaler."""
+    dtype = autocast_dtype(device, amp_enabled)
+    return Precision(device, None if dtype == torch.float16 else dtype)
+
+
 def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager:
     """Autocast to `dtype`, or a context that does nothing where that is None."""
     return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)

@@ -1,7 +1,7 @@
 """Measuring without a trace: means of loss terms, and modules in another mode for a while."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -15,34 +15,48 @@ ANOTHER_RUN = (
 
 
 @contextlib.contextmanager
-def measuring(module: nn.Module, train: bool = False) -> Iterator[torch.device]:
+def preserved(*modules: nn.Module) -> Iterator[None]:
+    """Modes, buffers (the running statistics) and torch's random numbers are as before after it."""
+    modes = [(part, part.training) for module in modules for part in module.modules()]
+    buffers = [(b, b.clone()) for module in modules for b in module.buffers()]
+    devices = {p.device for module in modules for p in module.parameters()}
+    cuda = [d for d in devices if d.type == "cuda" and torch.cuda.is_available()]
+    with torch.random.fork_rng(cuda):
+        try:
+            yield
+        finally:
+            for part, mode in modes:
+                part.training = mode
+            for buffer, before in buffers:
+                buffer.copy_(before)
+
+
+@contextlib.contextmanager
+def measuring(
+    module: nn.Module, train: bool = False, seed: int | None = None
+) -> Iterator[torch.device]:
     """The module in train or eval mode, without gradients; yields the device that it is on.
 
-    Its mode and its buffers (the running statistics) are as before afterwards.
+    Afterwards modes and buffers are as before; with `seed`, which fixes what is drawn inside, the
+    random numbers too.
     """
-    was_training = module.training
-    buffers = [buffer.clone() for buffer in module.buffers()]
-    module.train(train)
-    try:
-        with torch.no_grad():
-            yield next(module.parameters()).device
-    finally:
-        module.train(was_training)
-        for buffer, before in zip(module.buffers(), buffers, strict=True):
-            buffer.copy_(before)
+    with preserved(module), torch.no_grad():
+        if seed is not None:
+            torch.manual_seed(seed)
+        module.train(train)
+        yield next(module.parameters()).device
 
 
 class RunningMeans:
-    """Weighted means of the scalar terms called `names`; not every step has every term.
+    """Weighted means of scalar terms by name, which need not occur in every step.
 
     They are summed on the device and read once in a while: no wait inside a step. The first step
     at which a term was not finite is remembered there too.
     """
 
-    def __init__(self, names: Iterable[str], device: torch.device):
-        self.names, self.device = tuple(names), device
-        # step, then its terms, (1 + len(names),); step 0: none was bad so far
-        self.first_bad = torch.zeros(1 + len(self.names), dtype=torch.float64, device=device)
+    def __init__(self, device: torch.device):
+        self.device, self.names = device, []  # type: tuple[torch.device, list[str]]
+        self.first_bad = torch.zeros(1, dtype=torch.float64, device=device)  # step, then its terms
         self.clear()
 
     def clear(self) -> None:
@@ -52,6 +66,11 @@ class RunningMeans:
 
     def add(self, terms: dict[str, Tensor], step: int, weight: float = 1) -> None:
         """terms: name -> detached scalar tensor; step counts from 1."""
+        if new := [name for name in terms if name not in self.weights]:
+            self.names += new
+            more = self.sums.new_zeros(len(new))
+            self.sums, self.first_bad = (torch.cat([t, more]) for t in (self.sums, self.first_bad))
+            self.weights |= dict.fromkeys(new, 0)
         absent = torch.zeros((), device=self.device)
         values = torch.stack([terms.get(name, absent) for name in self.names]).double()
         self.sums += weight * values
@@ -83,7 +102,7 @@ class RunningMeans:
     def load_state_dict(self, state: dict) -> None:
         """Go on from `state_dict`."""
         self.sums, self.weights = state["sums"].to(self.device), dict(state["weights"])
-        self.first_bad.zero_()
+        self.names, self.first_bad = list(self.weights), self.sums.new_zeros(1 + len(self.weights))
 
 
 def check_weights(*modules: nn.Module) -> None:

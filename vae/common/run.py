@@ -2,97 +2,112 @@
 
 import contextlib
 import csv
-import dataclasses
 import json
 import math
 import os
 import platform
+import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torchvision
+from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from common import InputError, Interrupted
-from common.command_line import UNNAMED
-from common.device import Precision, cpu_capabilities, fast_bfloat16
+from common import InputError, Interrupted, NonFiniteError
+from common.device import cpu_capabilities, fast_bfloat16
 from common.files import atomic, first_sentence, is_writable, load_tensors, locked, save_tensors
+from common.measure import RunningMeans, check_weights
+
+# The signals that ask a program to end; the last two are not on Windows.
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+# Settings that name a file or a folder: recorded as seen from the run's folder.
+PATHS = ("data_dir", "fid", "inception_weights")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What the runs of a program leave in their folders."""
+    """What the runs of a program leave in their folders, and what may change on a resume."""
 
     state_format: str
-    columns: tuple[str, ...]  # of metrics.csv; the first is the step
+    columns: tuple[str, ...]  # of metrics.csv, the first is the step; own terms are added
     results: tuple[str, ...]  # patterns of file names; --overwrite removes these and nothing else
+    may_change: tuple[str, ...]  # settings of length, logging and scoring
 
 
-class RunFolder:
+class Run:
     """metrics.csv, config.json, TensorBoard events and state.pt of one run, safe from any crash.
 
-    with RunFolder(...) as run:     what cannot be used is refused here, and nothing is written;
-        run.begin(settings)         from here on the folder is this run's
-        run.add_row(...), run.save(...)
+    with Run(...) as run:                    what cannot be used is refused, and nothing is written;
+        run.begin(settings, parts, device)   from here on the folder is this run's
+        run.add_row(...), run.save(), run.check_signal()
 
-    `rows` are dicts with keys from `layout.columns`. They are part of the state, and metrics.csv
-    is written from them, so a resumed run never keeps a row from after the step it went back to.
-    `state` is what --resume names, read once, or None.
+    `step` counts what is done, iterations or epochs. `rows` are dicts with keys from the layout's
+    columns; they are part of the state, and metrics.csv is written from them, so a resumed run
+    never keeps a row from after the step it went back to. A signal is remembered until
+    `check_signal`, so a step is never cut in two; a second one does what it would do elsewhere.
     """
 
     def __init__(
         self,
-        folder: Path | str,
+        folder: Path,
         layout: Layout,
-        resume: bool | str | Path | None = None,
+        resume: bool | str | None = None,
         overwrite: bool = False,
     ):
-        """resume: True for the folder's own state, or a path. Raises InputError."""
+        """resume: True for the folder's own state, or the path of one. Raises InputError."""
         self.folder, self.layout = Path(os.path.abspath(folder)), layout
         self.state: dict | None = None
         self.rows: list[dict] = []
+        self.step, self.total, self.signal, self.again = 0, 0, 0, "--resume"
+        self.parts: dict[str, Any] = {}
         self.events: Any = None  # a SummaryWriter from `begin` on
         self._made: list[Path] = []  # folders that did not exist before, the deepest first
         self._held = contextlib.ExitStack()
         try:
             self._claim()
-            self._check(resume, overwrite)
+            self._check_free(resume, overwrite)
             if resume:
-                self.state = self._read(self._state_path(resume))
-                self.rows = list(self.state["rows"])
+                self.state = self._read(state_path(self.folder, resume))
+                self.rows, self.step = list(self.state["rows"]), self.state["step"]
         except BaseException:
-            self.close()
+            self.__exit__()
             raise
         self.resumed_from = self.state["path"].parent if self.state else self.folder
         self.begun = time.monotonic() - (self.state["seconds"] if self.state else 0.0)
         # A new run has nothing to lose before its first step, and is saved after that.
         self.saved = time.monotonic() if self.state else -math.inf
 
-    def __enter__(self) -> "RunFolder":
+    def __enter__(self) -> "Run":
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Give the folder up; one that holds nothing yet goes again."""
-        if self.events:
-            self.events.close()
-        self._held.close()
-        with contextlib.suppress(OSError):  # not empty: it stays
-            for folder in self._made:
-                folder.rmdir()
-        self._made = []
+    def __exit__(self, kind: type | None = None, error: Any = None, trace: Any = None) -> None:
+        """Save where a signal ended it; give the folder up, and one that holds nothing yet goes."""
+        try:
+            if isinstance(error, Interrupted) and self.events:
+                self.save()
+                error.args = (f"{error} at {self.step} of {self.total}; go on with: {self.again}",)
+            if isinstance(error, NonFiniteError):
+                state = self.folder / "state.pt"
+                last = f"the last good state is {state}" if state.exists() else "there is no state"
+                error.args = (f"{error}; {last}",)
+        finally:
+            if self.events:
+                self.events.close()
+            self._held.close()
+            with contextlib.suppress(OSError):  # not empty: it stays
+                for folder in self._made:
+                    folder.rmdir()
 
     def _claim(self) -> None:
-        """Make the folder, and hold it until `close`."""
+        """Make the folder, and hold it until the end."""
         folder = self.folder
         try:
             missing = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -110,15 +125,11 @@ class RunFolder:
                 f"output folder: {folder} cannot be written; give another one"
             ) from None
 
-    def _state_path(self, resume: bool | str | Path) -> Path:
-        path = self.folder if resume is True else Path(str(resume))
-        return path / "state.pt" if path.is_dir() else path
-
-    def _check(self, resume: bool | str | Path | None, overwrite: bool) -> None:
+    def _check_free(self, resume: bool | str | None, overwrite: bool) -> None:
         """Refuse a folder whose results would be lost."""
         own = self.folder / "state.pt"
         if resume:
-            state = self._state_path(resume)
+            state = state_path(self.folder, resume)
             if not state.is_file():
                 raise InputError(
                     f"--resume: no file {state}; start without --resume, or name another state"
@@ -129,149 +140,208 @@ class RunFolder:
                     "would replace; give another folder"
                 )
         # A start that was killed before its first step left these, and nothing to lose.
-        harmless = ["config.json", "events.out"]
-        if not self._has_rows():
-            harmless.append("metrics.csv")
-        found = [path.name for path in self._results() if not path.name.startswith(tuple(harmless))]
+        rows = self.folder / "metrics.csv"
+        begun = rows.is_file() and len(rows.read_text().splitlines()) > 1
+        harmless = ("config.json", "events.out", *(() if begun else ("metrics.csv",)))
+        found = [path.name for path in self._results() if not path.name.startswith(harmless)]
         if found and not (resume or overwrite):
-            raise self.refusal(found[0])
-
-    def refusal(self, name: str = "state.pt") -> InputError:
-        """The error for results that would be lost."""
-        return InputError(
-            f"output folder: {self.folder} holds a run ({name}, ...); "
-            "give --resume, --overwrite or another folder"
-        )
+            raise InputError(
+                f"output folder: {self.folder} holds a run ({found[0]}, ...); "
+                "give --resume, --overwrite or another folder"
+            )
 
     def _results(self) -> list[Path]:
         return [path for pattern in self.layout.results for path in self.folder.glob(pattern)]
 
-    def _has_rows(self) -> bool:
-        path = self.folder / "metrics.csv"
-        return path.is_file() and len(path.read_text().splitlines()) > 1
-
     def _read(self, path: Path) -> dict:
         mend = "give another, or start again with --overwrite"
         state = load_tensors(path, "--resume", mend)
-        if not isinstance(state, dict) or state.get("format") != self.layout.state_format:
-            found = state.get("format") if isinstance(state, dict) else type(state).__name__
+        found = state.get("format") if isinstance(state, dict) else type(state).__name__
+        if found != self.layout.state_format:
             raise InputError(
                 f"--resume: {path} is not a state of this program: got {found!r}, "
                 f"expected {self.layout.state_format!r}; {mend}"
             )
-        if missing := {"settings", "rows", "seconds"} - state.keys():
-            raise InputError(f"--resume: {path} has no {sorted(missing)[0]}; {mend}")
-        if not isinstance(state["rows"], list) or not isinstance(state["seconds"], float):
-            raise InputError(f"--resume: {path} is damaged (rows, seconds); {mend}")
+        types = {"settings": dict, "rows": list, "seconds": float, "step": int, "parts": dict}
+        for name, kind in types.items():
+            if not isinstance(state.get(name), kind):
+                raise InputError(f"--resume: {path} is damaged ({name}); {mend}")
         return state | {"path": path}
 
-    def check_settings(self, settings: Any) -> None:
+    def check(self, settings: dict[str, Any]) -> None:
         """Refuse to go on with other settings than the state's; InputError names what differs.
 
-        A setting that is None is not known yet.
+        And, whatever is asked for, to replace the run of another script.
         """
-        if self.state is None:
-            return
-        path = self.state["path"]
-        try:
-            stored = type(settings)(**self.state["settings"])
-        except (TypeError, InputError) as error:
+        there = recorded_settings(self.folder, "output folder").get("loss")
+        if there not in (None, settings.get("loss")):
             raise InputError(
-                f"--resume: {path} has other settings than this program ({error}); "
-                "start again with --overwrite"
-            ) from None
-        for field in dataclasses.fields(settings):
-            before, now = getattr(stored, field.name), getattr(settings, field.name)
-            if field.compare and now is not None and before != now:
-                name = field.metadata.get("label") or f"--{field.name}"
+                f"output folder: {self.folder} holds a run of {there}, this is "
+                f"{settings.get('loss')}; give another folder, or delete that one"
+            )
+        stored = self.state["settings"] if self.state else {}
+        for name, before in stored.items():
+            now = settings.get(name, before)
+            if name not in self.layout.may_change and now != before:
                 raise InputError(
-                    f"--resume: {name} was {before!r} in {path}, now {now!r}; "
-                    "give it as it was, or --overwrite or another folder for a new run"
+                    f"--resume: {name} was {before!r} in {self.state and self.state['path']}, now "
+                    f"{now!r}; give it as it was, or --overwrite or another folder for a new run"
                 )
 
-    def restore(self, trainer: Any) -> None:
-        """Put a trainer where the state was saved."""
-        if self.state is None:
-            return
-        try:
-            trainer.load_state_dict(self.state)
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
-            reason = f"{type(error).__name__}: {first_sentence(error)}"
-            raise InputError(
-                f"--resume: {self.state['path']} does not fit this program ({reason})"
-            ) from None
+    def begin(self, settings: dict, parts: dict[str, Any], total: int, **more: Any) -> None:
+        """Restore the parts; write config.json (with `more` in it) and the rows so far.
 
-    def begin(self, settings: Any, **more: Any) -> None:
-        """Write config.json (with `more` in it) and the rows so far; what is stale goes."""
-        self.settings = {
-            field.name: getattr(settings, field.name)
-            for field in dataclasses.fields(settings)
-            if field.init
-        }
-        step = self.layout.columns[0]
-        next_step = self.rows[-1][step] + 1 if self.rows else 0
+        settings: builtins. parts: whatever a step changes, by name: modules, optimizers, random
+        generators. total: the steps at which the run is complete. What is stale goes.
+        """
+        self.check(settings)
+        if self.step > total:
+            raise InputError(f"the run's length: got {total}, the run is at {self.step} already")
+        self.settings, self.parts, self.total = settings, parts, total
+        self.device = torch.device(settings["device"])
+        if self.state:
+            self._restore(self.state)
         try:
             stale = [*self.folder.glob(".unfinished.*"), *([] if self.state else self._results())]
-            for path in stale:
+            for path in filter(Path.is_file, stale):
                 path.unlink()
-            config = self.settings | more | {"versions": versions()}
             with atomic(self.folder / "config.json") as unfinished:
+                config = settings | more | {"versions": versions()}
                 unfinished.write_text(json.dumps(config, indent=2, default=str) + "\n")
             self._write_rows()
-            self.events = SummaryWriter(self.folder, purge_step=next_step if self.state else None)
+            last = self.rows[-1][self.layout.columns[0]] if self.rows else -1
+            stale_from = max(self.step, last + 1) if self.state else None
+            self.events = SummaryWriter(self.folder, purge_step=stale_from)
         except OSError as error:
             raise InputError(
                 f"output folder: cannot write {self.folder} ({error.strerror}); give another one"
             ) from None
         self.state = None  # it has served, and is large
+        self._catch_signals()
 
-    def add_row(self, row: dict) -> None:
+    def _restore(self, state: dict) -> None:
+        try:
+            for name, part in self.parts.items():
+                load = part.set_state if isinstance(part, torch.Generator) else part.load_state_dict
+                load(state["parts"][name])
+            torch.set_rng_state(state["rng"]["cpu"])
+            if self.device.type == "cuda":
+                torch.cuda.set_rng_state(state["rng"]["cuda"], self.device)
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            reason = f"{type(error).__name__}: {first_sentence(error)}"
+            raise InputError(
+                f"--resume: {state['path']} does not fit this program ({reason})"
+            ) from None
+
+    def add_row(self, row: dict, prefix: str = "") -> None:
         """A log line: to metrics.csv, and its floats to TensorBoard."""
-        self.rows.append(row | {"seconds": round(self.seconds, 1)})
+        self.rows.append(row | {"seconds": round(time.monotonic() - self.begun, 1)})
         self._write_rows()
-        for name, value in row.items():
-            if isinstance(value, float):
-                tag = name if row.get("kind", "log") == "log" else f"{row['kind']}/{name}"
-                self.events.add_scalar(tag, value, row[self.layout.columns[0]])
+        self.add_scalars(row, row[self.layout.columns[0]], prefix)
         self.events.flush()
 
+    def add_scalars(self, values: dict, step: int, prefix: str = "") -> None:
+        """The floats among them, to TensorBoard alone."""
+        for name, value in values.items():
+            if isinstance(value, float):
+                self.events.add_scalar(prefix + name, value, step)
+
     def _write_rows(self) -> None:
-        with (
-            atomic(self.folder / "metrics.csv") as unfinished,
-            open(unfinished, "w", newline="") as file,
-        ):
-            writer = csv.DictWriter(file, self.layout.columns)
+        own = dict.fromkeys(name for row in self.rows for name in row)
+        *columns, seconds = self.layout.columns
+        columns += [name for name in own if name not in self.layout.columns]
+        path = self.folder / "metrics.csv"
+        with atomic(path) as unfinished, open(unfinished, "w", newline="") as file:
+            writer = csv.DictWriter(file, [*columns, seconds])
             writer.writeheader()
             writer.writerows(self.rows)
 
-    @property
-    def seconds(self) -> float:
-        """Of work on this run, earlier processes included."""
-        return time.monotonic() - self.begun
+    def check_finite(self) -> None:
+        """Raise NonFiniteError if any loss so far, or any weight now, is NaN or infinite."""
+        for part in self.parts.values():
+            if isinstance(part, RunningMeans):
+                part.check_finite()
+        check_weights(*(part for part in self.parts.values() if isinstance(part, nn.Module)))
 
-    def save(self, trainer: Any) -> None:
+    def save(self) -> None:
         """Write state.pt; a bad state never replaces a good one."""
-        trainer.check_finite()
+        self.check_finite()
+        rng = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            rng["cuda"] = torch.cuda.get_rng_state(self.device)
         state = {
             "format": self.layout.state_format,
             "settings": self.settings,
             "rows": self.rows,
-            "seconds": self.seconds,
+            "seconds": time.monotonic() - self.begun,
+            "step": self.step,
+            "rng": rng,
+            "parts": {
+                name: part.get_state() if isinstance(part, torch.Generator) else part.state_dict()
+                for name, part in self.parts.items()
+            },
         }
-        save_tensors(trainer.state_dict() | state, self.folder / "state.pt")
+        save_tensors(state, self.folder / "state.pt")
         self.saved = time.monotonic()
 
-    def save_if_due(self, trainer: Any) -> None:
+    def steps(self, loader: Iterable, bar: tqdm, after: Callable[[], None] = lambda: None) -> Any:
+        """The loader's batches; between two a step is complete: shown, and saved if it is time."""
+        for batch in loader:
+            yield batch
+            after()
+            bar.update()
+            if self.save_is_due:
+                self.save()
+            self.check_signal()
+
+    @property
+    def save_is_due(self) -> bool:
         """Every `save_minutes` of the settings."""
-        if time.monotonic() - self.saved > 60 * self.settings["save_minutes"]:
-            self.save(trainer)
+        return time.monotonic() - self.saved > 60 * self.settings["save_minutes"]
+
+    def _catch_signals(self) -> None:
+        previous: dict[int, Any] = {}
+
+        def remember(number: int, frame: object) -> None:
+            self.signal = number
+            signal.signal(number, previous[number])
+
+        def restore() -> None:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+        with contextlib.suppress(ValueError):  # outside the main thread: they stay as they are
+            for number in [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]:
+                # Under nohup SIGHUP stays ignored. A script's background jobs begin with SIGINT
+                # ignored; there it is meant all the same.
+                ignored = signal.getsignal(number) is signal.SIG_IGN
+                if not (ignored and number == getattr(signal, "SIGHUP", None)):
+                    previous[number] = signal.signal(number, remember)
+        self._held.callback(restore)
+
+    def check_signal(self) -> None:
+        """Raise Interrupted if a signal has arrived; the state is saved on the way out."""
+        if self.signal:
+            number, self.signal = self.signal, 0
+            raise Interrupted(number, f"stopped by {signal.Signals(number).name}")
+
+
+def state_path(folder: Path, resume: bool | str | Path) -> Path:
+    """What --resume names: the folder's own state, another's, or a file."""
+    path = folder if resume is True else Path(str(resume))
+    return path / "state.pt" if path.is_dir() or resume is True else path
+
+
+def resume_line(*options: object) -> str:
+    """What to type to go on with a run of this program."""
+    return shlex.join(["python", sys.argv[0], *map(str, options), "--resume"])
 
 
 def recorded_settings(folder: Path, option: str) -> dict:
-    """config.json of the run in `folder`, lists as tuples; empty where there is none."""
+    """config.json of the run in `folder`, paths as seen from here; empty where there is none."""
     path = folder / "config.json"
     try:
-        config = json.loads(path.read_text())
+        config = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
@@ -279,38 +349,35 @@ def recorded_settings(folder: Path, option: str) -> dict:
     if not isinstance(config, dict):
         raise InputError(f"{option}: {path} is not a run's config.json")
     known = {name: tuple(v) if isinstance(v, list) else v for name, v in config.items()}
-    return {"dataset": UNNAMED} | known  # a program that brings its own images names none
+    for name in PATHS:
+        value = known.get(name)
+        if isinstance(value, str) and (folder / value).exists():
+            known[name] = os.path.relpath(folder / value)
+    return {"dataset": "unnamed"} | known  # a program that brings its own images names none
 
 
-def check_recorded_path(folder: Path, recorded: dict, name: str, option: str) -> None:
-    """InputError where a path that the run in `folder` recorded is not there from here."""
-    value = recorded.get(name)
-    if value is not None and not Path(value).exists():
-        raise InputError(
-            f"{option}: {folder / 'config.json'} names {value}, which is not there from here; "
-            f"give --{name}"
-        )
+def from_folder(value: Any, folder: Path) -> Any:
+    """A path as config.json keeps it, seen from the run's folder; what is none stays as it is."""
+    is_path = isinstance(value, str | Path) and Path(value).exists()
+    return os.path.relpath(value, folder) if is_path else value
 
 
-def check_recorded_data(folder: Path, recorded: dict, data: str, instead: str = "") -> None:
-    """InputError where the run in `folder` was trained on other pixels than those of `data`."""
-    if recorded.get("data") not in (None, data):
+def check_recorded(
+    folder: Path, recorded: dict, option: str, names: Sequence[str] = PATHS, data: str | None = None
+) -> None:
+    """InputError where a path that the run recorded is not there, or its pixels are not `data`."""
+    for name in names:
+        value = recorded.get(name)
+        if value not in (None, "off", "inception") and not Path(value).exists():
+            raise InputError(
+                f"{option}: {folder / 'config.json'} names {value}, which is not there from here; "
+                f"give --{name}"
+            )
+    if data and recorded.get("data") not in (None, data):
         raise InputError(
             f"--data_dir: the run in {folder} was trained on other pixels "
-            f"({recorded['data']}, these are {data}); give its data{instead}"
+            f"({recorded['data']}, these are {data}); give its data"
         )
-
-
-def results_folder(given: Path | None, beside: Path) -> Path:
-    """Where --evaluate writes: the folder that was given, made later, or that of the weights.
-
-    Raises InputError where it cannot be written, before any work.
-    """
-    folder = given or beside
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not is_writable(there):
-        raise InputError(f"--evaluate: {folder} cannot be written; give another --out_dir")
-    return folder
 
 
 def versions() -> dict:
@@ -330,110 +397,8 @@ def versions() -> dict:
     return found
 
 
-def rng_state(device: torch.device) -> dict:
-    """State of torch's global generators, for a run on `device`."""
-    state = {"cpu": torch.get_rng_state()}
-    return state | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
-
-
-def set_rng_state(state: dict, device: torch.device) -> None:
-    """Go on from `rng_state`."""
-    torch.set_rng_state(state["cpu"])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state["cuda"], device)
-
-
 def progress_bar(initial: int, total: int, unit: str, desc: str | None = None) -> tqdm:
     """For a training loop; in a log file it moves every half minute."""
     seconds = 0.5 if sys.stderr.isatty() else 30
-    return tqdm(
-        initial=initial,
-        total=total,
-        unit=unit,
-        desc=desc,
-        dynamic_ncols=True,
-        smoothing=0.05,
-        mininterval=seconds,
-        maxinterval=seconds,
-    )
-
-
-class Forecast:
-    """Says once, after its first steps, how long a run takes where it is."""
-
-    def __init__(self, unit: str, steps: int, cycle: int, precision: Precision):
-        """steps: `unit`s that are left. cycle: how many of them are timed together."""
-        self.unit, self.steps, self.cycle, self.precision = unit, steps, cycle, precision
-        self.taken, self.start = 0, 0.0
-
-    def step(self) -> None:
-        """Call it after every step; the first one warms up."""
-        self.taken += 1
-        if self.taken == 1:
-            self.start = time.perf_counter()
-        if self.taken != 1 + self.cycle:
-            return
-        each = (time.perf_counter() - self.start) / self.cycle
-        left = each * (self.steps - self.taken)
-        time_left = f"{left / 3600:.1f} hours" if left > 5400 else f"{left / 60:.1f} minutes"
-        tqdm.write(
-            f"On {self.precision.device.type} in {self.precision.name}: {each:.2f} s for one "
-            f"{self.unit}, about {time_left} for the {self.steps - self.taken:,} left, pictures "
-            "and scores apart. "
-            "Interrupt at any time and go on with --resume."
-        )
-
-
-class StopSignal:
-    """Turns the signals that ask a program to end into a flag for the length of a `with` block.
-
-    The loop calls `check` between steps, so a step is never cut in two. A second signal of the
-    same kind does what it would have done outside the block. SIGHUP stays ignored where it is, as
-    under nohup.
-    """
-
-    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")  # the last two are not on Windows
-
-    def __enter__(self) -> "StopSignal":
-        self.arrived: int | None = None
-        self._previous: dict[int, Any] = {}
-        with contextlib.suppress(ValueError):  # outside the main thread: signals stay as they are
-            for name in self.names:
-                number = getattr(signal, name, None)
-                if number is None:
-                    continue
-                # A script's background jobs begin with SIGINT ignored; there it is meant too.
-                if name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN:
-                    self._previous[number] = signal.signal(number, self._remember)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _remember(self, number: int, frame: object) -> None:
-        self.arrived = number
-        signal.signal(number, self._previous[number])
-
-    def check(self) -> None:
-        """Raise Interrupted if a signal has arrived."""
-        if self.arrived is not None:
-            raise Interrupted(self.arrived, f"stopped by {signal.Signals(self.arrived).name}")
-
-
-def last_good_state(folder: Path) -> str:
-    """What to say of it."""
-    state = folder / "state.pt"
-    return f"the last good state is {state}" if state.exists() else "there is no state yet"
-
-
-@contextlib.contextmanager
-def stoppable(run: RunFolder, trainer: Any, where: Callable[[], str]) -> Any:
-    """A training loop that a signal may end: yields a StopSignal; the state is saved on the way."""
-    with StopSignal() as stop:
-        try:
-            yield stop
-        except Interrupted as error:
-            run.save(trainer)
-            code = error.exit_code - 128
-            raise Interrupted(code, f"{error} {where()}; go on with --resume") from None
+    interval = {"mininterval": seconds, "maxinterval": seconds, "smoothing": 0.05}
+    return tqdm(initial=initial, total=total, unit=unit, desc=desc, dynamic_ncols=True, **interval)

@@ -99,17 +99,14 @@ class Diffusion:
         return [t for t in even if t >= until] + [0]
 
 
-def ddpm_loss(
-    model: nn.Module, x: Tensor, diffusion: Diffusion, generator: torch.Generator | None = None
-) -> Tensor:
+def ddpm_loss(model: nn.Module, x: Tensor, diffusion: Diffusion) -> Tensor:
     """Mean squared error of the prediction at uniform times, L_simple (equation (14) of DDPM).
 
     x: (B, 3, 32, 32) in [-1, 1]. The mean runs over pixels and batch. With v in place of the noise
     it is the "SNR + 1" weighting of section 4 of arXiv 2202.00512.
     """
-    shape, steps = (len(x),), diffusion.timesteps
-    t = torch.randint(1, steps + 1, shape, device=x.device, generator=generator)  # (B,)
-    noise = torch.randn(x.shape, device=x.device, generator=generator)
+    t = torch.randint(1, diffusion.timesteps + 1, (len(x),), device=x.device)  # (B,) in 1, ..., T
+    noise = torch.randn(x.shape, device=x.device)  # (B, 3, 32, 32)
     predicted = model(diffusion.q_sample(x, t, noise), t)
     return (predicted.float() - diffusion.target(x, t, noise)).square().mean()
 

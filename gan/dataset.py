@@ -73,12 +73,11 @@ class Dataset(torch.utils.data.Dataset):
 
     def __init__(self, root: Path | str | Tensor, transform: Callable[[Any], Any] | None = None):
         self.transform = transform
-        if isinstance(root, Tensor) or not isinstance(root, Path | str):
-            check_images(root)
-            self.pixels = root
-        else:
-            self.root = Path(root)
+        self.root = root
+        if isinstance(root, Path | str):
             self.file_names, _ = find_images(root)
+        else:
+            self.pixels = pixels_of(root)
 
     @functools.cached_property
     def pixels(self) -> Tensor:
@@ -86,7 +85,7 @@ class Dataset(torch.utils.data.Dataset):
 
         Raises InputError for a folder or a file that cannot be used.
         """
-        return load_images(self.root)
+        return pixels_of(self.root)
 
     def __len__(self) -> int:
         return len(self.pixels if "pixels" in vars(self) else self.file_names)
@@ -97,6 +96,14 @@ class Dataset(torch.utils.data.Dataset):
         else:
             image, _ = read_rgb(self.file_names[index])
         return image if self.transform is None else self.transform(image)
+
+
+def pixels_of(root: Path | str | Tensor) -> Tensor:
+    """uint8 (N, 3, 32, 32): what identifies data, and what scores are measured against."""
+    if isinstance(root, Path | str):
+        return load_images(root)
+    check_images(root)
+    return root
 
 
 def load_images(root: Path | str, resolution: int = 32) -> Tensor:
@@ -183,7 +190,7 @@ class Batches:
         with preserved():  # a trial draws nothing
             check_transformed(dataset[0])
         self.images: Tensor | None = None  # (N, 3, 32, 32) in [-1, 1], channels_last
-        if is_without_chance(dataset.transform):
+        if is_without_chance(getattr(dataset, "transform", None)):
             self.images = self.transformed(range(len(dataset)))
         self.order = torch.empty(0, dtype=torch.int64, device=generator.device)
         self.cursor = 0

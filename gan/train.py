@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from dataset import Batches, Dataset
+from dataset import Batches, Dataset, pixels_of
 from download import find_data
 from logger import LAYOUT, Logger
 from networks import LATENT_DIM, AnyGenerator, frozen
@@ -161,7 +161,8 @@ def train_model(
 
         root, stats_folders = (images, ()) if images is not None else find_data(options)
         dataset = Dataset(root, build_transforms())
-        settings["data"] = fingerprint(dataset.pixels)
+        pixels = dataset.pixels if hasattr(dataset, "pixels") else pixels_of(root)
+        settings["data"] = fingerprint(pixels)
         settings["dataset"] = options.dataset if images is None else "unnamed"
         run.check(settings)
         rng = torch.Generator(device).manual_seed(options.seed)
@@ -174,7 +175,7 @@ def train_model(
         parts |= {"sched_disc": sched_disc, "optim_gen": optim_gen, "sched_gen": sched_gen}
         parts |= {"scaler": precision.scaler, "batches": batches, "rng": rng, "means": means}
         parts |= {} if average is None else {"generator_ema": average}
-        logger = Logger(run, parts, options, dataset.pixels, (*stats_folders, run.folder))
+        logger = Logger(run, parts, options, pixels, (*stats_folders, run.folder))
         prepare(precision)
         run.begin(settings, parts, num_iterations, images=len(dataset), features=logger.features)
         logger.begin()

@@ -4,7 +4,6 @@ x: (B, 3, 32, 32) in [-1, 1]. Sums run over pixels or latents, means over the ba
 returns (loss, OrderedDict of its terms); the noise of a sampled z is torch's global one.
 """
 
-import inspect
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -75,27 +74,15 @@ def kl_divergence(mu: Tensor, log_std: Tensor) -> Tensor:
     return kl_terms(mu, log_std).sum(dim=1).mean()
 
 
-def loss_function(loss_mode: Any) -> Callable[..., tuple[Tensor, OrderedDict]]:
-    """(model, x, beta) -> (loss, terms) for "ae", "vae" or a function of (model, x[, beta])."""
-    function = {"ae": ae_loss, "vae": vae_loss}.get(loss_mode, loss_mode)
-    if not callable(function):
-        raise InputError(f"loss_mode: got {loss_mode!r}, expected ae, vae or a function")
-    parameters = inspect.signature(function).parameters.values()
-    takes_beta = any(p.name == "beta" for p in parameters) or (
-        len([p for p in parameters if p.default is p.empty]) > 2
-    )
-    return function if takes_beta else lambda model, x, beta: function(model, x)
+def try_loss(model: nn.Module, function: Callable[..., Terms], call: Callable) -> None:
+    """Model and loss on two images, in float32 and without a trace; InputError names a slip.
 
-
-def try_loss(model: nn.Module, loss_mode: Any) -> None:
-    """Model and loss on two images, in float32 and without a trace; InputError names a slip."""
-    function = {"ae": ae_loss, "vae": vae_loss}.get(loss_mode, loss_mode)
+    function: what the student wrote, for the message. call: the same as (model, x, beta).
+    """
     with preserved(model):
         x = torch.rand(2, 3, 32, 32, device=next(model.parameters()).device) * 2 - 1
         expected = "expected (loss, OrderedDict of terms), each a scalar tensor"
-        got = tried(
-            loss_function(loss_mode), model, x, 1.0, what=f"{expected}, of {called(function)}"
-        )
+        got = tried(call, model, x, 1.0, what=f"{expected}, of {called(function)}")
         pair = isinstance(got, tuple) and len(got) == 2 and isinstance(got[1], dict)
         values = {"the loss": got[0]} | got[1] if pair else {}
         for name, value in values.items():

@@ -59,7 +59,7 @@ def preprocess_data(x: Tensor, device: torch.device | None = None) -> Tensor:
                 "with ToTensor gives them, or uint8"
             )
         x = 2 * x.to(device).float() - 1
-    return x.contiguous(memory_format=torch.channels_last)
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
 def vis_recons(model: Autoencoder, x: Tensor, _file: Path | str) -> Tensor:

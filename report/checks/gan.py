@@ -568,6 +568,10 @@ class Trace:
         make = train.get_optimizers_and_schedulers
 
         def make_and_keep(*args: Any, **kwargs: Any) -> tuple:
+            # Whatever was called before was a trial.
+            for seen in (self.real, self.fake, self.eps, self.connected):
+                seen.clear()
+            self.generator_steps = self.undetached = 0
             self.schedulers = make(*args, **kwargs)
             return self.schedulers
 
@@ -581,8 +585,8 @@ class Trace:
         names = parameters.co_varnames[: parameters.co_argcount + parameters.co_kwonlyargcount]
         if "images" in names:  # a program that takes them instead of a folder
             more["images"] = torch.full((10, 3, 32, 32), GREY, dtype=torch.uint8)
-        if "settings" in names:  # and scores by itself
-            more["settings"] = handin.get("settings", "Settings")(fid="off")
+        if "options" in names:  # and scores by itself
+            more["options"] = handin.get("utils", "get_args")("", ["--fid", "off"])
         (handin.folder / "data_check").mkdir(exist_ok=True)
         more |= {"num_iterations": ITERATIONS, "batch_size": BATCH, "log_period": self.period}
         more |= {"gen_loss_fn": self.gen_loss, "disc_loss_fn": self.disc_loss}

@@ -146,7 +146,7 @@ def inception_weights(named: str | Path | None = None) -> Path:
     except (OSError, InputError) as error:
         raise InputError(
             f"FID: no {INCEPTION_FILE} in {folder} and no download ({error}); put the file there, "
-            "name its folder (--inception_weights), or take another network (a TorchScript FILE.pt)"
+            "name its folder with --inception_weights, or take another network (FILE.pt)"
         ) from None
     return path
 

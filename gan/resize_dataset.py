@@ -117,7 +117,8 @@ def name_targets(folder: Path, output: Path) -> tuple[dict[str, Path], list[str]
     if folder.resolve() == output.resolve():
         raise InputError(f"--output_folder: {output} is the input folder; give another")
     images, others = find_images(folder, deep=True)
-    images = [path for path in images if output.resolve() not in path.resolve().parents]
+    if folder.resolve() in output.resolve().parents:
+        images = [path for path in images if output.resolve() not in path.resolve().parents]
     if not images:
         raise InputError(
             f"--input_folder: no images below {folder}; expected files like 001.Name/Name_0001.jpg"

@@ -51,24 +51,28 @@ def training(script, *options):
     """A command that trains into a folder, and goes on there once it has a state."""
 
     def command(folder):
-        again = ["--resume"] if (folder / "run" / "state.pt").exists() else []
+        begun = (folder / "run" / "state.pt").exists()  # then --resume says the rest
+        command, *rest = options if options[0] == "train" else ("", *options)
+        how = ["--resume"] if begun else [*rest, *OFTEN]
         place = ["--out_dir", str(folder / "run")]
-        return [sys.executable, str(ROOT / script), *options, *OFTEN, *place, *again]
+        return [sys.executable, str(ROOT / script), *filter(None, [command]), *how, *place]
 
     return command
 
 
 def autoencoder(folder):
-    again = ["--resume"] if (folder / "run_synthetic" / "state.pt").exists() else []
-    own = ["--log_dir", "run", "--latent_size", "8", "--num_epochs", "4", "--out_dir", str(folder)]
-    return [sys.executable, str(ROOT / "vae/train.py"), *own, *VAE, *OFTEN, *again]
+    begun = (folder / "run_synthetic" / "state.pt").exists()
+    own = ["--latent_size", "8", "--num_epochs", "4", *VAE[2:], *OFTEN]
+    where = ["--log_dir", "run", "--out_dir", str(folder), *VAE[:2]]
+    how = ["--resume"] if begun else own
+    return [sys.executable, str(ROOT / "vae/train.py"), *where, *how]
 
 
 def sampling(folder):
     model = folder.parent / "model.pt"
     if not model.exists():
         sys.path.insert(0, str(ROOT / "vae"))
-        from unet import UNet
+        from diffusion.unet import UNet
 
         torch.manual_seed(0)
         unet = UNet()

@@ -82,7 +82,7 @@ def try_loss(model: nn.Module, function: Callable[..., Terms], call: Callable) -
     with preserved(model):
         x = torch.rand(2, 3, 32, 32, device=next(model.parameters()).device) * 2 - 1
         expected = "expected (loss, OrderedDict of terms), each a scalar tensor"
-        got = tried(call, model, x, 1.0, what=f"{expected}, of {called(function)}")
+        got = tried(call, model, x, 1.0, what=expected, name=called(function))
         pair = isinstance(got, tuple) and len(got) == 2 and isinstance(got[1], dict)
         values = {"the loss": got[0]} | got[1] if pair else {}
         for name, value in values.items():

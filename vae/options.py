@@ -47,6 +47,7 @@ def make_parser(description: str | None = None) -> Parser:
     add = group.add_argument
     add(
         "--log_dir",
+        type=path,
         metavar="NAME",
         help="its folder, under --out_dir; _synthetic is added for that data",
     )
@@ -220,7 +221,7 @@ def arguments_of(name: str, args: Namespace) -> tuple[dict[str, Any], Namespace]
     own = [name.removesuffix("_synthetic")] if args.presets else ["--log_dir", args.log_dir]
     own += ["--out_dir", args.out_dir] if args.out_dir else []
     data = ["--dataset", "synthetic"] if values["dataset"] == "synthetic" else []
-    values |= {"again": resume_line(*own, *data), "presets": []}
+    values |= {"again": resume_line(*own, *data), "presets": [], "resume": args.resume}
     values["device"] = resolve_device(values["device"])
     given = {k: v for k, v in args.given.items() if k in args.parser.defaults()}
     options = Namespace(**values | {"given": given})

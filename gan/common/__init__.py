@@ -188,7 +188,7 @@ def _checked(action: argparse.Action, value: Any) -> Any:
 def check_agreement(given: dict, arguments: dict, call: str) -> None:
     """InputError where a command line and the call of a function say different things."""
     for name, value in arguments.items():
-        if given.get(name, value) != value:
+        if name in given and given[name] != value:
             option = "out_dir" if name == "prefix" else name
             raise InputError(
                 f"--{option}: the command line says {given[name]}, the call of {call} {value}; "
@@ -209,15 +209,14 @@ def name_of(function: Callable) -> str:
     return stem if name == "compute_discriminator_loss" else f"{stem}.{name}"
 
 
-def tried(function: Callable, *arguments: Any, what: str) -> Any:
+def tried(function: Callable, *arguments: Any, what: str, name: str = "") -> Any:
     """What a student's function returns for two images; InputError names it where it raises."""
     try:
         return function(*arguments)
     except Exception as error:  # whatever there may be
         reason = (str(error).strip().splitlines() or [""])[0][:200]
-        raise InputError(
-            f"{called(function)} raised {type(error).__name__}: {reason}; tried on 2 images, {what}"
-        ) from None
+        name = f"{name or called(function)} raised {type(error).__name__}"
+        raise InputError(f"{name}: {reason}; tried on 2 images, {what}") from None
 
 
 def called(function: Callable) -> str:

@@ -205,11 +205,15 @@ def fetch(target: Path, digest: str, sources: dict[str, dict]) -> None:
     reasons, kind = [], digest.split(":")[0]
     for number, (name, source) in enumerate(sources.items()):
         partial = target.with_name(f".unfinished.{number}.{target.name}")
+        begun = {path: path.stat().st_size for path in target.parent.glob(f"{partial.name}*")}
         try:
             if gdown.download(**source, output=str(partial), resume=True) is None:
                 raise OSError("no answer that can be used (quota or permission)")
         except Exception as error:  # requests and gdown raise kinds of their own
             reasons.append(f"{name}: {first_sentence(error)[:120]}")
+            for path, size in begun.items():  # a host that does not go on: anew the next time
+                if path.exists() and path.stat().st_size == size:
+                    path.unlink()
             continue
         if f"{kind}:{digest_of(partial, kind)}".startswith(digest):
             partial.rename(target)

@@ -1,6 +1,7 @@
 """What the handout's upsampling costs when it is read literally: one short WGAN-GP run.
 
-    python tests/gan/bench_upsampling.py --data_dir BIRDS --features FILE.pt --out_dir RUN
+    python tests/gan/bench_upsampling.py --data_dir BIRDS --fid FILE.pt --out_dir RUN \\
+        --num_iterations 1000 --batch_size 64 --log_period 250 --num_gen 2000 2000
 
 "Repeat r^2 times channel-wise, then pixel shuffle" with torch's channel order is not
 nearest-neighbour upsampling: output channel c is made of the input channels 4c, ..., 4c + 3 (modulo
@@ -8,7 +9,6 @@ their number), one a sub-pixel. Seed, batch and length are those of report/runs/
 the same birds and features the two compare (report/runs/short_wgan_gp_scrambled).
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -16,16 +16,10 @@ import torch
 import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "gan"))
-from dataset import load_images
-from logger import LAYOUT
 from networks import Discriminator, Generator, UpSampleConv2D
 from q1_5 import compute_discriminator_loss, compute_generator_loss
-from settings import Settings
-from train import Losses, Trainer, fit
-
-from common.command_line import exit_codes
-from common.device import autocast_dtype
-from common.run import RunFolder
+from train import train_model
+from utils import get_args
 
 
 class ScrambledUpSampleConv2D(UpSampleConv2D):
@@ -47,34 +41,20 @@ def scrambled_generator():
     return gen
 
 
-def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data_dir", required=True, type=Path)
-    parser.add_argument("--features", required=True)
-    parser.add_argument("--out_dir", required=True, type=Path)
-    parser.add_argument("--num_iterations", type=int, default=1000)
-    parser.add_argument("--resume", action="store_true")
-    args = parser.parse_args()
-    settings = Settings(
-        num_iterations=args.num_iterations,
-        batch_size=64,
-        log_period=250,
-        fid=args.features,
-        num_gen=(2000, 2000),
-        data_dir=str(args.data_dir),
-        fast_penalty=True,
-    )
-    losses = Losses(compute_discriminator_loss, compute_generator_loss, interpolates=True)
-    with exit_codes(), RunFolder(args.out_dir, LAYOUT, args.resume) as run:
-        images = load_images(args.data_dir)
-        torch.manual_seed(0)
-        networks = scrambled_generator(), Discriminator()
-        dtype = autocast_dtype(torch.device("cpu"))
-        trainer = Trainer(*networks, losses, images, settings, dtype)
-        fit(trainer, run, (args.data_dir.parent,))
-
-
 if __name__ == "__main__":
-    main()
+    args = get_args(__doc__)
+    torch.manual_seed(args.seed)
+    gen, disc = scrambled_generator().to(args.device), Discriminator().to(args.device)
+    train_model(
+        gen,
+        disc,
+        num_iterations=args.num_iterations,
+        batch_size=args.batch_size,
+        lamb=args.lamb,
+        prefix=args.prefix,
+        gen_loss_fn=compute_generator_loss,
+        disc_loss_fn=compute_discriminator_loss,
+        log_period=args.log_period,
+        amp_enabled=not args.disable_amp,
+        options=args,
+    )

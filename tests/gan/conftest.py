@@ -5,17 +5,20 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from tiny_networks import TinyFeatures, TinyInception, save_script
 
 
 @pytest.fixture(scope="session")
 def tiny_features(tmp_path_factory):
+    from helpers import TinyFeatures, save_script
+
     return save_script(TinyFeatures(), tmp_path_factory.mktemp("features") / "tiny.pt")
 
 
 @pytest.fixture(scope="session")
 def tiny_inception(tmp_path_factory):
     """A folder for --inception_weights."""
+    from helpers import TinyInception, save_script
+
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("inception")
     save_script(TinyInception(), folder / "inception-2015-12-05.pt")
@@ -43,23 +46,28 @@ def bird_folder(tmp_path, birds):
 
 
 @pytest.fixture
-def all_pictures():
-    """For tests that look at the grids of a run: they are drawn whole."""
+def plots(monkeypatch):
+    """What was plotted last under each file name: {name: (x, y, ylabel)}."""
+    import logger
+
+    drawn = {}
+
+    def keep(x, y, xlabel, ylabel, title, filename):
+        curves = y if isinstance(y, dict) else {None: y}
+        drawn[filename.stem] = list(x), {k: list(v) for k, v in curves.items()}, ylabel
+        filename.write_bytes(b"a plot")
+
+    monkeypatch.setattr(logger, "save_plot", keep)
+    return drawn
 
 
 @pytest.fixture(autouse=True)
-def few_pictures(request, monkeypatch):
-    """A log line draws 400 images: here two of each kind, unless a test looks at them."""
-    import logger
+def quick_plots(request):
+    """A plot takes a fifth of a second: runs keep what would be drawn, unless a test looks."""
+    if "real_plots" not in request.fixturenames:
+        request.getfixturevalue("plots")
 
-    if "all_pictures" in request.fixturenames:
-        return
-    latents, walk = logger.picture_latents, logger.walk
 
-    def few(seed, device="cpu"):
-        return {
-            name: z[:8] if name == "samples" else z[:2] for name, z in latents(seed, device).items()
-        }
-
-    monkeypatch.setattr(logger, "picture_latents", few)
-    monkeypatch.setattr(logger, "walk", lambda samples, frames: walk(samples[:2], 1))
+@pytest.fixture
+def real_plots():
+    """For tests that look at the pictures of the curves."""

@@ -7,28 +7,34 @@ import pytest
 import torch
 from dataset import draw_birds
 from PIL import Image
+from train import build_transforms
 
 from common import InputError
 from common.files import fingerprint
 
 
 def test_images_are_the_files_in_name_order(bird_folder):
-    images = dataset.load_images(bird_folder)
-    assert images.shape == (20, 3, 32, 32) and images.dtype == torch.uint8
     from torchvision.transforms.functional import pil_to_tensor
 
+    images = dataset.load_images(bird_folder)
+    assert images.shape == (20, 3, 32, 32) and images.dtype == torch.uint8
     files = dataset.Dataset(bird_folder, pil_to_tensor)
-    assert len(files) == 20 and [path.name for path in files.file_names] == sorted(
-        path.name for path in files.file_names
-    )
-    assert torch.equal(images, torch.stack([files[index] for index in range(20)]))
+    names = [path.name for path in files.file_names]
+    assert len(files) == 20 and names == sorted(names)
+    opened = torch.stack([files[index] for index in range(20)])
+    assert torch.equal(images, opened) and torch.equal(files.pixels, images)
+    assert torch.equal(files[7], images[7])  # from memory now
+    assert dataset.Dataset(bird_folder)[0].size == (32, 32)  # without a transform a PIL image
+    assert torch.equal(dataset.Dataset(images, pil_to_tensor)[3], images[3])
 
 
-def test_public_dataset_applies_its_transform(bird_folder):
-    import train
+def test_the_transforms_that_chance_has_no_part_in():
+    from torchvision import transforms as t
 
-    files = train.Dataset(bird_folder, train.build_transforms())
-    assert files[0].shape == (3, 32, 32) and -1 <= files[0].min() < files[0].max() <= 1
+    known = t.Compose([t.CenterCrop(32), t.Compose([t.ToTensor()]), t.Normalize(0.5, 0.5)])
+    assert dataset.is_without_chance(known)
+    for step in (t.RandomHorizontalFlip(), lambda x: x, t.RandomChoice([t.ToTensor()]), None):
+        assert not dataset.is_without_chance(t.Compose([t.ToTensor(), step]))
 
 
 def test_greyscale_is_converted_and_named(bird_folder, capsys):
@@ -75,7 +81,8 @@ def test_missing_and_unreadable_folders_are_refused(tmp_path, monkeypatch):
 
 def numbered(count):
     """Images that can be told apart by their value."""
-    return torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 32, 32)
+    images = torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1).repeat(1, 3, 32, 32)
+    return dataset.Dataset(images, build_transforms())
 
 
 def values(batch):

@@ -7,70 +7,69 @@ import q1_5
 import torch
 import train
 from emulated_device import EmulatedGPU, MixedDevices
+from helpers import TINY
 from networks import Discriminator, Generator
-from settings import Settings
-from train import Losses, Trainer
 from utils import interpolate_latent_space
+
+from common.device import Precision
+from common.measure import RunningMeans
 
 CUDA = torch.device("cuda")
 
 
-def make_trainer(question, birds, fast=False):
-    losses = question.compute_discriminator_loss, question.compute_generator_loss
-    losses = Losses(*losses, interpolates=question is q1_5)
-    gen, disc = Generator().to(CUDA), Discriminator().to(CUDA)
-    return Trainer(gen, disc, losses, birds, Settings(batch_size=2, fast_penalty=fast))
+def one_iteration(gen, disc, question, batches, rng, means):
+    """As train_model does it, without its optimizers."""
+    precision, size = Precision(CUDA), batches.batch_size
+    eps = torch.rand(size, 1, 1, 1, generator=rng, device=CUDA)
+    z = torch.randn(size, 128, generator=rng, device=CUDA)
+    data = batches.next(), z, eps if question is q1_5 else None
+    loss_fns = question.compute_discriminator_loss, question.compute_generator_loss
+    terms = train.discriminator_step(gen, disc, *data, loss_fns[0], 10, precision)
+    terms |= train.generator_step(gen, disc, z, loss_fns[1], precision)
+    means.add(terms, 1)
 
 
-@pytest.mark.parametrize(
-    "question, fast", [(q1_3, False), (q1_4, False), (q1_5, False), (q1_5, True)]
-)
-def test_an_iteration_mixes_nothing_and_waits_for_nothing(question, fast, birds, monkeypatch):
+def parts(birds, networks):
+    rng = torch.Generator("cuda").manual_seed(0)
+    batches = train.Batches(train.Dataset(birds[:8], train.build_transforms()), 2, rng)
+    gen, disc = (network().to(CUDA) for network in networks)
+    return gen, disc, batches, rng, RunningMeans(CUDA)
+
+
+@pytest.mark.parametrize("question", [q1_3, q1_4, q1_5])
+def test_an_iteration_mixes_nothing_and_waits_for_nothing(question, birds):
     with EmulatedGPU() as gpu:
-        trainer = make_trainer(question, birds, fast)
-        assert trainer.device == CUDA and gpu.holds(trainer.batches.images)
-        for _ in range(2):  # the first makes the optimizers' state, and takes a generator step
+        gen, disc, batches, rng, means = parts(birds, (Generator, Discriminator))
+        optimizers = train.get_optimizers_and_schedulers(gen, disc)
+        assert gpu.holds(batches.images)
+        for _ in range(2):  # the first makes the optimizers' state
             gpu.transfers.clear()
-            trainer.iterate()
+            one_iteration(gen, disc, question, batches, rng, means)
+            for step in optimizers:
+                step.step()
             assert gpu.transfers == []
         gpu.transfers.clear()
-        means = trainer.means.means()
-        assert means["discriminator_loss"] == means["discriminator_loss"]
+        found = means.means()
+        assert found["discriminator_loss"] == found["discriminator_loss"]
         assert gpu.transfers == ["tolist"]  # all terms at once, at a log line
-        monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.get_rng_state())
-        state = trainer.state_dict()
-        assert not gpu.holds(state["batches"]["order"]) and not gpu.holds(state["means"]["sums"])
+        assert not gpu.holds(batches.state_dict()["order"])
+        assert not gpu.holds(means.state_dict()["sums"])
 
 
 def test_pictures_of_a_generator_on_a_gpu(tmp_path):
     with EmulatedGPU():
-        interpolate_latent_space(Generator().to(CUDA), tmp_path / "grid.png")
+        interpolate_latent_space(TINY[0]().to(CUDA), tmp_path / "grid.png")
     assert (tmp_path / "grid.png").exists()
 
 
-def test_the_emulation_finds_what_a_gpu_would_refuse(birds, monkeypatch):
+def test_the_emulation_finds_what_a_gpu_would_refuse(birds):
     """Latents on the CPU, a generator on the CPU, and a read within the step."""
-    latents, step = Trainer.latents, train.generator_step
     with EmulatedGPU() as gpu:
-        trainer = make_trainer(q1_3, birds)
-        with monkeypatch.context() as patch:
-            patch.setattr(Trainer, "latents", lambda self: torch.randn(2, 128))
-            with pytest.raises(MixedDevices):
-                trainer.iterate()
-        with monkeypatch.context() as patch:
-            on_the_cpu = torch.Generator("cpu")
-            patch.setattr(trainer, "rng", on_the_cpu)
-            with pytest.raises(MixedDevices, match="a generator on cpu"):
-                trainer.iterate()
-
-        def read(*args):
-            terms = step(*args)
-            terms["generator_loss"].item()
-            return terms
-
-        trainer = make_trainer(q1_3, birds)
+        gen, disc, batches, rng, means = parts(birds, TINY)
+        with pytest.raises(MixedDevices):
+            gen.forward_given_samples(torch.randn(2, 128))
+        with pytest.raises(MixedDevices, match="a generator on cpu"):
+            one_iteration(gen, disc, q1_3, batches, torch.Generator("cpu"), means)
         gpu.transfers.clear()
-        monkeypatch.setattr(train, "generator_step", read)
-        trainer.iterate()
+        disc(batches.next()).mean().item()
         assert gpu.transfers == ["item"]
-    assert latents is Trainer.latents

@@ -1,20 +1,15 @@
 """The fully connected GAN: networks, loss by hand, rates, the shared loop with steps one to one."""
 
-import csv
 import json
 import math
-import os
-import signal
 
-import main
 import mlp_gan
 import pytest
 import torch
 import train
-from settings import Settings, get_args
-from train import Losses
+from helpers import rows, same, signal_at, start
 
-from common import Interrupted
+from common import InputError, Interrupted
 
 
 def test_networks():
@@ -68,79 +63,38 @@ def test_rates_are_two_and_constant():
             optimizer.step(), scheduler.step()
 
 
-LOSSES = Losses(mlp_gan.compute_discriminator_loss, mlp_gan.compute_generator_loss, False)
 NETWORKS = mlp_gan.MLPGenerator, mlp_gan.MLPDiscriminator
+OWN = {"make_optimizers": mlp_gan.get_optimizers_and_schedulers, "generator_every": 1}
 
 
-def start(folder, birds, iterations, **options):
-    torch.manual_seed(0)
-    train.train_model(
-        *(network() for network in NETWORKS),
-        iterations,
-        4,
-        prefix=folder,
-        images=birds,
-        gen_loss_fn=LOSSES.generator,
-        disc_loss_fn=LOSSES.discriminator,
-        log_period=2,
-        interpolates=False,
-        make_optimizers=mlp_gan.get_optimizers_and_schedulers,
-        settings=Settings(fid="off", generator_every=1),
-        **options,
-    )
-    with open(folder / "metrics.csv", newline="") as file:
-        rows = [
-            {name: value for name, value in row.items() if name != "seconds"}
-            for row in csv.DictReader(file)
-        ]
-    return rows, torch.load(folder / "generator.pt", weights_only=True)
+def run(folder, birds, *argv):
+    return start(folder, birds, *argv, question=mlp_gan, networks=NETWORKS, **OWN)
 
 
 def test_a_stopped_run_ends_bit_identical(birds, tmp_path, monkeypatch):
     """Dropout's noise included, and with a generator step in every iteration."""
-    steps = []
-    generator_step = train.generator_step
-    monkeypatch.setattr(
-        train, "generator_step", lambda *args: steps.append(1) or generator_step(*args)
-    )
-    rows, weights = start(tmp_path / "whole", birds, 5)
-    assert len(steps) == 5
-    iterate = train.Trainer.iterate
-
-    def iterate_and_signal(self):
-        iterate(self)
-        if self.iteration == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-
+    steps, generator_step = [], train.generator_step
+    monkeypatch.setattr(train, "generator_step", lambda *a: steps.append(1) or generator_step(*a))
+    weights = run(tmp_path / "whole", birds, "--num_iterations", 4)
+    assert len(steps) == 4
     with monkeypatch.context() as patch:
-        patch.setattr(train.Trainer, "iterate", iterate_and_signal)
+        signal_at(patch, 3)
         with pytest.raises(Interrupted):
-            start(tmp_path / "parts", birds, 5)
-    again, got = start(tmp_path / "parts", birds, 5, resume=True)
-    assert again == rows and all(torch.equal(got[name], weights[name]) for name in weights)
-
-
-def test_train_and_evaluate(bird_folder, tiny_features, tmp_path, capsys):
-    options = ["--data_dir", str(bird_folder), "--fid", str(tiny_features), "--num_gen", "8", "8"]
-    options += ["--out_dir", str(tmp_path), "--device", "cpu"]
-    evaluation = [*options, "--evaluate"]
-    options += ["--batch_size", "4", "--num_iterations", "2"]
-    main.run(get_args("", "data_mlp_gan", options), LOSSES, NETWORKS, generator_every=1)
-    main.run(get_args("", "data_mlp_gan", evaluation), LOSSES, NETWORKS)
-    assert (tmp_path / "generator_samples.png").exists() and (
-        tmp_path / "generator_score_train.json"
-    ).exists()
-    assert (tmp_path / "fid_vs_iterations.png").exists()
-    config = json.loads((tmp_path / "config.json").read_text())
-    assert config["loss"] == "mlp_gan" and config["networks"] == [
-        "MLPGenerator",
-        "MLPDiscriminator",
-    ]
-    assert config["generator_every"] == 1
-    with pytest.raises(SystemExit):  # a run goes on with the same steps
-        argv = [*options, "--resume", "--num_iterations", "3"]
-        main.run(get_args("", "data_mlp_gan", argv), LOSSES, NETWORKS)
-    assert "generator_every was 1" in capsys.readouterr().err
-    with pytest.raises(SystemExit):  # the convolutional generator is another one
-        main.run(get_args("", "data_gan", evaluation), LOSSES)
-    assert "does not hold the weights of a Generator" in capsys.readouterr().err
+            run(tmp_path / "parts", birds, "--num_iterations", 4)
+    again = run(tmp_path / "parts", birds, "--resume")
+    assert same(weights, again) and rows(tmp_path / "parts") == rows(tmp_path / "whole")
+    config = json.loads((tmp_path / "whole/config.json").read_text())
+    assert config["loss"] == "mlp_gan" and config["generator_every"] == 1
+    assert config["networks"] == ["MLPGenerator", "MLPDiscriminator"]
+    assert config["optimizers"] == "mlp_gan.get_optimizers_and_schedulers"
+    for change in (
+        {"generator_every": 2},
+        {"make_optimizers": train.get_optimizers_and_schedulers},
+    ):
+        with pytest.raises(InputError, match="(generator_every|optimizers) was"):
+            start(
+                *(tmp_path / "whole", birds, "--resume"),
+                question=mlp_gan,
+                networks=NETWORKS,
+                **OWN | change,
+            )

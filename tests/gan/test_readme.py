@@ -26,6 +26,7 @@ def test_command(command, bird_folder, tiny_features, tmp_path, monkeypatch):
     places |= {"PHOTOS": bird_folder, "birds_32": tmp_path / "birds_32"}
     options = [places.get(word, word) for word in options]
     small = ["--batch_size", "4", "--num_iterations", "1", "--out_dir", tmp_path / "run"]
+    monkeypatch.setattr("download.SYNTHETIC_IMAGES", 20)
     if script == "gan/fid.py":
         options += ["--features", tiny_features]
     elif "birds" in options:  # by the generator that lies here

@@ -8,14 +8,15 @@ import threading
 from pathlib import Path
 
 import download
+import gdown
 import numpy as np
 import pytest
+import readme
 import resize_dataset
 from PIL import Image
-from settings import get_resize_args
 
 from common import InputError
-from common.files import fetch, from_url
+from common.files import fetch
 
 
 def original(folder, name, mode="RGB", size=(50, 40)):
@@ -27,7 +28,7 @@ def original(folder, name, mode="RGB", size=(50, 40)):
 
 
 def resize(argv):
-    resize_dataset.main(get_resize_args("", argv))
+    readme.run(pytest.MonkeyPatch(), "gan/resize_dataset.py", *argv)
 
 
 @pytest.fixture
@@ -79,10 +80,8 @@ def test_resize_goes_on_and_leaves_finished_files_alone(originals, tmp_path):
     kept = (output / "Finch_0001.jpg").read_bytes()
     (output / "Finch_0002.jpg").unlink()
     outcome = resize_dataset.resize_folder(originals, output)
-    assert (
-        outcome["resized"] == ["Finch_0002.jpg"]
-        and (output / "Finch_0001.jpg").read_bytes() == kept
-    )
+    assert outcome["resized"] == ["Finch_0002.jpg"]
+    assert (output / "Finch_0001.jpg").read_bytes() == kept
 
 
 def test_resize_refuses_a_folder_of_another_size(originals, tmp_path):
@@ -97,9 +96,8 @@ def test_resize_of_the_real_birds(shared, tmp_path):
     outcome = resize_dataset.resize_folder(
         shared / "datasets" / "CUB_200_2011" / "images", tmp_path
     )
-    assert len(outcome["resized"]) == 100 and outcome["left out (greyscale, by name)"] == [
-        "Mallard_0130_76836.jpg"
-    ]
+    assert len(outcome["resized"]) == 100
+    assert outcome["greyscale"] == ["Mallard_0130_76836.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -109,15 +107,42 @@ def test_resize_of_the_real_birds(shared, tmp_path):
         (lambda folder: folder.mkdir(), "no images below"),
         (
             lambda folder: [original(folder / part, "same.jpg") for part in "ab"],
-            "would both become same.jpg",
+            "stand for two images each",
         ),
     ],
 )
-def test_resize_refuses(tmp_path, prepare, message, capsys):
+def test_resize_refuses(tmp_path, prepare, message):
     prepare(tmp_path / "in")
-    with pytest.raises(SystemExit) as stop:
+    with pytest.raises(InputError, match=message):
         resize(["--input_folder", str(tmp_path / "in"), "--output_folder", str(tmp_path / "out")])
-    assert stop.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_an_output_folder_below_the_input_one(tmp_path):
+    """What was made there is no input the second time."""
+    original(tmp_path / "in", "bird.jpg")
+    for expected in ("resized", "there"):
+        outcome = resize_dataset.resize_folder(tmp_path / "in", tmp_path / "in/small")
+        assert outcome[expected] == ["bird.jpg"]
+    with pytest.raises(InputError, match="is the input folder"):
+        resize_dataset.resize_folder(tmp_path / "in", tmp_path / "in")
+
+
+def test_the_quality_is_the_one_that_was_asked_for(originals, tmp_path):
+    sizes = []
+    for quality in ("30", "95"):
+        places = ["--input_folder", originals, "--output_folder", tmp_path / quality]
+        resize([*places, "--quality", quality])
+        sizes.append((tmp_path / quality / "Finch_0001.jpg").stat().st_size)
+    assert sizes[1] > 1.5 * sizes[0]
+
+
+def test_the_eight_greyscale_names():
+    assert resize_dataset.GREYSCALE_NAMES == {
+        *("Mallard_0130_76836.jpg", "Brewer_Blackbird_0028_2682.jpg"),
+        *("Clark_Nutcracker_0020_85099.jpg", "Ivory_Gull_0040_49180.jpg"),
+        *("Pelagic_Cormorant_0022_23802.jpg", "Western_Gull_0002_54825.jpg"),
+        *("Ivory_Gull_0085_49456.jpg", "White_Necked_Raven_0070_102645.jpg"),
+    }
 
 
 # ------------------------------------------------------------------------------------------------
@@ -126,7 +151,7 @@ def test_resize_refuses(tmp_path, prepare, message, capsys):
 
 class Server(http.server.ThreadingHTTPServer):
     def __init__(self, content, cut=None):
-        self.content, self.cut, self.ranges = content, cut, []
+        self.content, self.cut, self.ranges, self.no_ranges = content, cut, [], False
         super().__init__(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{self.server_address[1]}/file"
@@ -136,10 +161,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         wanted = self.headers.get("Range")
         self.server.ranges.append(wanted)
+        wanted = None if self.server.no_ranges else wanted
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
         body = self.server.content[start:]
         self.send_response(206 if wanted else 200)
         self.send_header("Content-Length", str(len(body)))
+        total = len(self.server.content)
+        self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
         self.end_headers()
         cut, self.server.cut = self.server.cut, None
         self.wfile.write(body[:cut])
@@ -152,7 +180,15 @@ def archive_bytes(folder):
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
         tar.add(folder, "CUB_200_2011/images")
+        noise = io.BytesIO(np.random.default_rng(0).bytes(2 << 20))  # several pieces of a download
+        member = tarfile.TarInfo("CUB_200_2011/noise")
+        member.size = 2 << 20
+        tar.addfile(member, noise)
     return buffer.getvalue()
+
+
+def no_quota(**arguments):
+    raise RuntimeError("Too many users have viewed or downloaded this file recently.\nmore text")
 
 
 @pytest.fixture
@@ -161,14 +197,10 @@ def served(originals, monkeypatch):
     content = archive_bytes(originals)
     server = Server(content)
     monkeypatch.setattr(download, "ARCHIVE_MD5", hashlib.md5(content).hexdigest())
-    monkeypatch.setattr(download, "MIRROR", server.url)
-
-    def no_quota(**arguments):
-        raise RuntimeError(
-            "Too many users have viewed or downloaded this file recently.\nmore text"
-        )
-
-    monkeypatch.setattr(download.gdown, "download", no_quota)
+    drive, get = [no_quota], gdown.download
+    monkeypatch.setattr(download, "SOURCES", download.SOURCES | {"Caltech": {"url": server.url}})
+    monkeypatch.setattr(gdown, "download", lambda **a: (drive[0] if "id" in a else get)(**a))
+    server.drive = drive
     yield server
     server.shutdown()
 
@@ -193,28 +225,36 @@ def test_a_missing_data_set_is_fetched_unpacked_and_resized(served, tmp_path):
     assert len(served.ranges) == 1 and len(list(folder.iterdir())) == 3
 
 
-def test_a_broken_download_goes_on(served, tmp_path, monkeypatch):
-    served.cut = 1000
+def test_a_broken_download_goes_on(served, tmp_path):
+    served.cut = 1_500_000
     folder = tmp_path / "datasets" / "CUB_200_2011_32"
-    with pytest.raises(
-        InputError, match="Google Drive: Too many users.*Caltech: the connection broke off"
-    ):
+    with pytest.raises(InputError, match="Google Drive: Too many users.*Caltech: "):
         download.prepare_cub(folder)
-    assert (folder.parent / ".unfinished.1.CUB_200_2011.tgz").stat().st_size == 1000
 
     def half(id, output, resume):  # Drive is back, with a page instead of the file
         Path(output).write_text("quota exceeded")
         return output
 
-    monkeypatch.setattr(download.gdown, "download", half)
+    served.drive[0] = half
     download.prepare_cub(folder)
-    assert served.ranges == [None, "bytes=1000-"] and len(list(folder.iterdir())) == 3
+    assert served.ranges[0] is None and served.ranges[-1] == f"bytes={2 * 512 * 1024}-"
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_a_whole_file_in_answer_to_a_range_is_not_appended(served, tmp_path):
+    """What was begun is dropped, and fetched anew the next time."""
+    served.cut, served.no_ranges = 1_500_000, True
+    for _ in range(2):
+        with pytest.raises(InputError, match="Caltech: "):
+            download.fetch_archive(tmp_path / "CUB_200_2011.tgz")
+    download.fetch_archive(tmp_path / "CUB_200_2011.tgz")
+    assert (tmp_path / "CUB_200_2011.tgz").read_bytes() == served.content
 
 
 def test_a_wrong_file_is_not_kept(tmp_path):
     server = Server(b"a page that says try later")
     with pytest.raises(InputError, match="another md5"):
-        fetch(tmp_path / "file", "0" * 32, [("here", from_url(server.url))])
+        fetch(tmp_path / "file", "md5:" + "0" * 32, {"here": {"url": server.url}})
     server.shutdown()
     assert not list(tmp_path.iterdir())
 

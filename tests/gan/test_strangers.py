@@ -5,8 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from functools import partial
 from pathlib import Path
 
 import dataset
@@ -14,41 +12,22 @@ import download
 import fid
 import numpy as np
 import pytest
-import q1_3
 import torch
 import train
+from helpers import TINY, TinyFeatures, save_script, signal_at, start
 from logger import LAYOUT
-from networks import Discriminator, Generator
 from PIL import Image
 from resize_dataset import resize_folder
-from settings import Settings
-from tiny_networks import TinyFeatures, save_script
+from utils import get_args
 
-from common import InputError, Interrupted
-from common.command_line import exit_codes
+import common
+from common import InputError, Interrupted, NonFiniteError, number
 from common.device import check_kernels
-from common.files import locked
+from common.files import load_weights, locked, save_tensors
 from common.measure import ANOTHER_RUN
-from common.run import RunFolder, StopSignal
+from common.run import Run
 
 GAN = Path(train.__file__).parent
-
-
-def start(folder, images, loss=q1_3, iterations=2, **options):
-    torch.manual_seed(0)
-    return train.train_model(
-        Generator(),
-        Discriminator(),
-        iterations,
-        4,
-        prefix=folder,
-        gen_loss_fn=loss.compute_generator_loss,
-        disc_loss_fn=loss.compute_discriminator_loss,
-        images=images,
-        interpolates=False,
-        settings=Settings(fid="off"),
-        **{"log_period": 100} | options,
-    )
 
 
 # ------------------------------------------------------------------------------------------------
@@ -157,21 +136,6 @@ def test_a_killed_resizing_leaves_nothing_that_is_trained_on(tmp_path):
     assert sorted(path.name for path in out.iterdir()) == ["a.jpg", "b.jpg"]
 
 
-@pytest.mark.parametrize(
-    "images",
-    [
-        torch.rand(8, 3, 32, 32),
-        torch.rand(8, 3, 32, 32) * 255,
-        torch.zeros(3, 32, 32, dtype=torch.uint8),
-        [[0]],
-    ],
-)
-def test_floats_are_not_scaled_a_second_time(images, tmp_path):
-    with pytest.raises(InputError, match="images: got .*expected uint8"):
-        start(tmp_path / "run", images)
-    assert not (tmp_path / "run").exists()
-
-
 # ------------------------------------------------------------------------------------------------
 # Folders
 
@@ -179,33 +143,31 @@ def test_floats_are_not_scaled_a_second_time(images, tmp_path):
 def test_a_run_owns_its_folder(birds, tmp_path):
     """A second start is refused before any work, whatever it asks for; afterwards it may."""
     folder = tmp_path / "run"
-    with RunFolder(folder, LAYOUT):
-        for options in ({}, {"overwrite": True}, {"resume": True}):
+    with Run(folder, LAYOUT):
+        for how in ([], ["--overwrite"], ["--resume"]):
             with pytest.raises(InputError, match="another run is at work in"):
-                start(folder, birds, **options)
+                start(folder, birds, *how)
     assert not folder.exists()
     start(folder, birds)
-    with RunFolder(folder, LAYOUT, resume=True), pytest.raises(InputError, match="at work"):
-        start(folder, birds, iterations=4, resume=True)
-    start(folder, birds, iterations=3, resume=True)
+    with Run(folder, LAYOUT, resume=True), pytest.raises(InputError, match="at work"):
+        start(folder, birds, "--resume")
+    start(folder, birds, "--resume", "--num_iterations", 8)
 
 
 def test_two_processes_do_not_share_a_folder(tmp_path):
     """And one that is killed leaves no lock behind."""
-    argv = [sys.executable, str(GAN / "q1_3.py"), "--dataset", "synthetic", "--batch_size", "8"]
-    argv += ["--num_iterations", "100000", "--out_dir", str(tmp_path / "run"), "--device", "cpu"]
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    first = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env)
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "run" / "state.pt").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    second = subprocess.run([*argv, "--resume"], capture_output=True, text=True, env=env)
+    hold = "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path\n"
+    hold += "from common.files import locked; import time\n"
+    hold += "with locked(Path(sys.argv[2])): print('held', flush=True); time.sleep(600)"
+    argv = [sys.executable, "-c", hold, str(GAN), str(tmp_path)]
+    first = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+    assert first.stdout.readline() == "held\n"
+    with pytest.raises(InputError, match="another run is at work"):
+        Run(tmp_path, LAYOUT)
     first.kill()
     first.wait()
-    assert second.returncode == 2 and "another run is at work" in second.stderr
-    assert len(second.stderr.strip().splitlines()) == 1
-    with RunFolder(tmp_path / "run", LAYOUT, resume=True) as run:
-        assert run.state is not None
+    with Run(tmp_path, LAYOUT):
+        pass
 
 
 def test_a_file_system_without_locks_is_no_obstacle(birds, tmp_path, monkeypatch):
@@ -227,20 +189,6 @@ def test_a_lock_leaves_no_file_in_a_folder_that_is_only_read(tmp_path):
             pass
     with locked(tmp_path, wait=False):
         pass
-
-
-def test_a_slip_in_ones_own_loss_leaves_no_run(birds, tmp_path):
-    class Slip:
-        compute_generator_loss = q1_3.compute_generator_loss
-
-        @staticmethod
-        def compute_discriminator_loss(discrim_real, *rest):
-            return discrim_real.maen()
-
-    folder = tmp_path / "run"
-    with pytest.raises(AttributeError):
-        start(folder, birds, Slip)
-    start(folder, birds)  # corrected, it starts: there is nothing to resume or to overwrite
 
 
 def test_an_empty_folder_is_filled(tmp_path, monkeypatch):
@@ -268,117 +216,163 @@ def test_an_empty_folder_is_filled(tmp_path, monkeypatch):
     download.prepare_cub(volume, download=False)
 
 
-def test_a_run_folder_stands_for_its_files(birds, tmp_path):
-    start(tmp_path / "a", birds)
-    start(tmp_path / "b", birds, iterations=4, resume=tmp_path / "a")
-    assert (tmp_path / "b" / "state.pt").exists()
-
-
-@pytest.mark.parametrize("missing", ["settings", "rows", "seconds", "generator"])
-def test_a_state_without_a_part_is_one_line(missing, birds, tmp_path):
-    start(tmp_path / "run", birds)
-    path = tmp_path / "run" / "state.pt"
-    state = torch.load(path, weights_only=True)
-    del state[missing]
-    torch.save(state, path)
-    with pytest.raises(InputError, match=f"--resume: .*{missing}"):
-        start(tmp_path / "run", birds, iterations=4, resume=True)
-
-
 def test_nothing_is_written_beside_a_named_data_folder(bird_folder, tmp_path, tiny_features):
-    from main import run
-    from settings import get_args
-
-    argv = ["--data_dir", str(bird_folder), "--fid", str(tiny_features), "--num_gen", "8", "8"]
-    argv += ["--batch_size", "4", "--num_iterations", "1", "--out_dir", str(tmp_path / "run")]
-    losses = q1_3.compute_discriminator_loss, q1_3.compute_generator_loss
+    options = ["--data_dir", bird_folder, "--fid", tiny_features, "--num_gen", 8, 8]
     before = sorted(path.name for path in tmp_path.iterdir())
-    run(get_args("", "data_x", argv), train.Losses(*losses, interpolates=False))
+    start(tmp_path / "run", None, *options, "--num_iterations", 1)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*before, "run"])
     assert list((tmp_path / "run").glob("fid_*.npz"))
+
+
+def test_a_full_disk_keeps_the_last_state(birds, tmp_path, monkeypatch, capsys):
+    start(tmp_path / "run", birds, "--num_iterations", 3)
+    before = (tmp_path / "run/state.pt").read_bytes()
+    write = Path.write_bytes
+
+    def no_space(path, data):
+        write(path, bytes(data)[:100])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", no_space)
+    with pytest.raises(OSError) as error:
+        start(tmp_path / "run", birds, "--resume", "--num_iterations", 6)
+    monkeypatch.undo()
+    assert (tmp_path / "run/state.pt").read_bytes() == before
+    assert not list((tmp_path / "run").glob(".unfinished*"))
+    with pytest.raises(SystemExit) as stop:
+        common.end_in_one_line(type(error.value), error.value, None)
+    told = capsys.readouterr().err
+    assert stop.value.code == 2 and "No space left" in told and "free the space" in told
+    start(tmp_path / "run", birds, "--resume", "--num_iterations", 6)
+
+
+@pytest.mark.parametrize(
+    "wrap, hint",
+    [
+        (lambda weights: {"state_dict": weights}, "under 'state_dict'"),
+        (lambda weights: {f"module.{name}": v for name, v in weights.items()}, "DataParallel"),
+        (lambda weights: {"other": torch.zeros(1)}, "weights of TinyGenerator$"),
+    ],
+)
+def test_weights_in_other_wrappings_are_named(wrap, hint, tmp_path):
+    save_tensors(wrap(TINY[0]().state_dict()), tmp_path / "generator.pt")
+    with pytest.raises(InputError, match=hint):
+        load_weights(TINY[0](), tmp_path / "generator.pt", "--evaluate")
 
 
 # ------------------------------------------------------------------------------------------------
 # Signals, words
 
 
+@pytest.fixture
+def default_signals():
+    """As at a terminal, whatever the tests were started under."""
+    kinds = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGUSR1")]
+    before = {kind: signal.signal(kind, signal.SIG_DFL) for kind in kinds}
+    yield
+    for kind, handler in before.items():
+        signal.signal(kind, handler)
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"])
-def test_every_signal_that_asks_for_an_end_saves(name, birds, tmp_path, monkeypatch, request):
-    iterate, number = train.Trainer.iterate, getattr(signal, name)
-    if name != "SIGINT":  # whatever the tests were started under
-        request.addfinalizer(partial(signal.signal, number, signal.getsignal(number)))
-        signal.signal(number, signal.SIG_DFL)
-
-    def iterate_and_signal(self):
-        iterate(self)
-        os.kill(os.getpid(), number)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(train.Trainer, "iterate", iterate_and_signal)
-        with pytest.raises(Interrupted, match=name) as stopped:
-            start(tmp_path / "run", birds)
+def test_every_signal_that_asks_for_an_end_saves(
+    name, birds, tmp_path, monkeypatch, default_signals
+):
+    number = getattr(signal, name)
+    signal_at(monkeypatch, 2, number)
+    with pytest.raises(Interrupted, match=f"{name} at 2 of 7; go on with: ") as stopped:
+        start(tmp_path / "run", birds)
     assert stopped.value.exit_code == 128 + number
-    assert torch.load(tmp_path / "run" / "state.pt", weights_only=True)["iteration"] == 1
+    assert torch.load(tmp_path / "run/state.pt", weights_only=True)["step"] == 2
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL  # given back
 
 
-def test_under_nohup_a_closed_terminal_is_ignored():
-    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+def test_a_second_signal_does_what_it_does_elsewhere(birds, tmp_path, monkeypatch):
+    def twice(*args):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        return {}
+
+    monkeypatch.setattr(train, "discriminator_step", twice)
+    with pytest.raises(KeyboardInterrupt):
+        start(tmp_path / "run", birds)
+
+
+def test_a_signal_after_all_is_done_is_no_interruption(birds, tmp_path, monkeypatch):
+    finish = train.Logger.finish
+
+    def finish_and_signal(self, *args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        finish(self, *args)
+
+    monkeypatch.setattr(train.Logger, "finish", finish_and_signal)
+    start(tmp_path / "run", birds)
+
+
+@pytest.mark.parametrize("name, ends", [("SIGHUP", False), ("SIGINT", True)])
+def test_signals_that_a_shell_had_ignored(name, ends, birds, tmp_path, monkeypatch):
+    """Under nohup a closed terminal stays ignored; a script's background job can be interrupted."""
+    number = getattr(signal, name)
+    previous = signal.signal(number, signal.SIG_IGN)
     try:
-        with StopSignal() as stop:
-            os.kill(os.getpid(), signal.SIGHUP)
-            stop.check()
+        signal_at(monkeypatch, 2, number)
+        if ends:
+            with pytest.raises(Interrupted):
+                start(tmp_path / "run", birds)
+        else:
+            start(tmp_path / "run", birds)
     finally:
-        signal.signal(signal.SIGHUP, previous)
-
-
-@pytest.mark.parametrize("script", ["q1_5.py", "mlp_gan.py", "fid.py", "resize_dataset.py"])
-def test_a_slip_is_told_before_torch_loads(script, tmp_path):
-    """With a torch that cannot be imported at all."""
-    (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
-    env = os.environ | {"PYTHONPATH": str(tmp_path)}
-    argv = [sys.executable, str(GAN / script), "--no_such_option"]
-    process = subprocess.run(argv, capture_output=True, text=True, env=env)
-    assert process.returncode == 2 and "error: " in process.stderr
-    assert len(process.stderr.strip().splitlines()) == 1
-
-
-def test_ctrl_c_while_modules_load_is_one_line(tmp_path):
-    (tmp_path / "torch.py").write_text("import time; print('loading', flush=True); time.sleep(60)")
-    env = os.environ | {"PYTHONPATH": str(tmp_path)}
-    process = subprocess.Popen(
-        [sys.executable, str(GAN / "q1_5.py")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=env,
-        # As at a terminal, whatever the tests were started under.
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-    )
-    assert process.stdout.readline() == "loading\n"
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert err == "q1_5.py: stopped\n" and process.returncode in (130, -signal.SIGINT)
-
-
-@pytest.mark.parametrize("script", ["train.py", "main.py"])
-def test_a_part_is_no_command(script):
-    process = subprocess.run([sys.executable, str(GAN / script)], capture_output=True, text=True)
-    assert process.returncode == 2 and "run q1_3.py, q1_4.py or q1_5.py" in process.stderr
+        signal.signal(number, previous)
 
 
 @pytest.mark.parametrize(
-    "number, mend",
+    "error, code, words",
     [
-        (errno.ENOSPC, "free the space"),
-        (errno.EACCES, "mend the permission"),
-        (errno.EEXIST, "mend that"),
+        (OSError(errno.ENOSPC, "full", "some/path"), 2, "free the space"),
+        (OSError(errno.EACCES, "denied", "some/path"), 2, "mend the permission"),
+        (OSError(errno.EEXIST, "exists", "some/path"), 2, "a file is where a folder should be"),
+        (InputError("what, got"), 2, "error: what, got"),
+        (NonFiniteError("NaN"), 3, "error: NaN"),
+        (Interrupted(15, "stopped"), 143, "stopped"),
+        (KeyboardInterrupt(), 130, "what was saved is whole"),
     ],
 )
-def test_what_to_do_fits_what_went_wrong(number, mend, capsys):
-    with pytest.raises(SystemExit) as stop, exit_codes():
-        raise OSError(number, os.strerror(number), "some/path")
+def test_how_a_program_ends_early(error, code, words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        common.end_in_one_line(type(error), error, None)
+    told = capsys.readouterr().err
+    assert stop.value.code == code and words in told and len(told.splitlines()) == 1
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(capsys):
+    common.end_in_one_line(KeyError, KeyError("x"), None)
+    assert "KeyError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "argv, told",
+    [
+        (["--num_iteration", "5"], "did you mean --num_iterations?"),
+        (["--bach_size=5"], "did you mean --batch_size?"),
+        (["--seed", "1", "--seed", "2"], "--seed is given twice"),
+        (["--save_minutes", "inf"], "expected a finite float > 0"),
+        (["--dataset", "synthetic", "--download"], "--download goes with --dataset cub"),
+    ],
+)
+def test_slips_in_options(argv, told, capsys):
+    with pytest.raises(SystemExit) as stop:
+        get_args("", argv)
     error = capsys.readouterr().err
-    assert stop.value.code == 2 and mend in error and "some/path" in error
+    assert stop.value.code == 2 and told in error and len(error.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("value", [2.5, True, "x", None, float("nan"), 2**70, 0])
+def test_numbers_of_programs_are_checked_like_typed_ones(value):
+    import argparse
+
+    with pytest.raises(argparse.ArgumentTypeError, match="got .*expected int"):
+        number(int, 1)(value)
+    assert number(int, 1)(np.int64(7)) == 7 and type(number(int, 1)(np.int64(7))) is int
 
 
 def test_advice_for_a_loss_that_is_not_finite():
@@ -447,47 +441,12 @@ def test_a_start_says_where_and_how_it_computes(birds, tmp_path, capsys, monkeyp
 
 def test_a_run_does_not_wait_for_itself(bird_folder, tmp_path, monkeypatch):
     """Its data, or the Inception weights, are fetched into the folder that it owns."""
-    with RunFolder(tmp_path, LAYOUT):
+    with Run(tmp_path, LAYOUT):
         with locked(tmp_path), locked(tmp_path):
             pass
         with pytest.raises(InputError, match="at work"):
-            RunFolder(tmp_path, LAYOUT)
+            Run(tmp_path, LAYOUT)
         monkeypatch.setattr(download, "make", lambda folder, *rest: folder.mkdir())
         download.prepare_cub(tmp_path / "cub32")
-    RunFolder(tmp_path, LAYOUT).close()
-
-
-def test_settings_become_builtins(birds, tmp_path):
-    """So that a state and a config.json made from them can be read again."""
-    settings = Settings(num_iterations=np.int64(7), data_dir=Path("x"), num_gen=[8, np.int32(9)])
-    assert (settings.num_iterations, settings.data_dir, settings.num_gen) == (7, "x", (8, 9))
-    assert [type(value) for value in settings.num_gen] == [int, int]
-    with pytest.raises(InputError, match="--num_iterations: got None"):
-        Settings(num_iterations=None)
-    start(tmp_path / "run", birds, iterations=np.int64(1))
-    start(tmp_path / "run", birds, iterations=2, resume=True)
-
-
-def test_a_background_job_can_be_interrupted():
-    """A shell script starts those with SIGINT ignored."""
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with StopSignal() as stop, pytest.raises(Interrupted):
-            os.kill(os.getpid(), signal.SIGINT)
-            stop.check()
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
-def test_a_fast_penalty_needs_a_loss_that_can_do_without(birds):
-    import q1_5
-
-    def handouts_loss(discrim_real, discrim_fake, discrim_interp, interp, lamb):
-        (slope,) = torch.autograd.grad(discrim_interp.sum(), interp, create_graph=True)
-        penalty = (slope.flatten(1).norm(dim=1) - 1).square().mean()
-        return discrim_fake.mean() - discrim_real.mean() + lamb * penalty
-
-    losses = train.Losses(handouts_loss, q1_5.compute_generator_loss, True)
-    settings = Settings(batch_size=2, fast_penalty=True)
-    with pytest.raises(InputError, match="--fast_penalty"):
-        train.Trainer(Generator(), Discriminator(), losses, birds, settings)
+    with Run(tmp_path, LAYOUT):
+        pass

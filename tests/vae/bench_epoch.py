@@ -8,6 +8,7 @@ batches of 256 in both loops in turns, each in a process of its own; an epoch ha
 """
 
 import argparse
+import itertools
 import multiprocessing
 import resource
 import statistics
@@ -21,11 +22,11 @@ from torchvision import transforms
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "vae"))
 import train
-from conv_transpose import ConvTranspose2d
-from dataset import load_cifar10
+from dataset import Batches, load_cifar10
 from model import AEModel
 
-from common.device import autocast_dtype, prepare
+from common.device import autocast_dtype, choose_precision, prepare
+from common.measure import RunningMeans
 
 
 class Images(torch.utils.data.Dataset):
@@ -44,9 +45,6 @@ class Images(torch.utils.data.Dataset):
 
 def plain_loop(images):
     model = AEModel(True, 1024)
-    for module in model.modules():
-        if isinstance(module, ConvTranspose2d):
-            module.__class__ = torch.nn.ConvTranspose2d
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     loader = torch.utils.data.DataLoader(
         Images(images), 256, shuffle=True, num_workers=2, persistent_workers=True
@@ -62,35 +60,18 @@ def plain_loop(images):
             yield
 
 
-class Enough(Exception):
-    pass
-
-
 def our_loop(images, steps):
-    precision = train.choose_precision(torch.device("cpu"), amp_enabled=True)
+    precision = choose_precision(torch.device("cpu"), amp_enabled=True)
     prepare(precision)
-    parts = images, images[:256]
-    trainer = train.AutoencoderTrainer(parts, train.Settings(latent_size=1024), precision)
-    count = 0
-
-    def after_step():
-        nonlocal count
-        count += 1
-        if count % steps == 0:
-            raise Enough
-
+    torch.manual_seed(0)
+    model = AEModel(True, 1024).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+    loader = Batches(images, 256, "cpu", torch.Generator().manual_seed(0))
+    means = RunningMeans(torch.device("cpu"))
     while True:
-        try:
-            train.run_train_epoch(
-                trainer.model,
-                trainer.loss,
-                trainer.train_loader,
-                trainer.optimizer,
-                means=trainer.means,
-                after_step=after_step,
-            )
-        except Enough:
-            yield
+        few = itertools.islice(loader, steps)
+        train.run_train_epoch(model, "vae", few, optimizer, precision=precision, means=means)
+        yield
 
 
 def arithmetic(data_dir, threads):

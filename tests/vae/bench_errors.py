@@ -15,10 +15,11 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "vae"))
-from dataset import load_cifar10, to_signed
+from dataset import load_cifar10
 from ddpm import recorded_prediction
-from diffusion import Diffusion
-from unet import UNet
+from diffusion.process import Diffusion
+from diffusion.unet import UNet
+from utils import preprocess_data
 
 from common.files import load_weights
 from common.measure import measuring
@@ -37,7 +38,7 @@ def main():
     model, diffusion = UNet(), Diffusion(predict=recorded_prediction(args.model))
     load_weights(model, args.model, "--model")
     _, validation = load_cifar10(args.data_dir, download=False)
-    x0 = to_signed(validation[: args.images])  # (N, 3, 32, 32) in [-1, 1]
+    x0 = preprocess_data(validation[: args.images])  # (N, 3, 32, 32) in [-1, 1]
     print(f"{'time':>4}  {'sigma':>6}  {'noise found':>11}  {'error of the image':>18}")
     for time in TIMES:
         noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))

@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "vae"))
-from dataset import load_cifar10, to_signed
+from dataset import load_cifar10
+from utils import preprocess_data
 
 
 def main():
@@ -23,7 +24,7 @@ def main():
     parser.add_argument("--data_dir", required=True)
     args = parser.parse_args()
     train, validation = (
-        to_signed(part).flatten(1) for part in load_cifar10(args.data_dir, download=False)
+        preprocess_data(part).flatten(1) for part in load_cifar10(args.data_dir, download=False)
     )
     mean = train.mean(dim=0)
     covariance = (train - mean).T @ (train - mean) / len(train)

@@ -1,23 +1,22 @@
 """Short runs, for the tests of whole runs."""
 
-import inspect
 import os
 import signal
 
-import pytest
 import torch
 import train
-from settings import Settings, get_args
+from evaluate import evaluate
+from options import get_args
+from run_presets import run_presets
+
+SHORT = {"latent_size": 4, "batch_size": 10, "eval_interval": 2}
 
 
-def start(folder, images, epochs=2, **options):
-    """A short run by `main`; options that it does not take itself go into the settings."""
-    short = {"latent_size": 4, "batch_size": 10, "device": "cpu", "eval_interval": 2}
-    own = inspect.signature(train.main).parameters
-    doors = short | {name: value for name, value in options.items() if name in own}
-    more = {name: value for name, value in options.items() if name not in own}
-    more = Settings(**more, loss_mode=options.get("loss_mode", "vae")) if more else Settings()
-    rows = train.main(folder, num_epochs=epochs, images=images, settings=more, **doors)
+def start(folder, images, *argv, epochs=2, **arguments):
+    """A short run by `main`; argv: its other options. Returns the rows without their seconds."""
+    argv = ["--log_dir", "run", "--device", "cpu", *map(str, argv)]
+    arguments = SHORT | {"num_epochs": epochs} | arguments
+    rows = train.main(folder, images=images, options=get_args("", argv), **arguments)
     return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 
@@ -33,6 +32,7 @@ def same(folder1, folder2):
 
 
 def interrupt_after(monkeypatch, steps, number=signal.SIGTERM):
+    """Training steps and validation batches alike."""
     add, count = train.RunningMeans.add, iter(range(1, 1000))
 
     def add_and_signal(self, *args):
@@ -44,15 +44,9 @@ def interrupt_after(monkeypatch, steps, number=signal.SIGTERM):
 
 
 def command(*argv):
-    with train.exit_codes():
-        args = get_args(argv=[*argv, "--device", "cpu"])
-        train.evaluate(args) if args.evaluate else train.run_all(args)
-
-
-def assert_refused(argv, message, folder, capsys):
-    """One line on stderr with `message` in it, exit code 2, and nothing written."""
-    with pytest.raises(SystemExit) as stop:
-        command(*argv, "--out_dir", str(folder / "out"))
-    error = capsys.readouterr().err.strip()
-    assert stop.value.code == 2 and message in error and len(error.splitlines()) == 1
-    assert not (folder / "out").exists()
+    """What `python vae/train.py` does."""
+    args = get_args("", [*map(str, argv), *([] if "--device" in argv else ["--device", "cpu"])])
+    if args.evaluate:
+        evaluate(args, train.get_val_metrics)
+    else:
+        run_presets(args, train.main)

@@ -1,57 +1,68 @@
 """On a GPU, as far as that can be shown without one: nothing mixes devices, no step waits."""
 
+from argparse import Namespace
+
 import pytest
 import torch
 from dataset import draw_shapes
-from ddpm import DiffusionTrainer
-from diffusion import Diffusion, draw
+from ddpm import WeightAverage
+from diffusion.process import Diffusion, ddpm_loss, draw
+from diffusion.unet import UNet
 from emulated_device import EmulatedGPU
-from settings import DiffusionSettings, Settings
-from train import AutoencoderTrainer, get_val_metrics, run_train_epoch
-from unet import UNet
-
-from common.device import Precision
+from options import get_args
+from presets import build, losses_of
+from train import get_val_metrics, run_train_epoch
+from utils import get_dataloaders
 
 CUDA = torch.device("cuda")
 
 
-@pytest.mark.parametrize(
-    "make, settings",
-    [
-        (AutoencoderTrainer, Settings(loss_mode="ae", latent_size=4, batch_size=4)),
-        (AutoencoderTrainer, Settings(latent_size=4, batch_size=4, beta_mode="linear")),
-        (AutoencoderTrainer, Settings(latent_size=4, batch_size=4, flows=2)),
-        (AutoencoderTrainer, Settings(latent_size=4, batch_size=4, free_bits=0.5)),
-        (DiffusionTrainer, DiffusionSettings(batch_size=4)),
-    ],
-)
-def test_a_step_mixes_nothing_and_waits_for_nothing(make, settings):
+def autoencoder(loss_mode, *argv):
+    options = get_args("", ["--log_dir", "run", *argv])
+    return build(loss_mode, 4, 128, options), losses_of(loss_mode, options)[0]
+
+
+def diffusion():
+    process = Diffusion()
+    return UNet(), lambda model, x: (ddpm_loss(model, x, process), {})
+
+
+KINDS = {
+    "ae": (autoencoder, "ae"),
+    "vae": (autoencoder, "vae"),
+    "flows": (autoencoder, "vae", "--flows", "2"),
+    "free bits": (autoencoder, "vae", "--free_bits", "0.5"),
+    "diffusion": (diffusion,),
+}
+
+
+@pytest.mark.parametrize("make, arguments", [(m, a) for m, *a in KINDS.values()], ids=KINDS)
+def test_a_step_mixes_nothing_and_waits_for_nothing(make, arguments):
     images = draw_shapes(12, torch.Generator().manual_seed(0)).split((8, 4))
     with EmulatedGPU() as gpu:
-        trainer = make(images, settings, Precision(CUDA))
-        assert trainer.device == CUDA and gpu.holds(trainer.train_loader.images)
+        model, loss = make(*arguments)
+        model = model.to(CUDA)
+        options = Namespace(seed=0, device=CUDA)
+        train_loader, val_loader = get_dataloaders(4, options, images)
+        assert gpu.holds(train_loader.images)
+        optimizer = torch.optim.Adam(model.parameters(), fused=False)
+        average = WeightAverage(model, UNet, 0.9) if make is diffusion else None
         steps = []
 
-        def after_step():
-            trainer.after_step()
-            steps.append([*gpu.transfers])
-            gpu.transfers.clear()
+        def watched(loader):
+            for batch in loader:
+                yield batch
+                if average:
+                    average.update()
+                steps.append([*gpu.transfers])
+                gpu.transfers.clear()
 
         for _ in range(2):
-            run_train_epoch(
-                trainer.model,
-                trainer.loss,
-                trainer.train_loader,
-                trainer.optimizer,
-                means=trainer.means,
-                after_step=after_step,
-            )
-            trainer.finish_epoch()
+            run_train_epoch(model, loss, watched(train_loader), optimizer)
         # Step 1 of 4 makes what is made once: the optimizer's state, the schedule on the device.
         assert len(steps) == 4 and steps[1] == [], steps
         assert [name for step in steps[1:] for name in step if name != "tolist"] == []
-        model = trainer.validated_model()
-        means = get_val_metrics(model, trainer.val_loss, trainer.val_loader)
+        means = get_val_metrics(model, loss, val_loader)
         assert means["loss"] == means["loss"]
 
 

@@ -2,13 +2,15 @@
 
 import inspect
 import math
-from dataclasses import replace
+from collections import OrderedDict
+from functools import partial
 
 import losses
 import pytest
 import torch
 import train
-from settings import PRESETS, Settings, get_args
+from flows import PlanarVAE, planar_vae_loss
+from options import arguments_of, get_args
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
@@ -71,7 +73,8 @@ def test_kl_and_its_gradient_are_finite_for_extreme_log_std(extreme):
 def test_reparameterisation_has_the_right_moments_and_gradients():
     mu = torch.tensor([1.0, -2.0]).expand(200_000, 2)
     log_std = torch.tensor([math.log(0.5), math.log(3.0)]).expand(200_000, 2)
-    z = losses.reparameterise(mu, log_std, torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    z = losses.reparameterise(mu, log_std)
     torch.testing.assert_close(z.mean(0), mu[0], atol=0.03, rtol=0)
     torch.testing.assert_close(z.std(0), torch.tensor([0.5, 3.0]), rtol=0.01, atol=0)
     assert abs(torch.corrcoef(z.T)[0, 1]) < 0.01  # every latent has noise of its own
@@ -106,16 +109,16 @@ def test_an_epoch_weighs_images_equally_and_clips():
 
     model = Scale()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    batches = [(torch.zeros(3, 3, 2, 2) + 1, "anything"), (torch.zeros(1, 3, 2, 2) + 2, None)]
+    batches = [(torch.zeros(3, 3, 2, 2) + 1, "anything"), (torch.zeros(1, 3, 2, 2) + 0.25, None)]
     means = train.run_train_epoch(model, "ae", batches, optimizer, grad_clip=0.5)
-    assert means["recon_loss"] == 12 * (3 * 1 + 1 * 4) / 4
+    assert means["recon_loss"] == 12 * (3 * 1 + 0.25) / 4  # of 1 and -0.5
     assert float(model.weight.grad.norm()) == pytest.approx(0.5, rel=1e-4)
     optimizer.param_groups[0]["lr"] = 1.0  # the clipped gradient is the one that the step takes
     train.run_train_epoch(model, "ae", batches[:1], optimizer, grad_clip=0.5)
     assert float(model.weight.detach()) == pytest.approx(0.5, rel=1e-4)
     model.weight.data.zero_()
     means = train.get_val_metrics(model, "ae", batches)
-    assert means["recon_loss"] == 12 * (3 * 1 + 1 * 4) / 4 == means["loss"]
+    assert means["recon_loss"] == 12 * (3 * 1 + 0.25) / 4 == means["loss"]
 
 
 def test_validation_draws_the_same_noise_and_leaves_no_trace():
@@ -123,7 +126,7 @@ def test_validation_draws_the_same_noise_and_leaves_no_trace():
 
     torch.manual_seed(0)
     model = AEModel(True, 4)
-    batches = [(torch.randn(5, 3, 32, 32), None)]
+    batches = [(torch.rand(5, 3, 32, 32), None)]
     state = torch.get_rng_state()
     first = train.get_val_metrics(model, "vae", batches)
     assert train.get_val_metrics(model, "vae", batches) == first
@@ -139,54 +142,82 @@ EXPECTED = {
 }
 
 
+def calls(*argv):
+    """What main is called with, by the folders of the runs."""
+    args = get_args("", argv)
+    return {name: arguments_of(name, args) for name in args.runs}
+
+
 def test_defaults_are_the_assignments():
-    """Those of the handout's main, of the settings, and of a run that the command line names."""
+    """Those of the handout's main, and of a run that the command line names."""
     defaults = {name: p.default for name, p in inspect.signature(train.main).parameters.items()}
     assert list(defaults)[1:10] == list(EXPECTED)  # in the handout's order, after log_dir
     assert {name: defaults[name] for name in EXPECTED} == EXPECTED
-    assert {name: getattr(Settings(), name) for name in EXPECTED} == EXPECTED
-    (run,) = get_args("", ["vae_latent1024"]).runs.items()
-    assert run == ("vae_latent1024", Settings(latent_size=1024)) and run[1].seed == 0
-    (own,) = get_args("", ["--log_dir", "mine", "--lr", "0.5"]).runs.items()
-    assert own == ("mine", Settings(lr=0.5))
+    ((name, (arguments, options)),) = calls("--log_dir", "mine", "--lr", "0.5").items()
+    assert name == "mine" and arguments == EXPECTED | {"lr": 0.5, "base_channels": 128}
+    assert options.seed == 0 and options.patience is None and not options.disable_amp
 
 
 def test_presets_are_the_reports():
-    assert len(PRESETS) == 9
-    low, linear = Settings(latent_size=1024, target_beta_val=0.8), PRESETS["vae_latent1024"]
-    assert PRESETS["vae_latent1024_beta_constant0.8"] == low != linear
-    assert PRESETS["vae_latent1024_beta_linear1"] == replace(linear, beta_mode="linear")
-    for name, settings in PRESETS.items():
-        assert name.startswith(f"{settings.loss_mode}_latent{settings.latent_size}")
-    (run,) = get_args("", ["vae_latent16", "--seed", "3", "--num_epochs", "2"]).runs.values()
-    assert run == replace(PRESETS["vae_latent16"], seed=3) and run.num_epochs == 2
+    every = calls("all")
+    assert len(every) == 9
+    for name, (arguments, _) in every.items():
+        mode, latents, *beta = name.split("_")[:1] + [name.split("latent")[1].split("_")[0]]
+        expected = EXPECTED | {"loss_mode": mode, "latent_size": int(latents), "base_channels": 128}
+        expected |= {"target_beta_val": 0.8} if name.endswith("0.8") else {}
+        expected |= {"target_beta_val": 1.2} if name.endswith("1.2") else {}
+        expected |= {"beta_mode": "linear"} if name.endswith("linear1") else {}
+        assert arguments == expected, name
+    ((_, (arguments, options)),) = calls("vae_latent16", "--seed", "3", "--num_epochs", "2").items()
+    assert options.seed == 3 and arguments["num_epochs"] == 2 and arguments["latent_size"] == 16
 
 
-def test_two_settings_are_equal_where_a_run_can_go_on():
-    base = Settings()
-    for may_change in ({"num_epochs": 30}, {"eval_interval": 1}, {"patience": 3}):
-        assert replace(base, **may_change) == base
-    for may_not in ({"lr": 2e-3}, {"latent_size": 3}, {"seed": 1}, {"data": "abc"}, {"flows": 1}):
-        assert replace(base, **may_not) != base
-    linear = replace(base, beta_mode="linear")  # whose slope depends on the length
-    assert replace(linear, num_epochs=30) != linear
+def test_functions_are_taken_where_names_are():
+    model, x = Constant((torch.ones(2, 2), torch.zeros(2, 2)), 1.0), torch.zeros(2, 3, 32, 32)
+    for function in (lambda m, x: 7, lambda m, x, beta: 7 * beta, lambda m, x, beta=1: 7 * beta):
+        assert train.loss_function(function)(model, x, 1) == 7
+    assert train.loss_function(lambda m, x, beta=1: beta)(model, x, 0.5) == 0.5
+    assert train.loss_function("ae")(Constant(torch.zeros(2, 2), 1.0), x, 0.5)[0] == 3072
+    with pytest.raises(InputError, match="loss_mode: got 'vea'"):
+        train.loss_function("vea")
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"latent_size": 0},
-        {"latent_size": 2.5},
-        {"latent_size": True},
-        {"flows": 10**9},
-        {"lr": float("nan")},
-        {"patience": 0},
-        {"ratio": 0.0},
-        {"dataset": "mnist"},
-        {"seed": -1},
-    ],
-)
-def test_settings_check_themselves(values):
-    (name,) = values
-    with pytest.raises(InputError, match=f"--{name}: got .*expected"):
-        Settings(**values)
+def test_an_epochs_beta_may_be_a_function_of_the_step(monkeypatch):
+    """Documented of run_train_epoch, with any loader: floats in [0, 1] become [-1, 1]."""
+    seen = []
+
+    def loss(model, x, beta):
+        seen.append((beta, float(x.min()), float(x.max())))
+        return (model.weight * 0).sum(), OrderedDict()
+
+    model = nn.Linear(1, 1)
+    batches = [(torch.linspace(0, 1, 6).view(2, 3, 1, 1), None)] * 3
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    train.run_train_epoch(model, loss, batches, optimizer, lambda step: step / 10, first_step=5)
+    assert seen == [(0.5, -1, 1), (0.6, -1, 1), (0.7, -1, 1)]
+    train.get_val_metrics(model, loss, batches)
+    assert seen[-1] == (1, -1, 1)
+    with pytest.raises(InputError, match=r"images: got floats from -1 to 1, expected \[0, 1\]"):
+        train.get_val_metrics(model, loss, [(torch.tensor([[[[-1.0, 1.0]]]]), None)])
+
+
+def test_flows_and_free_bits_heed_beta():
+    torch.manual_seed(0)
+    model, x = PlanarVAE(4, 2), torch.rand(4, 3, 32, 32)
+    for loss in (planar_vae_loss, partial(losses.free_bits_loss, free_bits=0.1)):
+        totals = []
+        for beta in (0, 1, 3):
+            torch.manual_seed(1)
+            totals.append(float(loss(model, x, beta)[0].detach()))
+        assert totals[1] != totals[0]
+        assert totals[2] - totals[0] == pytest.approx(3 * (totals[1] - totals[0]), rel=1e-3)
+
+
+def test_the_kl_term_is_float32_under_autocast():
+    torch.manual_seed(0)
+    model, x = PlanarVAE(4, 1), torch.rand(4, 3, 32, 32)
+    for loss in (losses.vae_loss, planar_vae_loss, partial(losses.free_bits_loss, free_bits=0.1)):
+        with torch.autocast("cpu", torch.bfloat16):
+            total, terms = loss(model, x)
+        assert total.dtype == torch.float32
+        assert {value.dtype for value in terms.values()} == {torch.float32}

@@ -1,11 +1,11 @@
 """Every command of the README that starts a script of vae/, as it stands there, made small."""
 
 import dataset
+import presets
 import pytest
 import readme
-import settings
 import torch
-from unet import UNet
+from diffusion.unet import UNet
 
 COMMANDS = readme.commands("vae")
 
@@ -25,9 +25,9 @@ def test_command(command, tmp_path, monkeypatch):
     script, *options = command
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(dataset, "SYNTHETIC_IMAGES", (40, 10))
-    two = {name: settings.PRESETS[name] for name in ("ae_latent16", "vae_latent16")}
+    two = {name: presets.PRESETS[name] for name in ("ae_latent16", "vae_latent16")}
     if "all" in options:  # nine runs take nine times as long
-        monkeypatch.setattr(settings, "PRESETS", two)
+        monkeypatch.setattr("options.PRESETS", two)
     if "--evaluate" in options:  # of a run that is there
         small = ["--dataset", "synthetic", "--num_epochs", "1", "--latent_size", "4"]
         readme.run(monkeypatch, script, "--log_dir", "run", *small, "--out_dir", tmp_path)

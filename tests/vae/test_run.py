@@ -3,27 +3,25 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import OrderedDict
+from pathlib import Path
 
-import dataset
+import presets
 import pytest
-import settings
 import torch
 import train
+import utils
 from dataset import draw_shapes
-from helpers import assert_refused, command, interrupt_after, same, start, weights
+from helpers import command, interrupt_after, same, start, weights
 from model import AEModel
 from PIL import Image
 
 from common import InputError, Interrupted, NonFiniteError
-
-
-@pytest.fixture(scope="module")
-def images():
-    return draw_shapes(40, torch.Generator().manual_seed(0)).split((32, 8))
 
 
 def files(folder):
@@ -44,38 +42,34 @@ def test_a_stopped_run_ends_bit_identical(
         with pytest.raises(Interrupted) as stopped:
             start(tmp_path / "parts", images, **options)
     assert stopped.value.exit_code == 143
-    assert start(tmp_path / "parts", images, resume=True, **options) == expected
+    assert start(tmp_path / "parts", images, "--resume", **options) == expected
     assert same(tmp_path / "whole", tmp_path / "parts")
     assert files(tmp_path / "whole") == files(tmp_path / "parts")
 
 
 def test_a_finished_run_goes_on_with_more_epochs(images, tmp_path):
     start(tmp_path / "run", images, epochs=1)
-    longer = start(tmp_path / "run", images, epochs=3, resume=True)
+    longer = start(tmp_path / "run", images, "--resume", epochs=3)
     assert longer == start(tmp_path / "whole", images, epochs=3)
     assert same(tmp_path / "run", tmp_path / "whole")
 
 
 def test_measuring_never_changes_training(images, tmp_path):
     start(tmp_path / "a", images, eval_interval=100)
-    start(tmp_path / "b", images, eval_interval=1, save_minutes=1e-9)
+    start(tmp_path / "b", images, "--save_minutes", 1e-9, eval_interval=1)
     assert same(tmp_path / "a", tmp_path / "b")
-
-
-def picture(folder, kind):
-    return folder / f"epoch_1_{kind}.png"
 
 
 def test_a_longer_run_can_be_ended_where_it_was_stopped(images, tmp_path, monkeypatch):
     """After an epoch without pictures: they and the weights are those of a run of that length."""
-    expected = start(tmp_path / "short", images, epochs=3, eval_interval=2)
+    expected = start(tmp_path / "short", images, epochs=3)
     with monkeypatch.context() as patch:
         # Four steps and a validation batch an epoch: the signal comes in the third's validation.
         interrupt_after(patch, 15)
         with pytest.raises(Interrupted):
-            start(tmp_path / "long", images, epochs=9, eval_interval=2)
+            start(tmp_path / "long", images, epochs=9)
     assert not (tmp_path / "long/epoch_2_samples.png").exists()
-    rows = start(tmp_path / "long", images, epochs=3, eval_interval=2, resume=True)
+    rows = start(tmp_path / "long", images, "--resume", epochs=3)
     assert rows == expected and same(tmp_path / "short", tmp_path / "long")
     for name in ("epoch_2_samples.png", "samples.gif"):
         short = (tmp_path / "short" / name).read_bytes()
@@ -83,48 +77,66 @@ def test_a_longer_run_can_be_ended_where_it_was_stopped(images, tmp_path, monkey
 
 
 def test_a_film_of_the_epochs_with_pictures(images, tmp_path):
-    start(tmp_path, images, epochs=3, eval_interval=1)
+    start(tmp_path, images, "--overwrite", epochs=3, eval_interval=1)
     for name in ("recons", "samples"):
         with Image.open(tmp_path / f"{name}.gif") as film:
             assert film.n_frames == 3
     (tmp_path / "model_score.json").write_text("{}")  # of the model before
-    start(tmp_path, images, epochs=4, eval_interval=1, resume=True)
+    start(tmp_path, images, "--resume", epochs=4, eval_interval=1)
     assert not (tmp_path / "model_score.json").exists()
 
 
-def test_outputs(images, tmp_path):
-    rows = start(tmp_path, images, overwrite=True)
-    for name in (
-        "epoch_1_recons",
-        "epoch_1_samples",
-        "loss_vs_epochs",
-        "recon_loss_vs_epochs",
-        "kl_loss_vs_epochs",
-    ):
+def test_outputs(images, tmp_path, real_pictures):
+    rows = start(tmp_path, images, "--overwrite")
+    names = ("epoch_1_recons", "epoch_1_samples", "loss_vs_epochs", "recon_loss_vs_epochs")
+    for name in (*names, "kl_loss_vs_epochs"):
         assert min(Image.open(tmp_path / f"{name}.png").size) > 250
     for name in ("recons", "samples"):
         with Image.open(tmp_path / f"{name}.gif") as film:
-            assert film.n_frames == 1 and film.size == Image.open(picture(tmp_path, name)).size
+            picture = Image.open(tmp_path / f"epoch_1_{name}.png")
+            assert film.n_frames == 1 and film.size == picture.size
     AEModel(True, 4).load_state_dict(weights(tmp_path))
     with open(tmp_path / "metrics.csv", newline="") as file:
         table = list(csv.DictReader(file))
     assert [row["epoch"] for row in table] == ["0", "1"]
     for row, stored in zip(rows, table):
         assert float(stored["val_recon_loss"]) == row["val_recon_loss"]
-        assert row["val_loss"] == pytest.approx(
-            row["val_recon_loss"] + row["val_kl_loss"], rel=1e-6
-        )
+        whole = row["val_recon_loss"] + row["val_kl_loss"]
+        assert row["val_loss"] == pytest.approx(whole, rel=1e-6)
+    # At the epochs with pictures, of all validation images.
+    model = AEModel(True, 4)
+    model.load_state_dict(weights(tmp_path))
+    active = utils.count_active_latents(model, [(images[1], None)])
+    assert [row.get("active_latents") for row in rows] == [None, active]
     config = json.loads((tmp_path / "config.json").read_text())
-    assert (
-        config["latent_size"] == 4
-        and config["images"] == [32, 8]
-        and config["versions"]["torch"] == torch.__version__
-    )
+    assert config["latent_size"] == 4 and config["images"] == [32, 8]
+    assert config["versions"]["torch"] == torch.__version__
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     tags = EventAccumulator(str(tmp_path)).Reload().Tags()
     assert {"val_recon_loss", "train_kl_loss", "beta"} <= set(tags["scalars"])
     assert set(tags["images"]) == {"reconstructions", "samples"}
+
+
+def test_curves_are_the_rows(images, tmp_path, plots):
+    rows = start(tmp_path / "run", images)
+    for term in ("loss", "recon_loss", "kl_loss"):
+        epochs, curves = plots[f"{term}_vs_epochs"]
+        assert epochs == [0, 1] and len(curves) == 2
+        for part in ("train", "val"):
+            (values,) = (v for label, v in curves.items() if label.startswith(part))
+            assert values == [row[f"{part}_{term}"] for row in rows]
+
+
+def test_what_is_asked_for_is_what_trains(images, tmp_path):
+    """Rate, clipping and width, not only in config.json."""
+    base = start(tmp_path / "base", images, epochs=1)
+    for change in ({"lr": 0.01}, {"grad_clip": 1e-3}, {"grad_clip": 0}, {"base_channels": 8}):
+        folder = tmp_path / "-".join(map(str, *change.items()))
+        rows = start(folder, images, epochs=1, **change)
+        assert rows[0]["train_loss"] != base[0]["train_loss"], change
+    no_clip = start(tmp_path / "none", images, epochs=1, grad_clip=None)
+    assert no_clip == start(tmp_path / "zero", images, epochs=1, grad_clip=0)
 
 
 def test_training_learns(images, tmp_path):
@@ -134,68 +146,67 @@ def test_training_learns(images, tmp_path):
 
 
 def test_a_non_finite_loss_stops_with_terms_and_state(images, tmp_path, monkeypatch):
-    validated_model = train.Trainer.validated_model
+    validate, count = train.get_val_metrics, iter(range(10))
 
-    def poison(self):
-        if self.epoch == 1:
-            torch.nn.init.constant_(self.model.decoder.fc.bias, float("nan"))
-        return validated_model(self)
+    def poison(model, *rest, **options):
+        if next(count) == 1:
+            torch.nn.init.constant_(model.decoder.fc.bias, float("nan"))
+        return validate(model, *rest, **options)
 
-    monkeypatch.setattr(train.Trainer, "validated_model", poison)
-    with pytest.raises(NonFiniteError) as error:
+    monkeypatch.setattr(train, "get_val_metrics", poison)
+    with pytest.raises(NonFiniteError, match="weight.*state.pt") as error:
         start(tmp_path / "run", images, epochs=4)
-    assert (
-        "weight" in str(error.value)
-        and "state.pt" in str(error.value)
-        and error.value.exit_code == 3
-    )
-    state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
-    assert state["epoch"] == 1 and torch.isfinite(state["model"]["decoder.fc.bias"]).all()
+    assert error.value.exit_code == 3
+    state = torch.load(tmp_path / "run/state.pt", weights_only=True)
+    assert state["step"] == 1 and torch.isfinite(state["parts"]["model"]["decoder.fc.bias"]).all()
 
 
 @pytest.mark.parametrize(
-    "options, message",
+    "argv, options, message",
     [
-        ({}, "--resume, --overwrite or another folder"),
-        ({"resume": True, "latent_size": 5}, "--latent_size was 4 .*, now 5"),
-        ({"resume": True, "loss_mode": "ae"}, "--loss_mode was 'vae' .*, now 'ae'"),
-        ({"resume": True, "target_beta_val": 2}, "--target_beta_val was 1 .*, now 2"),
-        ({"resume": True, "epochs": 0}, "--num_epochs: got 0"),
-        ({"loss_mode": "gan", "overwrite": True}, "expected one of ae, vae"),
+        ([], {}, "--resume, --overwrite or another folder"),
+        (["--resume"], {"latent_size": 5}, "latent_size was 4 .*, now 5"),
+        (["--resume"], {"loss_mode": "ae"}, "loss_mode was 'vae' .*, now 'ae'"),
+        (["--resume"], {"target_beta_val": 2}, "target_beta_val was 1.0 .*, now 2.0"),
+        (["--resume"], {"grad_clip": 2}, "grad_clip was 1.0"),
+        (["--resume", "--free_bits", 0.5], {}, "free_bits was 0.0"),
+        (["--resume", "--flows", 2], {}, "flows was 0"),
+        (["--resume"], {"epochs": 0}, "--num_epochs: got 0"),
+        (["--overwrite"], {"loss_mode": "gan"}, "expected one of ae, vae"),
+        (["--overwrite"], {"loss_mode": "vea"}, "got 'vea'"),
+        (["--overwrite", "--lr", 0.1], {}, "--lr: the command line says 0.1"),
     ],
 )
-def test_refused_runs_touch_nothing(images, tmp_path, options, message):
-    start(tmp_path, images, epochs=1, overwrite=True)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+def test_refused_runs_touch_nothing(ended, images, tmp_path, argv, options, message):
+    folder = Path(shutil.copytree(ended, tmp_path / "run"))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(InputError, match=message):
-        start(tmp_path, images, **options)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+        start(folder, images, *argv, **options)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_unusable_states_are_refused(images, tmp_path):
-    start(tmp_path, images, epochs=1, overwrite=True)
-    content = (tmp_path / "state.pt").read_bytes()
+@pytest.fixture(scope="module")
+def ended(images, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ended") / "run"
+    start(folder, images, epochs=1)
+    return folder
+
+
+def test_unusable_states_are_refused(ended, images, tmp_path):
+    folder = Path(shutil.copytree(ended, tmp_path / "run"))
+    content = (folder / "state.pt").read_bytes()
     for damaged in (content[:5000], b"hello"):
-        (tmp_path / "state.pt").write_bytes(damaged)
+        (folder / "state.pt").write_bytes(damaged)
         with pytest.raises(InputError, match="--resume"):
-            start(tmp_path, images, resume=True)
-
-
-# ------------------------------------------------------------------------------------------------
-# The command line
+            start(folder, images, "--resume")
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        {"latent_size": 0},
-        {"latent_size": -1},
-        {"batch_size": 0},
-        {"epochs": 0},
-        {"target_beta_val": -1},
-        {"target_beta_val": float("inf")},
-        {"lr": 0},
-        {"grad_clip": 0},
+        *({"latent_size": value} for value in (0, 2.5, True)),
+        *({"batch_size": 0}, {"epochs": 0}, {"lr": 0}, {"lr": float("nan")}),
+        *({"target_beta_val": -1}, {"target_beta_val": float("inf")}, {"grad_clip": -1}),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(options, images, tmp_path):
@@ -205,9 +216,8 @@ def test_numbers_that_make_no_sense_are_refused(options, images, tmp_path):
 
 
 def test_an_infinite_validation_loss_stops_the_run(images, tmp_path, monkeypatch):
-    validate = train.get_val_metrics
-    infinite = {"loss": float("inf")}
-    monkeypatch.setattr(train, "get_val_metrics", lambda *args: validate(*args) | infinite)
+    validate, infinite = train.get_val_metrics, {"loss": float("inf")}
+    monkeypatch.setattr(train, "get_val_metrics", lambda *a, **k: validate(*a, **k) | infinite)
     with pytest.raises(NonFiniteError, match="validation"):
         start(tmp_path / "run", images)
 
@@ -219,127 +229,221 @@ def test_a_start_that_was_killed_before_its_first_state_is_no_obstacle(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(train.RunFolder, "save", killed)
+        patch.setattr(train.Run, "save", killed)
         with pytest.raises(KeyboardInterrupt):
             start(tmp_path / "run", images)
-    assert (tmp_path / "run" / "metrics.csv").exists()
+    assert (tmp_path / "run/metrics.csv").exists()
     assert len(start(tmp_path / "run", images)) == 2
 
 
-def test_36_reconstructions_whatever_the_batch_size(tmp_path):
+def test_36_reconstructions_whatever_the_batch_size(tmp_path, real_pictures):
     images = draw_shapes(80, torch.Generator().manual_seed(0)).split((40, 40))
     start(tmp_path / "run", images, epochs=1, batch_size=8)
     width, height = Image.open(tmp_path / "run" / "epoch_0_recons.png").size
     assert (width, height) == (12 * 142 + 2, 6 * 142 + 2)
 
 
+# ------------------------------------------------------------------------------------------------
+# Losses, schedules and models of one's own
+
+
+def own_loss(model, x, beta):
+    recon = (model.decoder(model.encoder(x)[0]) - x).abs().sum((1, 2, 3)).mean()
+    shift = model.encoder(x)[0].square().sum(1).mean()
+    return recon + beta * shift, OrderedDict(recon_loss=recon, shift=shift)
+
+
+def test_a_loss_of_ones_own_has_columns_tags_and_plots(images, tmp_path, plots, monkeypatch):
+    whole = start(tmp_path / "whole", images, loss_mode=own_loss)
+    assert {"train_shift", "val_shift", "train_recon_loss"} <= whole[0].keys()
+    assert plots["shift_vs_epochs"][1]["training"] == [row["train_shift"] for row in whole]
+    header = (tmp_path / "whole/metrics.csv").read_text().splitlines()[0].split(",")
+    assert header[-3:] == ["train_shift", "val_shift", "seconds"]
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 3)
+        with pytest.raises(Interrupted):
+            start(tmp_path / "parts", images, loss_mode=own_loss)
+    assert start(tmp_path / "parts", images, "--resume", loss_mode=own_loss) == whole
+    with pytest.raises(InputError, match="loss_mode was 'test_run.own_loss'"):
+        start(tmp_path / "parts", images, "--resume")
+
+
+@pytest.mark.parametrize("by_step", [False, True])
+def test_a_schedule_of_ones_own(by_step, images, tmp_path, monkeypatch):
+    """By the epoch, or by the run's step, right after a resume within an epoch too."""
+
+    def by_epoch(epoch):
+        return 0.5 * epoch
+
+    def schedule(epoch):
+        return (lambda step: step / 16) if by_step else by_epoch(epoch)
+
+    seen, run = [], train.vae_loss
+    monkeypatch.setattr(train, "vae_loss", lambda m, x, b: seen.append(b) or run(m, x, b))
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 6)  # in the second epoch, after its first step
+        with pytest.raises(Interrupted):
+            start(tmp_path / "run", images, beta_mode=schedule)
+    rows = start(tmp_path / "run", images, "--resume", beta_mode=schedule)
+    steps = [n / 16 for n in range(8)] if by_step else [0] * 4 + [0.5] * 4
+    # 1.0 at a trial, 1 at validation
+    assert [beta for beta in seen if beta != 1] == steps
+    assert [row["beta"] for row in rows] == [steps[3], steps[7]]
+
+
+def test_a_model_of_ones_own(images, tmp_path):
+    class Flat(torch.nn.Module):
+        latent_size = 6
+
+        def __init__(self):
+            super().__init__()
+            layers = torch.nn.Flatten(), torch.nn.Linear(3072, 6)
+            self.encoder = torch.nn.Sequential(*layers)
+            self.decoder = torch.nn.Sequential(
+                torch.nn.Linear(6, 3072), torch.nn.Unflatten(1, (3, 32, 32))
+            )
+
+    rows = start(tmp_path / "run", images, model=Flat(), loss_mode="ae", lr=1e-4)
+    assert rows[1]["train_loss"] < rows[0]["train_loss"]
+    assert (tmp_path / "run/epoch_1_samples.png").exists()
+
+
+SLIPS = {
+    "no terms": (lambda model, x: x.mean(), r"returned Tensor; expected \(loss, OrderedDict"),
+    "not reduced": (
+        lambda m, x: (m.decoder(m.encoder(x)[0]), {}),
+        "the loss is \\(2, 3, 32, 32\\)",
+    ),
+    "a term as a float": (lambda m, x: (m.encoder(x)[0].sum(), {"a": 1.0}), "a is 1.0"),
+    "detached": (lambda m, x: (m.encoder(x)[0].sum().detach(), {}), "without a gradient"),
+    "a typing slip": (lambda model, x: model.encodr(x), "raised AttributeError: .*encodr"),
+}
+
+
+@pytest.mark.parametrize("loss, message", SLIPS.values(), ids=SLIPS)
+def test_slips_in_a_loss(loss, message, images, tmp_path):
+    with pytest.raises(InputError, match=f"test_run.*{message}"):
+        start(tmp_path / "run", images, loss_mode=loss)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
-    "argv, message",
+    "schedule, message",
     [
-        (["vae_latent17"], "unknown preset 'vae_latent17'; expected one of ae_latent16"),
-        ([], "give presets or --log_dir"),
-        (["vae_latent16", "--latent_size", "3"], "leave them out"),
-        (["--log_dir", "a", "--latent_size", "0"], "expected int >= 1"),
-        (["--log_dir", "a", "--latent_size", "-4"], "expected int >= 1"),
-        (["--log_dir", "a", "--target_beta_val", "-0.1"], "expected float >= 0"),
-        (["--log_dir", "a", "--target_beta_val", "inf"], "expected float >= 0"),
-        (["vae_latent16", "--num_epochs", "0"], "expected int >= 1"),
-        (["vae_latent16", "--data_dir", "/no/such/folder"], "add --download"),
-        (["vae_latent16", "--resume", "--dataset", "synthetic"], "no file"),
-        (["--resume", "vae_latent16", "--dataset", "synthetic"], "no file"),
-        (["ae_latent16", "vae_latent16", "--resume", "x.pt"], "single run"),
-        (["--log_dir", "a", "--loss_mode", "ae", "--beta_mode", "linear"], "belong to a VAE"),
+        (lambda epoch: None, "returned None for epoch 0"),
+        (lambda epoch: -1, "returned -1 for epoch 0"),
+        (lambda epoch: [0.0][epoch], "raised IndexError"),
+        (lambda epoch: lambda step: "x", "returned 'x'"),
+        (lambda: 1, "raised TypeError"),
     ],
 )
-def test_wrong_options_are_one_line_and_exit_code_2(argv, message, tmp_path, capsys):
-    assert_refused(argv, message, tmp_path, capsys)
+def test_slips_in_a_schedule(schedule, message, images, tmp_path):
+    with pytest.raises(InputError, match=message):
+        start(tmp_path / "run", images, beta_mode=schedule)
+    assert not (tmp_path / "run").exists()
 
 
-def test_unwritable_output(tmp_path, capsys):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(SystemExit) as stop:
-        command("ae_latent16", "--dataset", "synthetic", "--out_dir", str(tmp_path / "file"))
-    assert stop.value.code == 2 and "cannot be written" in capsys.readouterr().err
-
-
-def test_a_full_disk_keeps_the_last_state(images, tmp_path, monkeypatch):
-    start(tmp_path / "run", images, epochs=1)
-    before = (tmp_path / "run" / "state.pt").read_bytes()
-
-    def no_space(value, file):
-        file.write(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("torch.save", no_space)
-    with pytest.raises(OSError):
-        start(tmp_path / "run", images, epochs=2, resume=True)
-    with pytest.raises(SystemExit) as stop, train.exit_codes():
-        start(tmp_path / "run", images, epochs=2, resume=True)
-    assert stop.value.code == 2
-    assert (tmp_path / "run" / "state.pt").read_bytes() == before
-    assert not list((tmp_path / "run").glob(".unfinished*"))
-
-
-def test_all_presets_one_after_the_other_and_only_once(two_presets, tmp_path, capsys):
-    options = ["--dataset", "synthetic", "--batch_size", "20", "--out_dir", str(tmp_path)]
-    command("all", *options, "--num_epochs", "1")
-    out = capsys.readouterr().out
-    assert out.count("validation at epoch 0") == 2
-    for name in ("ae_latent16_synthetic", "vae_latent16_synthetic"):
-        assert (tmp_path / name / "model.pt").exists()
-    command("all", *options, "--num_epochs", "1")
-    assert capsys.readouterr().out.count("finished already") == 2
-    command("all", *options, "--num_epochs", "2")  # goes on
-    assert capsys.readouterr().out.count("validation at epoch 1") == 2
-    command("vae_latent16", *options, "--num_epochs", "1", "--overwrite")
-    assert "validation at epoch 0" in capsys.readouterr().out
+# ------------------------------------------------------------------------------------------------
+# The command line
 
 
 @pytest.fixture
-def two_presets(monkeypatch):
-    monkeypatch.setattr(dataset, "SYNTHETIC_IMAGES", (40, 10))
-    two = {name: settings.PRESETS[name] for name in ("ae_latent16", "vae_latent16")}
-    monkeypatch.setattr(settings, "PRESETS", two)
+def two_presets(monkeypatch, small):
+    two = {name: presets.PRESETS[name] for name in ("ae_latent16", "vae_latent16")}
+    monkeypatch.setattr("options.PRESETS", two)
 
 
-OPTIONS = ["--dataset", "synthetic", "--batch_size", "20", "--num_epochs", "1"]
+OPTIONS = ["--dataset", "synthetic", "--batch_size", "20", "--num_epochs"]
+
+
+def test_all_presets_one_after_the_other_and_only_once(two_presets, tmp_path, capsys):
+    place = ["--out_dir", tmp_path]
+    command("all", *OPTIONS, "1", *place)
+    assert capsys.readouterr().out.count("validation at epoch 0") == 2
+    for name in ("ae_latent16_synthetic", "vae_latent16_synthetic"):
+        assert (tmp_path / name / "model.pt").exists()
+    command("all", *OPTIONS, "1", *place)
+    assert capsys.readouterr().out.count("finished already") == 2
+    command("all", *OPTIONS, "2", *place)  # goes on
+    assert capsys.readouterr().out.count("validation at epoch 1") == 2
+    command("vae_latent16", *OPTIONS, "1", *place, "--overwrite")
+    assert "validation at epoch 0" in capsys.readouterr().out
+
+
+def test_a_preset_goes_on_with_what_it_recorded(two_presets, tmp_path, monkeypatch, capsys):
+    """One word: the data, the seed, the length and the number format are the run's."""
+    place = ["--out_dir", tmp_path]
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 2)
+        with pytest.raises(Interrupted) as stopped:
+            command("vae_latent16", *OPTIONS, "2", "--seed", "3", "--disable_amp", *place)
+    line = f"vae_latent16 --out_dir {tmp_path} --dataset synthetic --resume"
+    assert str(stopped.value).endswith(line)
+    command("vae_latent16", *place, "--dataset", "synthetic", "--resume")
+    config = json.loads((tmp_path / "vae_latent16_synthetic/config.json").read_text())
+    assert (config["seed"], config["num_epochs"], config["number_format"]) == (3, 2, "float32")
+    assert "validation at epoch 1" in capsys.readouterr().out
+    with pytest.raises(InputError, match="seed was 3"):
+        again = ["--dataset", "synthetic", "--resume", "--num_epochs", "3", "--seed", "4"]
+        command("vae_latent16", *place, *again)
+    command("--resume", "vae_latent16", *place, "--dataset", "synthetic", "--num_epochs", "3")
+    assert "validation at epoch 2" in capsys.readouterr().out
+    command("--log_dir", "mine", *OPTIONS, "1", *place)
+    with pytest.raises(SystemExit):
+        command("--resume", *place)
+    assert "--resume which run? Unfinished: none" in capsys.readouterr().err
 
 
 def test_a_signal_during_validation_stops_all(two_presets, tmp_path, monkeypatch, capsys):
     validate = train.get_val_metrics
 
-    def validate_and_signal(*args):
+    def validate_and_signal(*args, **options):
         os.kill(os.getpid(), signal.SIGTERM)
-        return validate(*args)
+        return validate(*args, **options)
 
+    place = ["--out_dir", tmp_path]
     with monkeypatch.context() as patch:
         patch.setattr(train, "get_val_metrics", validate_and_signal)
-        with pytest.raises(SystemExit) as stop:
-            command("all", *OPTIONS, "--out_dir", str(tmp_path))
-    assert stop.value.code == 143 and not (tmp_path / "vae_latent16_synthetic").exists()
-    command("all", *OPTIONS, "--out_dir", str(tmp_path), "--resume")
-    out = capsys.readouterr().out
-    assert (
-        "ae_latent16_synthetic: finished already" in out
-        and "vae_latent16_synthetic: validation" in out
-    )
-
-
-def test_all_checks_every_run_before_the_first(two_presets, tmp_path, capsys):
-    command("vae_latent16", *OPTIONS, "--out_dir", str(tmp_path))
+        with pytest.raises(Interrupted):
+            command("all", *OPTIONS, "2", *place)
+    assert not (tmp_path / "vae_latent16_synthetic").exists()
     with pytest.raises(SystemExit):
-        command("all", *OPTIONS[:-1], "2", "--seed", "5", "--out_dir", str(tmp_path))
-    assert (
-        "--seed was 0" in capsys.readouterr().err
-        and not (tmp_path / "ae_latent16_synthetic").exists()
-    )
+        command("--resume", *place)
+    assert "Unfinished: ae_latent16_synthetic" in capsys.readouterr().err
+    command("all", *OPTIONS, "2", *place, "--resume")
+    assert capsys.readouterr().out.count("validation at epoch 1") == 2
+
+
+def test_a_signal_in_the_last_validation_is_no_interruption(images, tmp_path, monkeypatch):
+    """All is done and saved: there is nothing to go on with."""
+    interrupt_after(monkeypatch, 5)
+    assert len(start(tmp_path / "run", images, epochs=1)) == 1
+
+
+def test_refusals_come_before_the_first_run(two_presets, tmp_path):
+    place = ["--out_dir", tmp_path]
+    command("vae_latent16", *OPTIONS, "1", *place)
+    with pytest.raises(InputError, match="seed was 0"):
+        command("all", *OPTIONS, "2", "--seed", "5", *place)
+    with pytest.raises(InputError, match="holds a run"):  # unfinished, and not asked to go on
+        command("ae_latent16", "vae_latent16", *OPTIONS, "3", *place)
+    assert not (tmp_path / "ae_latent16_synthetic").exists()
+
+
+def test_finished_runs_need_no_data(two_presets, tmp_path, capsys, monkeypatch):
+    argv = ["ae_latent16", *OPTIONS, "1", "--out_dir", tmp_path]
+    command(*argv)
+    monkeypatch.setattr("utils.open_data", lambda *args: pytest.fail("data were opened"))
+    command(*argv, "--resume")
+    assert "finished already" in capsys.readouterr().out
 
 
 def test_overwrite_replaces_a_damaged_state(two_presets, tmp_path, capsys):
-    command("ae_latent16", *OPTIONS, "--out_dir", str(tmp_path))
-    (tmp_path / "ae_latent16_synthetic" / "state.pt").write_bytes(b"damaged")
-    command("ae_latent16", *OPTIONS, "--out_dir", str(tmp_path), "--overwrite")
-    assert "validation at epoch 0" in capsys.readouterr().out.splitlines()[-1]
+    argv = ["ae_latent16", *OPTIONS, "1", "--out_dir", tmp_path]
+    command(*argv)
+    (tmp_path / "ae_latent16_synthetic/state.pt").write_bytes(b"damaged")
+    command(*argv, "--overwrite")
+    assert capsys.readouterr().out.count("validation at epoch 0") == 2
 
 
 def script(*argv, **options):
@@ -368,7 +472,7 @@ def test_killed_script_ends_bit_identical(tmp_path):
     state = tmp_path / "parts" / "run_synthetic" / "state.pt"
     deadline = time.monotonic() + 200
     while time.monotonic() < deadline and not (
-        state.exists() and torch.load(state, weights_only=True)["batches"]["cursor"]
+        state.exists() and torch.load(state, weights_only=True)["parts"]["batches"]["cursor"]
     ):
         time.sleep(0.02)
     parts.kill()

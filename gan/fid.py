@@ -1,7 +1,7 @@
 """Frechet distances between sets of images (Heusel et al. 2017, arXiv 1706.08500, equation 6).
 
     python gan/fid.py IMAGES REFERENCE                                FID, Inception features
-    python gan/fid.py IMAGES REFERENCE --features FILE.pt             FD in any other features
+    python gan/fid.py IMAGES MORE REFERENCE --features FILE.pt        FD in any other features
 
 The Inception numbers are clean-fid's (Parmar et al. 2022, arXiv 2104.11222): its network, its
 PIL-like bicubic resizing to 299x299, float images in [0, 255]. Only Inception scores are called
@@ -362,25 +362,30 @@ def image_batches(files: Sequence[Path], size: int = 64) -> Iterator[Tensor]:
 
 
 def compare_folders(
-    images: str, reference: str, features: str, inception_weights: str | None, device: str | None
+    images: Sequence[str],
+    reference: str,
+    features: str,
+    inception_weights: str | None,
+    device: str | None,
 ) -> None:
-    """Print the scores of a folder of images against another."""
-    folders = images, reference
-    files = list(map(image_files, folders))  # before a network is loaded
+    """Print the scores of folders of images against another one."""
+    files = [image_files(folder) for folder in (reference, *images)]  # before a network is loaded
     network = Features(features, resolve_device(device), inception_weights)
-    found, kept = [], []
-    for paths in files:
+    real: tuple = ()
+    for folder, paths in zip((reference, *images), files, strict=True):
+        first: list[Tensor] = []
         # In a fixed random order, so that the first ones, which are kept, are of every kind.
-        mixed, first = random.Random(0).sample(paths, len(paths)), []  # type: ignore[var-annotated]
-        found.append(moments(map(network, image_batches(mixed)), first))
-        kept.append(torch.cat(first))
-    (mean1, cov1, count1), (mean2, cov2, count2) = found
-    distance = frechet_distance(mean1, cov1, mean2, cov2)
-    print(
-        f"{network.name} = {distance:.4f}: {count1} images of {images} "
-        f"against {count2} of {reference}, {network.key}"
-    )
-    print(describe_quality(sample_quality(kept[1], kept[0])))
+        mixed = random.Random(0).sample(paths, len(paths))
+        found = *moments(map(network, image_batches(mixed)), first), torch.cat(first)
+        if not real:
+            real = found
+            continue
+        distance = frechet_distance(*found[:2], *real[:2])
+        print(
+            f"{network.name} = {distance:.4f}: {found[2]} images of {folder} "
+            f"against {real[2]} of {reference}, {network.key}"
+        )
+        print(describe_quality(sample_quality(real[3], found[3])), flush=True)
 
 
 def describe_quality(row: dict) -> str:
@@ -396,7 +401,8 @@ def describe_quality(row: dict) -> str:
 
 if __name__ == "__main__":
     parser = Parser(__doc__)
-    parser.add_argument("images", help="folder of images to score, searched to any depth")
+    what = "folders of images to score, searched to any depth"
+    parser.add_argument("images", nargs="+", help=what)
     parser.add_argument("reference", help="folder of images to score against")
     parser.add_argument(
         "--features",

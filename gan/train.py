@@ -235,7 +235,8 @@ def recorded(
         *("prefix", "device", "disable_amp", "download", "evaluate", "resume", "overwrite"),
         *("given", "again"),
     )
-    names = {"loss": name_of(disc_loss_fn), "optimizers": name_of(make_optimizers)}
+    script = name_of(disc_loss_fn).removesuffix(".compute_discriminator_loss")
+    names: dict[str, Any] = {"loss": script, "optimizers": name_of(make_optimizers)}
     names |= {"networks": [type(gen).__name__, type(disc).__name__]}
     kept = {name: value for name, value in vars(options).items() if name not in apart}
     kept |= {name: from_folder(kept[name], folder) for name in PATHS}

@@ -381,7 +381,7 @@ def numbered(folder: Path, pattern: str) -> list[tuple[int, Path]]:
 
 
 def read_samplers(path: Path) -> list[dict]:
-    """The rows that tests/vae/bench_samplers.py writes."""
+    """The rows that samplers.py writes."""
     rows = _read_rows(path, SAMPLER_COLUMNS)
     if not rows:
         raise RunError(f"{path}: no rows; restore the file that the benchmark wrote")

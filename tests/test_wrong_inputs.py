@@ -3,20 +3,13 @@
 import json
 import os
 import runpy
-import signal
 import sys
 from pathlib import Path
 
-# Slow to load, so once for all: each input is tried in a fork.
-import cleanfid.fid  # noqa: F401
-import gdown  # noqa: F401
-import matplotlib.pyplot  # noqa: F401
 import pytest
-import scipy.linalg  # noqa: F401
 import torch
-import torchvision  # noqa: F401
+from forks import run_in_a_fork
 from PIL import Image
-from torch.utils import tensorboard  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[1]
 GAN, VAE = "--dataset synthetic --out_dir out", "--dataset synthetic --out_dir out"
@@ -49,8 +42,8 @@ WRONG = [
     ("gan/q1_5.py --evaluate generator.pt --fid off --out_dir words.txt", "cannot be written"),
     ("gan/mlp_gan.py --dataset birds --out_dir out", "--dataset"),
     (f"gan/mlp_gan.py --ema 1 {GAN}", "--ema"),
-    ("gan/fid.py nowhere empty", "nowhere"),
-    ("gan/fid.py empty large", "no images in empty"),
+    ("gan/fid.py nowhere picture", "nowhere"),
+    ("gan/fid.py empty picture", "no images in empty"),
     ("gan/fid.py picture picture --features missing.pt", "missing.pt"),
     ("gan/resize_dataset.py --input_folder nowhere --output_folder out", "nowhere"),
     ("gan/resize_dataset.py --input_folder large --output_folder large", "large"),
@@ -78,7 +71,10 @@ WRONG = [
     ("vae/ddpm.py sample --out out --sampler ddpm --steps 5", "--steps and --eta belong to DDIM"),
     ("vae/ddpm.py sample --out out --steps 1001", "--steps"),
     ("vae/ddpm.py reference --out out --data_dir nowhere", "nowhere"),
-    ("vae/ddpm.py reference --out out --dataset synthetic --data_dir large", "--data_dir goes"),
+    (
+        "vae/ddpm.py reference --out out --dataset synthetic --data_dir large",
+        "--data_dir and --download go",
+    ),
     ("report/check.py nowhere", "nowhere is not a folder"),
     ("report/check.py empty", "no hand-in in"),
     ("report/check.py empty --jobs 0", "--jobs"),
@@ -118,45 +114,11 @@ def everything_in(folder):
     return {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
 
 
-def become(command, errors):
-    """In a process of its own: what `python command` is, with the libraries loaded already."""
-    torch.set_num_threads(1)
-    script, *options = command.split()
-    ours = tuple(f"{ROOT / name}{os.sep}" for name in ("gan", "vae", "report"))
-    for name, module in list(sys.modules.items()):
-        if (getattr(module, "__file__", None) or "").startswith(ours):
-            del sys.modules[name]
-    sys.path[0:0] = [str((ROOT / script).parent)]
-    sys.argv = [script, *options]
-    with open(errors, "w") as file:
-        os.dup2(file.fileno(), 2)
-        sys.stderr = file
-        try:
-            runpy.run_path(str(ROOT / script), run_name="__main__")
-            code = 0
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-        except BaseException as error:
-            code = 1
-            try:
-                sys.excepthook(type(error), error, error.__traceback__)
-            except SystemExit as stop:
-                code = stop.code
-        file.flush()
-    os._exit(code)
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("command, message", WRONG, ids=[command for command, _ in WRONG])
 def test_one_line_exit_code_2_and_nothing_written(command, message, folder, tmp_path):
     before, errors = everything_in(folder), tmp_path / "errors"
-    process = os.fork()
-    if process == 0:
-        signal.alarm(600)  # for one that hangs; a busy machine is no reason
-        os.chdir(folder)
-        become(command, errors)
-    _, status = os.waitpid(process, 0)
-    told = errors.read_text()
-    assert os.waitstatus_to_exitcode(status) == 2, told
+    code, told = run_in_a_fork(ROOT, command, folder, errors)
+    assert code == 2, told
     assert len(told.strip().splitlines()) == 1 and message in told, told
     assert everything_in(folder) == before

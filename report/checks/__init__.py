@@ -4,12 +4,11 @@ A check is a function of a `HandIn` that returns a `Verdict`. Each runs in a pro
 (worker.py), among stand-ins for a GPU, old libraries, data and downloads (stand_ins.py).
 """
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from checks.worker import HandIn
+from pathlib import Path
+from typing import Any
 
 RIGHT, DIFFERS, WRONG = "right", "differs", "wrong"
 NOT_THERE, CANNOT_RUN = "not there", "cannot run"
@@ -27,6 +26,26 @@ class Verdict:
 
 class NotThere(Exception):
     """What a check needs is still a TODO, or has another name; the message names it."""
+
+
+class HandIn:
+    """The modules of one half of a hand-in, imported from a copy of its folder."""
+
+    def __init__(self, folder: Path, notes: Any):
+        self.folder, self.notes = folder, notes  # stand_ins.Notes
+
+    def module(self, name: str) -> Any:
+        """Import it; NotThere where there is no such file."""
+        if not (self.folder / f"{name}.py").is_file():
+            raise NotThere(f"there is no {name}.py")
+        return importlib.import_module(name)
+
+    def get(self, module: str, name: str) -> Any:
+        """A public name of a module."""
+        found = getattr(self.module(module), name, None)
+        if found is None:
+            raise NotThere(f"{module}.py has no {name}")
+        return found
 
 
 def right(sentence: str = "") -> Verdict:
@@ -51,7 +70,7 @@ class Check:
     half: str  # gan, vae or diffusion: which modules it imports
     question: str
     what: str
-    function: Callable[["HandIn"], Verdict | None]  # None: does not apply to this hand-in
+    function: Callable[[HandIn], Verdict | None]  # None: does not apply to this hand-in
     old: tuple[str, ...]  # old calls (see stand_ins.py) that make this row "cannot run"
 
     @property

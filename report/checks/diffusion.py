@@ -5,16 +5,13 @@ with the noise that an image was made with.
 """
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from checks import NotThere, Verdict, check, differs, right, wrong
+from checks import HandIn, NotThere, Verdict, check, differs, right, wrong
 from checks.gan import close, need, numbered_images
-
-if TYPE_CHECKING:
-    from checks.worker import HandIn
 
 SHAPE = (3, 8, 8)
 
@@ -42,7 +39,7 @@ class Oracle(nn.Module):
         return torch.zeros_like(x) + self.noise + self.weight
 
 
-def _model(handin: "HandIn", steps: int | None = None, timesteps: int = 1000) -> tuple:
+def _model(handin: HandIn, steps: int | None = None, timesteps: int = 1000) -> tuple:
     oracle = Oracle()
     make = handin.get("model", "DiffusionModel")
     options = {"timesteps": timesteps, "sampling_timesteps": steps, "ddim_sampling_eta": 0}
@@ -65,7 +62,7 @@ def _times(t: int) -> Tensor:
 
 
 @check("diffusion", "3.1", "the model's noise gives x_0 back")
-def prediction(handin: "HandIn") -> Verdict:
+def prediction(handin: HandIn) -> Verdict:
     """model_predictions(x_t, t) with the true noise."""
     model, oracle = _model(handin)
     x0, noise, x = _noisy(model, 400)
@@ -89,7 +86,7 @@ def prediction(handin: "HandIn") -> Verdict:
 
 
 @check("diffusion", "3.1", "x_0 is clamped to [-1, 1]")
-def clamped(handin: "HandIn") -> Verdict:
+def clamped(handin: HandIn) -> Verdict:
     """With a noise that is far off."""
     model, oracle = _model(handin)
     _, noise, x = _noisy(model, 600)
@@ -114,7 +111,7 @@ def _posterior(model: Any, t: int) -> tuple[float, float, float]:
 
 
 @check("diffusion", "3.1", "mean and variance of q(x_{t-1} | x_t, x_0)")
-def posterior(handin: "HandIn") -> Verdict:
+def posterior(handin: HandIn) -> Verdict:
     """Equations (6) and (7) of DDPM."""
     model, _ = _model(handin)
     one, none = torch.ones(2, *SHAPE), torch.zeros(2, *SHAPE)
@@ -136,7 +133,7 @@ def posterior(handin: "HandIn") -> Verdict:
 
 
 @check("diffusion", "3.1", "a DDPM step adds the posterior's noise, and none at the end")
-def ddpm_step(handin: "HandIn") -> Verdict:
+def ddpm_step(handin: HandIn) -> Verdict:
     """Its spread over many draws; at t = 0 twice the same."""
     model, oracle = _model(handin)
     step = model.predict_denoised_at_prev_timestep
@@ -163,7 +160,7 @@ def ddpm_step(handin: "HandIn") -> Verdict:
 
 
 @check("diffusion", "3.2", "DDPM sampling visits every time down to 0")
-def ddpm_times(handin: "HandIn") -> Verdict:
+def ddpm_times(handin: HandIn) -> Verdict:
     """By what the network is asked."""
     model, oracle = _model(handin, timesteps=20)
     need(model.sample((1, 3, 8, 8)), "sample")
@@ -195,7 +192,7 @@ def _ddim(model: Any, x: Tensor, tau: int, earlier: int, eta: float = 0.0) -> Te
 
 
 @check("diffusion", "3.2", "DDIM with eta 0 is deterministic")
-def ddim_deterministic(handin: "HandIn") -> Verdict:
+def ddim_deterministic(handin: HandIn) -> Verdict:
     """The same step twice."""
     model, oracle = _model(handin, steps=10)
     _, noise, x = _noisy(model, 600)
@@ -207,7 +204,7 @@ def ddim_deterministic(handin: "HandIn") -> Verdict:
 
 
 @check("diffusion", "3.2", "a DDIM step with eta 0")
-def ddim_step(handin: "HandIn") -> Verdict:
+def ddim_step(handin: HandIn) -> Verdict:
     """Equation (12) of DDIM, with the true noise."""
     model, oracle = _model(handin, steps=10)
     x0, noise, x = _noisy(model, 600)
@@ -222,7 +219,7 @@ def ddim_step(handin: "HandIn") -> Verdict:
 
 
 @check("diffusion", "3.2", "DDIM's last step returns x_0")
-def ddim_last(handin: "HandIn") -> Verdict:
+def ddim_last(handin: HandIn) -> Verdict:
     """The earlier time is -1 there, and nothing of the noise is left."""
     model, oracle = _model(handin, steps=10)
     x0, noise, x = _noisy(model, 100)
@@ -243,7 +240,7 @@ def ddim_last(handin: "HandIn") -> Verdict:
 
 
 @check("diffusion", "3.2", "samples are in [0, 1]")
-def sample_range(handin: "HandIn") -> Verdict:
+def sample_range(handin: HandIn) -> Verdict:
     """Of a network that finds images of -0.5."""
     model, oracle = _model(handin, steps=10)
 
@@ -261,7 +258,7 @@ def sample_range(handin: "HandIn") -> Verdict:
 
 
 @check("diffusion", "3.3", "what reaches FID: images in [0, 255]")
-def fid_images(handin: "HandIn") -> Verdict:
+def fid_images(handin: HandIn) -> Verdict:
     """By the function that is given to clean-fid."""
     get_fid = handin.get("inference", "get_fid")
 

@@ -7,7 +7,7 @@ import math
 import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,11 +15,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from checks import NotThere, Verdict, check, differs, right, wrong
+from checks import HandIn, NotThere, Verdict, check, differs, right, wrong
 from checks.stand_ins import GREY, StandIn
-
-if TYPE_CHECKING:
-    from checks.worker import HandIn
 
 GENERATOR_PARAMETERS, DISCRIMINATOR_PARAMETERS = 1_204_099, 1_053_825
 LATENT_DIM = 128
@@ -75,7 +72,7 @@ def _only_conv(module: nn.Module) -> nn.Conv2d:
 
 
 @check("gan", "1.1", "UpSampleConv2D is nearest-neighbour upsampling, then the convolution")
-def upsampling(handin: "HandIn") -> Verdict:
+def upsampling(handin: HandIn) -> Verdict:
     """Against F.interpolate; channels tell a literal repeat apart."""
     layer = handin.get("networks", "UpSampleConv2D")(8, kernel_size=3, n_filters=5, padding=1)
     x, conv = numbered_images(2, 8, 4), _only_conv(layer)
@@ -100,7 +97,7 @@ def upsampling(handin: "HandIn") -> Verdict:
 
 
 @check("gan", "1.1", "DownSampleConv2D is mean pooling, then the convolution")
-def pooling(handin: "HandIn") -> Verdict:
+def pooling(handin: HandIn) -> Verdict:
     """Against F.avg_pool2d; names the axis that was averaged instead."""
     layer = handin.get("networks", "DownSampleConv2D")(8, kernel_size=3, n_filters=5, padding=1)
     x, conv = numbered_images(4, 8, 8), _only_conv(layer)
@@ -127,7 +124,7 @@ def pooling(handin: "HandIn") -> Verdict:
     return wrong(seen, expected, "unknown", mend)
 
 
-def _discriminator(handin: "HandIn") -> nn.Module:
+def _discriminator(handin: HandIn) -> nn.Module:
     return handin.get("networks", "Discriminator")()
 
 
@@ -136,7 +133,7 @@ def _scores(disc: nn.Module, x: Tensor) -> Tensor:
 
 
 @check("gan", "1.1", "an image's score depends on that image alone")
-def scores_alone(handin: "HandIn") -> Verdict:
+def scores_alone(handin: HandIn) -> Verdict:
     """Change one image of eight; no other score may move."""
     disc, x = _discriminator(handin), numbered_images(8, 3, 32)
     before = _scores(disc, x)
@@ -160,7 +157,7 @@ def _parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _count(handin: "HandIn", name: str, expected: int) -> Verdict:
+def _count(handin: HandIn, name: str, expected: int) -> Verdict:
     module = handin.get("networks", name)()
     got = _parameters(module)
     if got == expected:
@@ -175,18 +172,18 @@ def _count(handin: "HandIn", name: str, expected: int) -> Verdict:
 
 
 @check("gan", "1.1", "the generator has 1,204,099 parameters")
-def generator_parameters(handin: "HandIn") -> Verdict:
+def generator_parameters(handin: HandIn) -> Verdict:
     """The layers that the handout prints."""
     return _count(handin, "Generator", GENERATOR_PARAMETERS)
 
 
 @check("gan", "1.1", "the discriminator has 1,053,825 parameters")
-def discriminator_parameters(handin: "HandIn") -> Verdict:
+def discriminator_parameters(handin: HandIn) -> Verdict:
     """The layers that the handout prints."""
     return _count(handin, "Discriminator", DISCRIMINATOR_PARAMETERS)
 
 
-def _residual(handin: "HandIn", name: str, shortcut: str | None) -> Verdict:
+def _residual(handin: HandIn, name: str, shortcut: str | None) -> Verdict:
     block = handin.get("networks", name)(16, n_filters=16)
     layers = need(getattr(block, "layers", None), f"{name}.layers")
     bypass: Any = nn.Identity()
@@ -221,31 +218,31 @@ def _residual(handin: "HandIn", name: str, shortcut: str | None) -> Verdict:
 
 
 @check("gan", "1.1", "ResBlockUp adds its upsampled input")
-def block_up(handin: "HandIn") -> Verdict:
+def block_up(handin: HandIn) -> Verdict:
     """From its own parts."""
     return _residual(handin, "ResBlockUp", "upsample_residual")
 
 
 @check("gan", "1.1", "ResBlockDown adds its pooled input")
-def block_down(handin: "HandIn") -> Verdict:
+def block_down(handin: HandIn) -> Verdict:
     """From its own parts."""
     return _residual(handin, "ResBlockDown", "downsample_residual")
 
 
 @check("gan", "1.1", "ResBlock adds its input")
-def block(handin: "HandIn") -> Verdict:
+def block(handin: HandIn) -> Verdict:
     """From its own parts."""
     return _residual(handin, "ResBlock", None)
 
 
-def _generator(handin: "HandIn", **options: Any) -> Any:
+def _generator(handin: HandIn, **options: Any) -> Any:
     gen = handin.get("networks", "Generator")(**options)
     need(getattr(gen, "layers", 0), "Generator.layers")
     return gen
 
 
 @check("gan", "1.1", "images are (B, 3, 32, 32), through a Tanh")
-def images(handin: "HandIn") -> Verdict:
+def images(handin: HandIn) -> Verdict:
     """With weights so large that an output without Tanh leaves [-1, 1]."""
     gen = _generator(handin)
     x = need(gen.forward_given_samples(torch.randn(6, LATENT_DIM)), "forward_given_samples")
@@ -269,7 +266,7 @@ def images(handin: "HandIn") -> Verdict:
 
 
 @check("gan", "1.1", "forward(n) draws n latents from N(0, I)")
-def latents(handin: "HandIn") -> Verdict:
+def latents(handin: HandIn) -> Verdict:
     """By what reaches the first layer."""
     gen, notes, seen = _generator(handin), handin.notes, []
     dense = first_linear(gen, "Generator")
@@ -300,7 +297,7 @@ def latents(handin: "HandIn") -> Verdict:
 
 
 @check("gan", "1.1", "starting_image_size sets the size of the images")
-def starting_size(handin: "HandIn") -> Verdict:
+def starting_size(handin: HandIn) -> Verdict:
     """Half the size, half the side."""
     gen = _generator(handin, starting_image_size=2)
     try:
@@ -313,7 +310,7 @@ def starting_size(handin: "HandIn") -> Verdict:
 
 
 @check("gan", "1.1", "the discriminator sums over space and returns raw scores")
-def score_of_sum(handin: "HandIn") -> Verdict:
+def score_of_sum(handin: HandIn) -> Verdict:
     """By what reaches its last layer, and what leaves it."""
     disc, x, seen = _discriminator(handin), numbered_images(5, 3, 32), []
     dense = first_linear(disc, "Discriminator")
@@ -350,7 +347,7 @@ def score_of_sum(handin: "HandIn") -> Verdict:
 
 
 @check("gan", "1.2", "images are scaled to [-1, 1]")
-def transform(handin: "HandIn") -> Verdict:
+def transform(handin: HandIn) -> Verdict:
     """Black, grey and white."""
     pixels = np.zeros((32, 32, 3), np.uint8)
     pixels[:, 11:22], pixels[:, 22:] = 127, 255
@@ -365,7 +362,7 @@ def transform(handin: "HandIn") -> Verdict:
     return wrong(f"{seen}, shape {tuple(x.shape)}", "-1.00, -0.00, 1.00", cost, mend)
 
 
-def _optimizers(handin: "HandIn") -> tuple:
+def _optimizers(handin: HandIn) -> tuple:
     gen, disc = nn.Linear(3, 3), nn.Linear(4, 4)
     found = need(handin.get("train", "get_optimizers_and_schedulers")(gen, disc), "its result")
     optimizers = {}
@@ -379,7 +376,7 @@ def _optimizers(handin: "HandIn") -> tuple:
 
 
 @check("gan", "1.2", "Adam with rate 2e-4 and betas (0, 0.9)", old=("adam", "scheduler"))
-def optimizers(handin: "HandIn") -> Verdict:
+def optimizers(handin: HandIn) -> Verdict:
     """And their order."""
     found, optimizers = _optimizers(handin)
     order = [found[0] is optimizers["discriminator"], found[2] is optimizers["generator"]]
@@ -418,7 +415,7 @@ def rate_after(scheduler: Any, steps: int) -> float:
 
 
 @check("gan", "1.2", "the rates fall linearly to 0 over 500K and 100K steps", old=("scheduler",))
-def schedules(handin: "HandIn") -> Verdict:
+def schedules(handin: HandIn) -> Verdict:
     """At the start, on the way, at the end and past it."""
     found, optimizers = _optimizers(handin)
     remarks, notes = [], []
@@ -496,7 +493,7 @@ ITERATIONS, BATCH, PERIOD = 7, 4, 3
 class Trace:
     """What a few iterations of a hand-in's train_model did, with stubs for both networks."""
 
-    def __init__(self, handin: "HandIn", logs: bool = False):
+    def __init__(self, handin: HandIn, logs: bool = False):
         """logs: also with log lines on the way; elsewhere a slip there should not matter."""
         self.period = PERIOD if logs else 10**6
         self.handin, self.train = handin, handin.module("train")
@@ -613,7 +610,7 @@ class Trace:
 
 
 @check("gan", "1.2", "exactly num_iterations iterations")
-def iterations(handin: "HandIn") -> Verdict:
+def iterations(handin: HandIn) -> Verdict:
     """Counted by the discriminator's loss."""
     steps = len(Trace(handin).real)
     if steps == ITERATIONS:
@@ -627,7 +624,7 @@ def iterations(handin: "HandIn") -> Verdict:
 
 
 @check("gan", "1.2", "every batch of the discriminator has batch_size images")
-def tail_batch(handin: "HandIn") -> Verdict:
+def tail_batch(handin: HandIn) -> Verdict:
     """Ten pictures in fours leave two."""
     trace = Trace(handin)
     sizes = [(len(real), len(fake)) for real, fake in zip(trace.real, trace.fake, strict=True)]
@@ -645,7 +642,7 @@ def tail_batch(handin: "HandIn") -> Verdict:
 
 
 @check("gan", "1.2", "the generator steps at every fifth iteration, the 0th included")
-def generator_steps(handin: "HandIn") -> Verdict:
+def generator_steps(handin: HandIn) -> Verdict:
     """Counted by its loss; and its weights must move."""
     trace = Trace(handin)
     steps, expected = trace.generator_steps, math.ceil(len(trace.real) / 5)
@@ -661,7 +658,7 @@ def generator_steps(handin: "HandIn") -> Verdict:
 
 
 @check("gan", "1.2", "fakes are cut off from the generator in the discriminator's step")
-def detached(handin: "HandIn") -> Verdict:
+def detached(handin: HandIn) -> Verdict:
     """Whether a gradient of that step reaches the generator."""
     trace = Trace(handin)
     if not trace.undetached:
@@ -673,7 +670,7 @@ def detached(handin: "HandIn") -> Verdict:
 
 
 @check("gan", "1.2", "both schedules step with their optimizers")
-def schedule_steps(handin: "HandIn") -> Verdict | None:
+def schedule_steps(handin: HandIn) -> Verdict | None:
     """The discriminator's at each iteration, the generator's at each of its own."""
     trace = Trace(handin)
     if len(trace.schedulers) != 4:
@@ -688,7 +685,7 @@ def schedule_steps(handin: "HandIn") -> Verdict | None:
 
 
 @check("gan", "1.5", "interpolates lie between a real image and a fake")
-def interpolates(handin: "HandIn") -> Verdict:
+def interpolates(handin: HandIn) -> Verdict:
     """By images of one grey each: the share of the fake can be read off."""
     trace = Trace(handin)
     if trace.others:
@@ -742,7 +739,7 @@ def _range_verdict(values: list[float], what: str) -> Verdict:
 
 
 @check("gan", "1.2", "sample grids are rescaled to [0, 1]", old=("range",))
-def sample_range(handin: "HandIn") -> Verdict:
+def sample_range(handin: HandIn) -> Verdict:
     """Read from the picture that was written."""
     Trace(handin, logs=True)
     values, _ = _png_values(handin.folder, "samples_*.png")
@@ -750,7 +747,7 @@ def sample_range(handin: "HandIn") -> Verdict:
 
 
 @check("gan", "1.2", "scores: 10,000 images at a log line, 50,000 at the end")
-def score_counts(handin: "HandIn") -> Verdict | None:
+def score_counts(handin: HandIn) -> Verdict | None:
     """As train_model asks for them."""
     trace = Trace(handin, logs=True)
     if not hasattr(trace.train, "get_fid"):
@@ -767,7 +764,7 @@ def score_counts(handin: "HandIn") -> Verdict | None:
 # Interpolation and FID
 
 
-def _latent_grid(handin: "HandIn") -> Tensor:
+def _latent_grid(handin: HandIn) -> Tensor:
     """The latents that interpolate_latent_space draws, to grid.png."""
     gen = StubGenerator()
     gen.eval()
@@ -780,7 +777,7 @@ def _latent_grid(handin: "HandIn") -> Tensor:
 
 
 @check("gan", "1.2", "the interpolation varies the first two dimensions from -1 to 1")
-def interpolation_grid(handin: "HandIn") -> Verdict:
+def interpolation_grid(handin: HandIn) -> Verdict:
     """By the latents that reach the generator."""
     z = _latent_grid(handin)
     expected = "100 latents: all pairs of 10 values from -1 to 1 in the first two dimensions"
@@ -801,7 +798,7 @@ def interpolation_grid(handin: "HandIn") -> Verdict:
 
 
 @check("gan", "1.2", "the interpolation is one picture, 10 a row, in [0, 1]", old=("range",))
-def interpolation_picture(handin: "HandIn") -> Verdict:
+def interpolation_picture(handin: HandIn) -> Verdict:
     """Read from the file."""
     _latent_grid(handin)
     values, shape = _png_values(handin.folder, "grid.png*")
@@ -812,7 +809,7 @@ def interpolation_picture(handin: "HandIn") -> Verdict:
 
 
 @check("gan", "1.2", "what reaches FID: images in [0, 255]")
-def fid_images(handin: "HandIn") -> Verdict:
+def fid_images(handin: HandIn) -> Verdict:
     """By the function that is given to clean-fid, or by what reaches its network."""
     gen, notes = StubGenerator(), handin.notes
     get_fid = handin.get("utils", "get_fid")
@@ -854,7 +851,7 @@ def fid_images(handin: "HandIn") -> Verdict:
 SCORES = torch.tensor([[0.7], [-1.3], [2.1], [0.2]]), torch.tensor([[-0.4], [1.6], [-2.2], [0.9]])
 
 
-def _losses(handin: "HandIn", module: str) -> types.ModuleType:
+def _losses(handin: HandIn, module: str) -> types.ModuleType:
     found = handin.module(module)
     for name in ("compute_discriminator_loss", "compute_generator_loss"):
         if not hasattr(found, name):
@@ -892,12 +889,12 @@ def disc_loss(module: Any, real: Tensor, fake: Tensor, slope: Tensor | None = No
     )
 
 
-def _disc_loss(handin: "HandIn", module: str, real: Tensor, fake: Tensor) -> float:
+def _disc_loss(handin: HandIn, module: str, real: Tensor, fake: Tensor) -> float:
     """Of a loss that does not look at the interpolates."""
     return _sign(handin) * _value(disc_loss(_losses(handin, module), real, fake))
 
 
-def _sign(handin: "HandIn") -> int:
+def _sign(handin: HandIn) -> int:
     """-1 where the discriminator's loss is maximised, as the papers write it."""
     with contextlib.suppress(Exception):
         _, optimizers = _optimizers(handin)
@@ -906,7 +903,7 @@ def _sign(handin: "HandIn") -> int:
 
 
 @check("gan", "1.3", "the GAN's discriminator loss")
-def gan_discriminator(handin: "HandIn") -> Verdict:
+def gan_discriminator(handin: HandIn) -> Verdict:
     """Its value, up to the mean of the two terms."""
     real, fake = SCORES
     got = _disc_loss(handin, "q1_3", real, fake)
@@ -926,7 +923,7 @@ def gan_discriminator(handin: "HandIn") -> Verdict:
 
 
 @check("gan", "1.3", "the GAN's generator loss does not saturate")
-def gan_generator(handin: "HandIn") -> Verdict:
+def gan_generator(handin: HandIn) -> Verdict:
     """Its value."""
     fake = SCORES[1]
     got = _value(_losses(handin, "q1_3").compute_generator_loss(fake))
@@ -941,7 +938,7 @@ def gan_generator(handin: "HandIn") -> Verdict:
 
 
 @check("gan", "1.3", "the GAN's losses are finite for huge scores")
-def gan_huge(handin: "HandIn") -> Verdict:
+def gan_huge(handin: HandIn) -> Verdict:
     """Scores of 1,000 either way, and their gradients."""
     module = _losses(handin, "q1_3")
     bad = []
@@ -960,7 +957,7 @@ def gan_huge(handin: "HandIn") -> Verdict:
 
 
 @check("gan", "1.4", "LSGAN's discriminator loss")
-def lsgan_discriminator(handin: "HandIn") -> Verdict:
+def lsgan_discriminator(handin: HandIn) -> Verdict:
     """Equation (2) with a = 0, b = 1; the factor does not matter."""
     real, fake = SCORES
     got = _disc_loss(handin, "q1_4", real, fake)
@@ -980,7 +977,7 @@ def lsgan_discriminator(handin: "HandIn") -> Verdict:
 
 
 @check("gan", "1.4", "LSGAN's generator loss")
-def lsgan_generator(handin: "HandIn") -> Verdict:
+def lsgan_generator(handin: HandIn) -> Verdict:
     """Equation (2) with c = 1."""
     fake = SCORES[1]
     got = _value(_losses(handin, "q1_4").compute_generator_loss(fake))
@@ -1002,14 +999,14 @@ def _slope(norms: list[float]) -> Tensor:
     return slope / size * torch.tensor(norms).view(-1, 1, 1, 1)
 
 
-def _penalty(handin: "HandIn", norms: list[float]) -> float:
+def _penalty(handin: HandIn, norms: list[float]) -> float:
     """The penalty alone, where D has these gradient norms."""
     zero = torch.zeros(len(norms), 1)
     return _sign(handin) * _value(disc_loss(_losses(handin, "q1_5"), zero, zero, _slope(norms)))
 
 
 @check("gan", "1.5", "WGAN's losses without the penalty")
-def wgan(handin: "HandIn") -> Verdict:
+def wgan(handin: HandIn) -> Verdict:
     """E[D(fake)] - E[D(real)] where every gradient has norm 1, and -E[D(fake)]."""
     module, (real, fake) = _losses(handin, "q1_5"), SCORES
     zero = torch.zeros(4, 1)
@@ -1031,7 +1028,7 @@ def wgan(handin: "HandIn") -> Verdict:
 
 
 @check("gan", "1.5", "the penalty's norm is per image, over channels and pixels")
-def penalty_norm(handin: "HandIn") -> Verdict:
+def penalty_norm(handin: HandIn) -> Verdict:
     """Its value for images of four different norms."""
     norms = [0.5, 2.0, 1.0, 3.0]
     # Scores of zero leave the penalty, and in a cross-entropy 2 log 2: the flat case removes that.
@@ -1071,7 +1068,7 @@ def penalty_norm(handin: "HandIn") -> Verdict:
     return wrong(seen, f"{expected:.3f}", cost, mend)
 
 
-def _weight_gradient(handin: "HandIn", value: float) -> Tensor | None:
+def _weight_gradient(handin: HandIn, value: float) -> Tensor | None:
     """Of the penalty by D's weight, which is each component of D's gradient; None without one."""
     weight, zero = torch.tensor(value, requires_grad=True), torch.zeros(2, 1)
     loss = disc_loss(_losses(handin, "q1_5"), zero, zero, weight * torch.ones(2, 3, 4, 4))
@@ -1081,7 +1078,7 @@ def _weight_gradient(handin: "HandIn", value: float) -> Tensor | None:
 
 
 @check("gan", "1.5", "the penalty's gradient reaches the discriminator's weights")
-def penalty_gradient(handin: "HandIn") -> Verdict:
+def penalty_gradient(handin: HandIn) -> Verdict:
     """create_graph: the derivative of the penalty by a weight."""
     gradient = _weight_gradient(handin, 3 / math.sqrt(48))
     mend = "torch.autograd.grad(..., create_graph=True), and no detach of its result"
@@ -1092,7 +1089,7 @@ def penalty_gradient(handin: "HandIn") -> Verdict:
 
 
 @check("gan", "1.5", "the penalty is finite where the gradient is 0")
-def penalty_at_zero(handin: "HandIn") -> Verdict:
+def penalty_at_zero(handin: HandIn) -> Verdict:
     """The derivative of sqrt at 0 is infinite; that of a norm is not."""
     gradient = _weight_gradient(handin, 0.0)
     if gradient is None or torch.isfinite(gradient).all():
@@ -1103,7 +1100,7 @@ def penalty_at_zero(handin: "HandIn") -> Verdict:
 
 
 @check("gan", "1.3", "question 1.3's losses leave the interpolates alone")
-def no_interpolates(handin: "HandIn") -> Verdict:
+def no_interpolates(handin: HandIn) -> Verdict:
     """They are given, and must not change the value; None is what a lean loop passes."""
     real, fake = SCORES
     for name in ("q1_3", "q1_4"):

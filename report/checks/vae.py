@@ -4,16 +4,13 @@ import contextlib
 import inspect
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from checks import NotThere, Verdict, check, differs, right, wrong
+from checks import HandIn, NotThere, Verdict, check, differs, right, wrong
 from checks.gan import close, need, numbered_images
-
-if TYPE_CHECKING:
-    from checks.worker import HandIn
 
 SHAPE = (3, 32, 32)
 ENCODER = [("Conv2d", 3, 32, 3, 1), ("Conv2d", 32, 64, 3, 2), ("Conv2d", 64, 128, 3, 2)]
@@ -50,7 +47,7 @@ def _difference(got: list[tuple], expected: list[tuple]) -> str:
 # The networks
 
 
-def _encoder_layers(handin: "HandIn", name: str, width: int, latent: int) -> Verdict:
+def _encoder_layers(handin: HandIn, name: str, width: int, latent: int) -> Verdict:
     encoder = handin.get("model", name)(SHAPE, latent)
     convs = need(getattr(encoder, "convs", None), f"{name}.convs")
     got, mend = _convolutions(convs), "the layers that the handout prints"
@@ -67,19 +64,19 @@ def _encoder_layers(handin: "HandIn", name: str, width: int, latent: int) -> Ver
 
 
 @check("vae", "2.1", "the encoder's layers")
-def encoder_layers(handin: "HandIn") -> Verdict:
+def encoder_layers(handin: HandIn) -> Verdict:
     """As the handout prints them."""
     return _encoder_layers(handin, "Encoder", 16, 16)
 
 
 @check("vae", "2.4", "the VAE encoder's layers")
-def vae_encoder_layers(handin: "HandIn") -> Verdict:
+def vae_encoder_layers(handin: HandIn) -> Verdict:
     """The same with a last layer twice as wide."""
     return _encoder_layers(handin, "VAEEncoder", 32, 16)
 
 
 @check("vae", "2.1", "the encoder returns (B, latent), through its convolutions")
-def encoder_output(handin: "HandIn") -> Verdict:
+def encoder_output(handin: HandIn) -> Verdict:
     """Shape, and whether the convolutions matter."""
     encoder = handin.get("model", "Encoder")(SHAPE, 16)
     return _through_convolutions(encoder, lambda x: need(encoder(x), "Encoder's output"), (3, 16))
@@ -104,7 +101,7 @@ def _through_convolutions(
 
 
 @check("vae", "2.4", "the VAE encoder returns mu and log_std, (B, latent) each")
-def vae_encoder_output(handin: "HandIn") -> Verdict:
+def vae_encoder_output(handin: HandIn) -> Verdict:
     """Their order is read off the bias of the last layer."""
     encoder = handin.get("model", "VAEEncoder")(SHAPE, 16)
     found = need(encoder(numbered_images(3, 3, 32)), "VAEEncoder's output")
@@ -139,7 +136,7 @@ def vae_encoder_output(handin: "HandIn") -> Verdict:
 
 
 @check("vae", "2.1", "the decoder's layers")
-def decoder_layers(handin: "HandIn") -> Verdict:
+def decoder_layers(handin: HandIn) -> Verdict:
     """Both editions of the handout; each begins with a ReLU."""
     decoder = handin.get("model", "Decoder")(16, SHAPE)
     deconvs = need(getattr(decoder, "deconvs", None), "Decoder.deconvs")
@@ -165,7 +162,7 @@ def decoder_layers(handin: "HandIn") -> Verdict:
 
 
 @check("vae", "2.1", "the decoder returns (B, 3, 32, 32)")
-def decoder_output(handin: "HandIn") -> Verdict:
+def decoder_output(handin: HandIn) -> Verdict:
     """Through fc and deconvs."""
     decoder = handin.get("model", "Decoder")(16, SHAPE)
     x = need(decoder(torch.randn(3, 16)), "Decoder's output")
@@ -245,7 +242,7 @@ def _terms(found: Any, what: str) -> tuple[Any, dict]:
 
 
 @check("vae", "2.2", "ae_loss: squared error, summed over pixels, a mean over the batch")
-def ae_loss(handin: "HandIn") -> Verdict:
+def ae_loss(handin: HandIn) -> Verdict:
     """By value."""
     x, model = numbered_images(4, 3, 32), Fixed((torch.zeros(4, 8),), IMAGE)
     loss, terms = _terms(handin.get("train", "ae_loss")(model, x), "ae_loss")
@@ -258,7 +255,7 @@ def ae_loss(handin: "HandIn") -> Verdict:
     return verdict
 
 
-def _vae_terms(handin: "HandIn", code: tuple, x: Tensor, **options: Any) -> tuple[Fixed, Any, dict]:
+def _vae_terms(handin: HandIn, code: tuple, x: Tensor, **options: Any) -> tuple[Fixed, Any, dict]:
     model = Fixed(code, IMAGE)
     loss, terms = _terms(handin.get("train", "vae_loss")(model, x, **options), "vae_loss")
     return model, loss, terms
@@ -270,7 +267,7 @@ def _code(batch: int = 4, latent: int = 8) -> tuple[Tensor, Tensor]:
     return torch.randn(shape, generator=rng), 0.4 * torch.randn(shape, generator=rng)
 
 
-def _drawn_std(handin: "HandIn", value: float) -> float:
+def _drawn_std(handin: HandIn, value: float) -> float:
     """Standard deviation of the latents that vae_loss draws where the second output is `value`."""
     code = torch.zeros(256, 64), torch.full((256, 64), value)
     model, _, _ = _vae_terms(handin, code, torch.zeros(256, *SHAPE))
@@ -279,14 +276,14 @@ def _drawn_std(handin: "HandIn", value: float) -> float:
     return model.latents[0].detach().double().std().item()
 
 
-def _meaning(handin: "HandIn") -> float:
+def _meaning(handin: HandIn) -> float:
     """The second output times this is log sigma: 1 for log_std, 1/2 for log variance."""
     std = _drawn_std(handin, math.log(4))
     return math.log(std, 4) if std > 0 else math.nan
 
 
 @check("vae", "2.5", "vae_loss: reconstruction as in ae_loss, plus beta times KL")
-def vae_recon(handin: "HandIn") -> Verdict:
+def vae_recon(handin: HandIn) -> Verdict:
     """By value, with and without beta."""
     x, code = numbered_images(4, 3, 32), _code()
     _, loss, terms = _vae_terms(handin, code, x, beta=1)
@@ -307,7 +304,7 @@ def vae_recon(handin: "HandIn") -> Verdict:
 
 
 @check("vae", "2.5", "the KL term is that of torch.distributions")
-def kl_value(handin: "HandIn") -> Verdict:
+def kl_value(handin: HandIn) -> Verdict:
     """Summed over latents, a mean over images, of the Gaussian that latents are drawn from."""
     mu, second = _code()
     _, _, terms = _vae_terms(handin, (mu, second), numbered_images(4, 3, 32))
@@ -342,7 +339,7 @@ def kl_value(handin: "HandIn") -> Verdict:
 
 
 @check("vae", "2.5", "latents are mu + sigma * noise, other noise for each latent and image")
-def vae_noise(handin: "HandIn") -> Verdict:
+def vae_noise(handin: HandIn) -> Verdict:
     """From what reaches the decoder."""
     zeros = torch.zeros(64, 32)
     model, _, _ = _vae_terms(handin, (zeros + 3, zeros), torch.zeros(64, *SHAPE))
@@ -380,7 +377,7 @@ def vae_noise(handin: "HandIn") -> Verdict:
 
 
 @check("vae", "2.5", "the KL term is finite for extreme log_std")
-def kl_extremes(handin: "HandIn") -> Verdict:
+def kl_extremes(handin: HandIn) -> Verdict:
     """Down to exp(-120), which float32 does not have."""
     bad = []
     for value in (-60.0, 10.0):
@@ -405,7 +402,7 @@ def kl_extremes(handin: "HandIn") -> Verdict:
 
 
 @check("vae", "2.5", "constant_beta_scheduler")
-def constant_beta(handin: "HandIn") -> Verdict:
+def constant_beta(handin: HandIn) -> Verdict:
     """Any epoch."""
     schedule = need(handin.get("train", "constant_beta_scheduler")(target_val=0.8), "the schedule")
     got = [float(need(schedule(epoch), "its value")) for epoch in (0, 7, 30)]
@@ -415,7 +412,7 @@ def constant_beta(handin: "HandIn") -> Verdict:
 
 
 @check("vae", "2.8", "linear_beta_scheduler: 0 at epoch 0, target_val at max_epochs")
-def linear_beta(handin: "HandIn") -> Verdict:
+def linear_beta(handin: HandIn) -> Verdict:
     """At the start, half way and the end, for three targets."""
     make = handin.get("train", "linear_beta_scheduler")
     mend = "target_val * epoch / max_epochs"
@@ -465,13 +462,13 @@ class Recorder(torch.optim.SGD):
         self.norms.append(torch.cat(parts).norm().item() if parts else 0.0)
 
 
-def _autoencoder(handin: "HandIn") -> Any:
+def _autoencoder(handin: HandIn) -> Any:
     torch.manual_seed(0)
     return handin.get("model", "AEModel")(True, 8, SHAPE)
 
 
 @check("vae", "2.2", "run_train_epoch clips the gradient before the step")
-def clipping(handin: "HandIn") -> Verdict:
+def clipping(handin: HandIn) -> Verdict:
     """By the norms that reach the optimizer."""
     epoch = handin.get("train", "run_train_epoch")
     if not _accepted(epoch, grad_clip=1):
@@ -496,7 +493,7 @@ def clipping(handin: "HandIn") -> Verdict:
 
 
 @check("vae", "2.5", "run_train_epoch hands beta to the loss")
-def beta_reaches_loss(handin: "HandIn") -> Verdict:
+def beta_reaches_loss(handin: HandIn) -> Verdict:
     """By the gradient where only the KL term has one."""
     train = handin.module("train")
     epoch, given = handin.get("train", "run_train_epoch"), []
@@ -518,7 +515,7 @@ def beta_reaches_loss(handin: "HandIn") -> Verdict:
     return wrong(f"beta {given[0]:g}", "0.3", "another objective", "vae_loss(model, x, beta)")
 
 
-def _metrics(handin: "HandIn", code: tuple) -> tuple[Fixed, dict]:
+def _metrics(handin: HandIn, code: tuple) -> tuple[Fixed, dict]:
     model = Fixed(code, image=1.0)
     mode = "ae" if len(code) == 1 else "vae"
     found = handin.get("train", "get_val_metrics")(model, mode, _loader([(4, 1.0), (1, 0.0)]))
@@ -526,7 +523,7 @@ def _metrics(handin: "HandIn", code: tuple) -> tuple[Fixed, dict]:
 
 
 @check("vae", "2.2", "validation means weigh images equally")
-def weighted_means(handin: "HandIn") -> Verdict:
+def weighted_means(handin: HandIn) -> Verdict:
     """A batch of four without error, one of a single image with one."""
     model, metrics = _metrics(handin, (torch.zeros(4, 8),))
     got = float(need(metrics.get("recon_loss"), "recon_loss"))
@@ -545,7 +542,7 @@ def weighted_means(handin: "HandIn") -> Verdict:
 
 
 @check("vae", "2.2", "training and validation see images in [-1, 1]")
-def same_range(handin: "HandIn") -> Verdict:
+def same_range(handin: HandIn) -> Verdict:
     """What reaches the encoder, from pixels of 0 and 1."""
     model, _ = _metrics(handin, (torch.zeros(4, 8),))
     val = [round(float(x.flatten()[0]), 3) for x in model.seen]
@@ -561,7 +558,7 @@ def same_range(handin: "HandIn") -> Verdict:
 
 
 @check("vae", "2.2", "validation takes no gradients and leaves the weights alone")
-def validation(handin: "HandIn") -> Verdict:
+def validation(handin: HandIn) -> Verdict:
     """Whether the loss is differentiated."""
     model = _autoencoder(handin)
     before = [p.detach().clone() for p in model.parameters()]
@@ -577,7 +574,7 @@ def validation(handin: "HandIn") -> Verdict:
 
 
 @check("vae", "2.2", "pictures: samples and reconstructions are written")
-def pictures(handin: "HandIn") -> Verdict | None:
+def pictures(handin: HandIn) -> Verdict | None:
     """vis_samples and vis_recons, on a stub."""
     utils = handin.module("utils")
     if not hasattr(utils, "vis_samples") or not hasattr(utils, "vis_recons"):
@@ -594,7 +591,7 @@ def pictures(handin: "HandIn") -> Verdict | None:
 
 
 @check("vae", "2.2", "images are scaled from [0, 1] to [-1, 1]")
-def preprocessing(handin: "HandIn") -> Verdict | None:
+def preprocessing(handin: HandIn) -> Verdict | None:
     """The handout's preprocess_data, where it is there."""
     function = getattr(handin.module("utils"), "preprocess_data", None)
     if function is None:

@@ -1,7 +1,6 @@
 """One check in a process of its own, with limits, on a copy of the hand-in's code."""
 
 import contextlib
-import importlib
 import inspect
 import io
 import json
@@ -13,7 +12,6 @@ import tempfile
 import traceback
 import warnings
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import torch
@@ -31,6 +29,7 @@ from checks import (
     NOT_THERE,
     PASSED,
     Check,
+    HandIn,
     NotThere,
     Verdict,
     diffusion,
@@ -43,26 +42,6 @@ from checks.stand_ins import Notes, OnCPU, make_data, put_in
 FAMILIES = (gan, vae, diffusion)  # importing them fills checks.CHECKS
 MEMORY = 6 * 2**30  # bytes that a check may allocate
 LARGEST = 2**20  # files above this many bytes are data, not code
-
-
-class HandIn:
-    """The modules of one half of a hand-in, imported from a copy of its folder."""
-
-    def __init__(self, folder: Path, notes: Notes):
-        self.folder, self.notes = folder, notes
-
-    def module(self, name: str) -> Any:
-        """Import it; NotThere where there is no such file."""
-        if not (self.folder / f"{name}.py").is_file():
-            raise NotThere(f"there is no {name}.py")
-        return importlib.import_module(name)
-
-    def get(self, module: str, name: str) -> Any:
-        """A public name of a module."""
-        found = getattr(self.module(module), name, None)
-        if found is None:
-            raise NotThere(f"{module}.py has no {name}")
-        return found
 
 
 def judge(one: Check, handin: HandIn) -> Verdict | None:

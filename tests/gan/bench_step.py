@@ -6,8 +6,8 @@ The plain one is the handout's, read literally: float32, contiguous (NCHW) tenso
 graph kept in the discriminator step, real, fake and interpolated images in three passes for every
 loss, shortcuts convolved after the upsampling, the penalty differentiated twice, gradients of the
 discriminator computed and dropped in the generator step, unfused Adam, three `.item()` an
-iteration. --disable_amp measures ours in float32. All start from the same weights. An iteration is (5 discriminator steps + 1 generator
-step) / 5.
+iteration. --disable_amp measures ours in float32. All start from the same weights. An iteration
+is (5 discriminator steps + 1 generator step) / 5.
 """
 
 import argparse

@@ -197,16 +197,13 @@ def check_agreement(given: dict, arguments: dict, call: str) -> None:
 
 
 def name_of(function: Callable) -> str:
-    """File and own name, q1_5.compute_generator_loss; a run goes on with the same names only.
-
-    Of a loss with the handout's name compute_discriminator_loss the file alone.
-    """
+    """File and own name, as in schedules.mine; a run goes on with the same names only."""
     code = getattr(inspect.unwrap(function), "__code__", None)
     if code is None:
         return getattr(function, "__name__", type(function).__name__)
     name = getattr(function, "__qualname__", code.co_name)
     stem = Path(code.co_filename).stem if Path(code.co_filename).is_file() else "notebook"
-    return stem if name == "compute_discriminator_loss" else f"{stem}.{name}"
+    return f"{stem}.{name}"
 
 
 def tried(function: Callable, *arguments: Any, what: str, name: str = "") -> Any:
@@ -220,7 +217,7 @@ def tried(function: Callable, *arguments: Any, what: str, name: str = "") -> Any
 
 
 def called(function: Callable) -> str:
-    """How a message names it: MyGenerator.forward, hinge.compute_generator_loss."""
+    """How a message names it: MyNetwork.forward, hinge.my_loss."""
     owner = getattr(function, "__self__", None)
     if owner is None:
         return name_of(function)

@@ -1,0 +1,54 @@
+"""A command in a fork, where the libraries are loaded already: 0.2 instead of 6 seconds."""
+
+import os
+import runpy
+import signal
+import sys
+
+# Slow to load, so once for all.
+import cleanfid.fid  # noqa: F401
+import gdown  # noqa: F401
+import matplotlib.pyplot  # noqa: F401
+import scipy.linalg  # noqa: F401
+import torch
+import torchvision  # noqa: F401
+from torch.utils import tensorboard  # noqa: F401
+
+
+def run_in_a_fork(root, command, folder, errors):
+    """Exit code and stderr of `python command` in `folder`; scripts are named as seen from root."""
+    process = os.fork()
+    if process == 0:
+        signal.alarm(600)  # for one that hangs; a busy machine is no reason
+        os.chdir(folder)
+        _become(root, command, errors)
+    _, status = os.waitpid(process, 0)
+    return os.waitstatus_to_exitcode(status), errors.read_text()
+
+
+def _become(root, command, errors):
+    torch.set_num_threads(1)
+    script, *options = command.split()
+    for name, module in list(sys.modules.items()):
+        path = getattr(module, "__file__", None) or ""
+        if any(f"{os.sep}{half}{os.sep}" in path for half in ("gan", "vae", "report")):
+            if "site-packages" not in path:
+                del sys.modules[name]
+    sys.path[0:0] = [str((root / script).parent)]
+    sys.argv = [str(root / script), *options]
+    with open(errors, "w") as file:
+        os.dup2(file.fileno(), 2)
+        sys.stderr = file
+        try:
+            runpy.run_path(str(root / script), run_name="__main__")
+            code = 0
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        except BaseException as error:
+            code = 1
+            try:
+                sys.excepthook(type(error), error, error.__traceback__)
+            except SystemExit as stop:
+                code = stop.code
+        file.flush()
+    os._exit(code)

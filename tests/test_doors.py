@@ -1,0 +1,198 @@
+"""The functions that the handout names are the ones that run: where one raises, the script ends.
+
+And the handout's own scripts, with nothing but the formulas filled in, run against this code.
+"""
+
+import ast
+import json
+import shutil
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from forks import run_in_a_fork
+
+ROOT = Path(__file__).resolve().parents[1]
+Q1_5 = "gan/q1_5.py --dataset synthetic --num_iterations 1 --batch_size 2 --num_gen 4 4 --fid f.pt"
+VAE = "--dataset synthetic --num_epochs 1 --batch_size 5 --eval_interval 1 --out_dir out"
+PRESET, LINEAR = (
+    f"vae/train.py vae_latent16 {VAE}",
+    f"vae/train.py vae_latent1024_beta_linear1 {VAE}",
+)
+DOORS = [
+    *(
+        (Q1_5, "gan/q1_5.py", name)
+        for name in ("compute_discriminator_loss", "compute_generator_loss")
+    ),
+    *((Q1_5, "gan/train.py", name) for name in ("train_model", "build_transforms")),
+    (Q1_5, "gan/train.py", "get_optimizers_and_schedulers"),
+    *((Q1_5, "gan/dataset.py", name) for name in ("Dataset.__init__", "Dataset.__getitem__")),
+    *((Q1_5, "gan/utils.py", name) for name in ("get_args", "get_fid", "interpolate_latent_space")),
+    (Q1_5, "gan/common/files.py", "save_plot"),
+    *((PRESET, "vae/train.py", name) for name in ("main", "run_train_epoch", "get_val_metrics")),
+    *((PRESET, "vae/utils.py", name) for name in ("get_dataloaders", "preprocess_data")),
+    *((PRESET, "vae/utils.py", name) for name in ("vis_recons", "vis_samples")),
+    (PRESET, "vae/losses.py", "vae_loss"),
+    (PRESET, "vae/schedules.py", "constant_beta_scheduler"),
+    (LINEAR, "vae/schedules.py", "linear_beta_scheduler"),
+    (PRESET.replace("vae_latent16", "ae_latent16"), "vae/losses.py", "ae_loss"),
+]
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A copy of both halves, with few drawn images and short estimates; a feature network."""
+    from torch.nn.functional import avg_pool2d
+
+    class Features(torch.nn.Module):
+        def forward(self, x):
+            return avg_pool2d(x, 16).flatten(1)
+
+    for half in ("gan", "vae"):
+        ignore = shutil.ignore_patterns("__pycache__", "data*", "datasets")
+        shutil.copytree(ROOT / half, tmp_path / half, ignore=ignore)
+        shutil.copy(ROOT / half / "dataset.py", tmp_path / half)
+    for place, old, new in SMALLER:
+        edit(tmp_path / place, old, new)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.trace(Features(), torch.zeros(2, 3, 32, 32)).save(str(tmp_path / "f.pt"))
+    return tmp_path
+
+
+SMALLER = [
+    ("gan/download.py", "SYNTHETIC_IMAGES = 6_000", "SYNTHETIC_IMAGES = 8"),
+    ("gan/networks.py", "batches: int = 8, size: int = 128", "batches: int = 1, size: int = 4"),
+    ("gan/fid.py", "GENERATOR_BATCH = 256", "GENERATOR_BATCH = 8"),
+    ("vae/dataset.py", "SYNTHETIC_IMAGES = (5_000, 1_000)", "SYNTHETIC_IMAGES = (10, 5)"),
+]
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert text.count(old) == 1, (path, old)
+    path.write_text(text.replace(old, new))
+
+
+def shut(path, name):
+    """The body of a function, or of a class's method, becomes a `raise`."""
+    text = path.read_text()
+    nodes = ast.parse(text).body
+    for part in name.split("."):
+        (node,) = (n for n in nodes if getattr(n, "name", None) == part)
+        nodes = node.body
+    lines = text.splitlines()
+    first, last = node.body[0].lineno - 1, node.body[-1].end_lineno
+    indent = " " * node.body[0].col_offset
+    lines[first:last] = [f'{indent}raise KeyError("the door {name}")']
+    path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize("command, path, name", DOORS, ids=[f"{p}:{n}" for _, p, n in DOORS])
+def test_the_script_goes_through_this_door(command, path, name, tree):
+    shut(tree / path, name)
+    code, told = run_in_a_fork(tree, command, tree, tree / "errors")
+    assert code == 1 or f"the door {name}" in told, told
+    assert f"the door {name}" in told
+
+
+def test_with_all_doors_open_the_scripts_end_well(tree):
+    for command in (Q1_5, PRESET):
+        code, told = run_in_a_fork(tree, command, tree, tree / "errors")
+        assert code == 0, told
+    assert (tree / "gan/data_wgan_gp_synthetic/generator.pt").exists()
+
+
+HANDOUTS = """
+import os
+import torch
+from utils import get_args
+from networks import Discriminator, Generator
+from train import train_model
+
+def compute_discriminator_loss(discrim_real, discrim_fake, discrim_interp, interp, lamb):
+    {discriminator}
+
+def compute_generator_loss(discrim_fake):
+    {generator}
+
+if __name__ == "__main__":
+    args = get_args()
+    gen = Generator()
+    disc = Discriminator()
+    prefix = "{prefix}/"
+    os.makedirs(prefix, exist_ok=True)
+    train_model(
+        gen,
+        disc,
+        num_iterations=int(2),
+        batch_size=2,
+        prefix=prefix,
+        gen_loss_fn=compute_generator_loss,
+        disc_loss_fn=compute_discriminator_loss,
+        log_period=2,
+        amp_enabled=not args.disable_amp,
+    )
+"""
+FORMULAS = {
+    "q1_3": (
+        "s = torch.nn.functional.softplus; return (s(-discrim_real) + s(discrim_fake)).mean()",
+        "return torch.nn.functional.softplus(-discrim_fake).mean()",
+        "data_gan",
+    ),
+    "q1_4": (
+        "return 0.5 * ((discrim_real - 1) ** 2).mean() + 0.5 * (discrim_fake**2).mean()",
+        "return 0.5 * ((discrim_fake - 1) ** 2).mean()",
+        "data_ls_gan",
+    ),
+    "q1_5": (
+        "g, = torch.autograd.grad(discrim_interp.sum(), interp, create_graph=True); "
+        "p = ((g.reshape(len(g), -1).norm(dim=1) - 1) ** 2).mean(); "
+        "return discrim_fake.mean() - discrim_real.mean() + lamb * p",
+        "return -discrim_fake.mean()",
+        "data_wgan_gp",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_the_handouts_own_scripts(name, tree):
+    discriminator, generator, prefix = FORMULAS[name]
+    words = {"discriminator": discriminator, "generator": generator, "prefix": prefix}
+    (tree / f"gan/{name}.py").write_text(HANDOUTS.format(**words))
+    options = "--dataset synthetic --fid f.pt --num_gen 4 5 --disable_amp"
+    code, told = run_in_a_fork(tree, f"gan/{name}.py {options}", tree, tree / "errors")
+    assert code == 0, told
+    run = tree / "gan" / prefix  # beside the script, whatever the working directory
+    config = json.loads((run / "config.json").read_text())
+    assert config["loss"] == name and config["number_format"] == "float32"
+    assert config["dataset"] == "synthetic" and config["num_gen"] == [4, 5]
+    assert (run / "samples_2.png").exists() and (run / "fid_vs_iterations.png").exists()
+    assert config["batch_size"] == 2 and config["num_iterations"] == 2
+    header, log, _ = (run / "metrics.csv").read_text().splitlines()
+    norm = dict(zip(header.split(","), log.split(",")))["gradient_norm"]
+    assert bool(norm) == (name == "q1_5")
+    # Every option takes effect, or is refused in a line.
+    for option in (
+        "--batch_size 4",
+        "--num_iterations 9",
+        "--lamb 3",
+        "--log_period 1",
+        "--seed 3",
+        "--out_dir elsewhere",
+        "--evaluate",
+    ):
+        command = f"gan/{name}.py {options.replace(' --disable_amp', '')} --overwrite {option}"
+        code, told = run_in_a_fork(tree, command, tree, tree / "errors")
+        flag = option.split()[0]
+        assert code == 2 and flag in told and len(told.strip().splitlines()) == 1, (option, told)
+
+
+def test_the_handouts_own_command_line_of_the_autoencoders(tree):
+    own = "--log_dir mine --loss_mode vae --beta_mode linear --latent_size 5 --target_beta_val 0.5"
+    code, told = run_in_a_fork(tree, f"vae/train.py {own} {VAE}", tree, tree / "errors")
+    assert code == 0, told
+    config = json.loads((tree / "out/mine_synthetic/config.json").read_text())
+    got = [config[key] for key in ("loss_mode", "beta_mode", "latent_size", "target_beta_val")]
+    assert got == ["vae", "linear", 5, 0.5]

@@ -300,7 +300,6 @@ def score(
     seed: int = 0,
     quality: bool = False,
     after_batch: Callable[[], None] = lambda: None,
-    batch: int = GENERATOR_BATCH,
 ) -> dict[str, float]:
     """Distance of `num_gen` images of `gen` from the reference, always from the seed's latents.
 
@@ -309,7 +308,7 @@ def score(
     The generator's mode and buffers are as before afterwards. `after_batch` may raise to stop.
     Raises NonFiniteError before a broken image reaches the feature network.
     """
-    features = reference.features
+    features, batch = reference.features, GENERATOR_BATCH
 
     def batches() -> Iterator[Tensor]:
         rng = torch.Generator(device).manual_seed(seed + 1)

@@ -401,8 +401,17 @@ class Parts:
         return kid, f"{row['precision']:.3f}", f"{row['recall']:.4f}"
 
     def gan_scores(self) -> str:
-        """The table alone, for the README."""
-        return paragraphs(*map(self._score_table, self._compared()))
+        """What a reader compares, for the README: the first score, and every fifth thousand."""
+        tables = []
+        for named in self._compared():
+            curves = {title: run.score_curve()[0] for title, run in named.items()}
+            first = min(min(curve) for curve in curves.values())
+            kept = {
+                title: {n: score for n, score in curve.items() if n == first or n % 5000 == 0}
+                for title, curve in curves.items()
+            }
+            tables.append(self._steps(kept))
+        return paragraphs(*tables)
 
     def _compared(self) -> list[dict[str, Run]]:
         """The questions' GAN runs that were scored alike, as lists of {title: run}."""
@@ -516,23 +525,26 @@ class Parts:
             if all(run.config[key] == value for key, value in ours)
             and run.config["beta_mode"] in ("constant", "linear")
         ]
+        formats = [run.config["number_format"] for run in chosen]
+        usual = max(formats, key=formats.count, default="")
         rows = []
-        for runs in seeds(chosen):
+        for runs in seeds([run for run in chosen if run.config["number_format"] == usual]):
             graded = [self._graded(run) for run in runs]
             config, last = runs[0].config, graded[0].row
-            count = f" ({len(runs)} seeds)" if len(runs) > 1 else ""
-            row = [f"`{runs[0].name}`{count}", last["epoch"]]
-            for term in ("recon", "kl") if config["loss_mode"] == "vae" else ("recon",):
-                row.append(spread([one.row[f"val_{term}_loss"] for one in graded]))
-            row += [""] * (4 - len(row))
+            count = f" x{len(runs)}" if len(runs) > 1 else ""
+            name = f"`{runs[0].name}`{count}"
+            name += "" if last["epoch"] == 19 else f", epoch {last['epoch']}"
+            terms = ("recon", "kl") if config["loss_mode"] == "vae" else ("recon",)
+            row = [name, *(spread([g.row[f"val_{term}_loss"] for g in graded]) for term in terms)]
+            row += [""] * (3 - len(row))
             if not graded[0].reasons:
                 answered = (one.question for one in self.questions if one.run is runs[0])
                 question = next(answered, None)
                 row.append(question.reference if question else "")
-                row += PUBLISHED.get(self._order(runs[0])[:4], ("", ""))
-            rows.append(row + [""] * (7 - len(row)))
-        header = ["run", "epoch", "recon", "KL"]
-        header += ["handout (recon)", "elsewhere: recon", "elsewhere: KL"]
+                published = PUBLISHED.get(self._order(runs[0])[:4], ("", ""))
+                row.append("; KL ".join(filter(None, published)))
+            rows.append(row + [""] * (5 - len(row)))
+        header = ["run", "recon", "KL", "handout", "elsewhere"]
         return table(header, rows) if rows else ""
 
     @staticmethod

@@ -137,6 +137,8 @@ def _data_options(
         return ()
     recorded = run.config.get("data_dir")
     place = Path(given or (recorded if isinstance(recorded, str) else default))
+    if not given and (run.folder / place).exists():  # recorded as seen from the run's folder
+        place = run.folder / place
     if not place.exists():
         raise NotMeasured(f"its data ({place}) are not here; give {option} FOLDER")
     return "--data_dir", str(place)

@@ -22,11 +22,11 @@ def use_folder(folder):
     if folder not in FOLDERS or folder == _active:
         return
     for other in FOLDERS:
-        home = str(ROOT / other) + os.sep
+        home, helpers = str(ROOT / other) + os.sep, str(ROOT / "tests" / other / "helpers.py")
         loaded = {
             name: module
             for name, module in sys.modules.items()
-            if (getattr(module, "__file__", None) or "").startswith(home)
+            if (path := getattr(module, "__file__", None) or "").startswith(home) or path == helpers
         }
         for name in loaded:
             del sys.modules[name]

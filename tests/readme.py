@@ -10,8 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def commands(folder):
     """Those of `folder`'s scripts, as lists of words that begin with the script."""
-    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    lines = [line.split("#")[0] for block in blocks for line in block.splitlines()]
+    lines = [line.split("#")[0] for block in blocks("sh") for line in block.splitlines()]
     words = [part.split() for line in lines for part in line.split("&&")]
     return [w[1:] for w in words if len(w) > 1 and w[1].startswith(f"{folder}/")]
 
@@ -24,3 +23,20 @@ def run(monkeypatch, script, *options):
     except SystemExit as stop:
         if stop.code:
             raise
+
+
+def changed(options, **new):
+    """The options with others in place of theirs, or added."""
+    options = [*options]
+    for name, value in new.items():
+        if f"--{name}" in options:
+            options[options.index(f"--{name}") + 1] = value
+        else:
+            options += [f"--{name}", value]
+    return options
+
+
+def blocks(kind):
+    """The README's blocks of code of that kind."""
+    text = (ROOT / "README.md").read_text()
+    return re.findall(rf"```{kind}\n(.*?)```", text, flags=re.DOTALL)

@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+import readme
 import torch
 from forks import run_in_a_fork
 
@@ -196,3 +197,37 @@ def test_the_handouts_own_command_line_of_the_autoencoders(tree):
     config = json.loads((tree / "out/mine_synthetic/config.json").read_text())
     got = [config[key] for key in ("loss_mode", "beta_mode", "latent_size", "target_beta_val")]
     assert got == ["vae", "linear", 5, 0.5]
+
+
+def test_the_readmes_loss_of_ones_own(tree):
+    """A copy of q1_3.py with the two functions that stand there."""
+    hinge, _ = readme.blocks("python")
+    text = (tree / "gan/q1_3.py").read_text()
+    begin, end = (
+        text.index("def compute_discriminator_loss"),
+        text.index('if __name__ == "__main__"'),
+    )
+    (tree / "gan/hinge.py").write_text(text[:begin] + hinge + "\n\n" + text[end:])
+    small = "--dataset synthetic --num_iterations 2 --batch_size 2 --log_period 1"
+    code, told = run_in_a_fork(tree, f"gan/hinge.py {small}", tree, tree / "errors")
+    assert code == 0, told
+    config = json.loads((tree / "gan/data_hinge_synthetic/config.json").read_text())
+    assert config["loss"] == "hinge"
+    again = "gan/hinge.py --dataset synthetic --resume --num_iterations 3"
+    code, told = run_in_a_fork(tree, again, tree, tree / "errors")
+    assert code == 0 and (tree / "gan/data_hinge_synthetic/samples_3.png").exists(), told
+
+
+def test_the_readmes_autoencoder_of_ones_own(tree):
+    _, mine = readme.blocks("python")
+    assert len(mine.splitlines()) <= 40
+    (tree / "vae/mine.py").write_text(mine.replace("latent_size=64", "latent_size=3, num_epochs=1"))
+    code, told = run_in_a_fork(tree, "vae/mine.py --dataset synthetic", tree, tree / "errors")
+    assert code == 0, told
+    config = json.loads((tree / "vae/data/mine/config.json").read_text())
+    assert (
+        config["loss_mode"] == "mine.absolute_error_vae" and config["beta_mode"] == "mine.warm_up"
+    )
+    (tree / "vae/mine.py").write_text(mine.replace("latent_size=64", "latent_size=3, num_epochs=2"))
+    code, told = run_in_a_fork(tree, "vae/mine.py --resume", tree, tree / "errors")
+    assert code == 0 and (tree / "vae/data/mine/epoch_1_samples.png").exists(), told

@@ -58,7 +58,8 @@ def reconstruction_error(reconstruction: Tensor, x: Tensor) -> Tensor:
 
 def reparameterise(mu: Tensor, log_std: Tensor) -> Tensor:
     """z = mu + exp(log_std) * noise, a sample of q(z | x) that gradients pass through."""
-    return mu + log_std.exp() * torch.randn_like(mu)
+    noise = torch.randn_like(mu)  # (B, latent_size)
+    return mu + log_std.exp() * noise
 
 
 def kl_terms(mu: Tensor, log_std: Tensor) -> Tensor:

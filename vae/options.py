@@ -1,5 +1,6 @@
 """The command line of train.py, and what makes a run what it is."""
 
+import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -121,14 +122,16 @@ def get_args(description: str | None = None, argv: Sequence[str] | None = None) 
     parser = make_parser(description)
     given = parser.parse_given(argv)
     names = list(given.pop("presets", ()))
+    own_file = argv is None and Path(sys.argv[0]).name != "train.py"  # it names its run itself
     if given.get("resume") in (*PRESETS, *NEIGHBOURS, "all"):
         # `--resume PRESET`: the option took the name for a path.
         names, given["resume"] = [given["resume"], *names], True
-    check_together(parser, names, given)
+    check_together(parser, names, given, own_file)
     args = Namespace(**parser.defaults() | given)
     args.given, args.parser, args.presets = given, parser, names
     args.device = resolve_device(args.device)
-    args.again, args.network = "", "assignment"
+    data = ["--dataset", "synthetic"] if args.dataset == "synthetic" else []
+    args.again, args.network = resume_line(*data), "assignment"
     every, suffix = PRESETS | NEIGHBOURS, "_synthetic" if args.dataset == "synthetic" else ""
     wanted = [name for preset in names for name in (PRESETS if preset == "all" else [preset])]
     args.runs = {f"{name}{suffix}": every[name] for name in wanted}
@@ -137,7 +140,7 @@ def get_args(description: str | None = None, argv: Sequence[str] | None = None) 
     return args
 
 
-def check_together(parser: Parser, names: list[str], given: dict) -> None:
+def check_together(parser: Parser, names: list[str], given: dict, own_file: bool) -> None:
     """Options that do not go together end the program."""
     own = [name for name in OWN if name in given]
     known = [*PRESETS, "all", *NEIGHBOURS]
@@ -167,7 +170,7 @@ def check_together(parser: Parser, names: list[str], given: dict) -> None:
         parser.error(
             f"--log_dir: got {given['log_dir']!r}, expected a name; --out_dir says where it lies"
         )
-    if not names and "log_dir" not in given:
+    if not names and "log_dir" not in given and not own_file:
         if given.get("resume"):
             unfinished = ", ".join(unfinished_runs(Path(given.get("out_dir", DATA_DIR)))) or "none"
             parser.error(f"--resume which run? Unfinished: {unfinished}")
@@ -209,23 +212,27 @@ def arguments_of(name: str, args: Namespace) -> tuple[dict[str, Any], Namespace]
     With --resume what the command line does not give is what the run recorded.
     """
     folder = Path(args.out_dir or DATA_DIR).absolute() / name
-    preset, recorded = dict(args.runs[name]), {}
-    if args.resume:
-        place = state_path(folder, args.resume).parent
-        recorded = recorded_settings(place, "--resume")
-        if "data_dir" not in args.given:
-            check_recorded(place, recorded, "--resume", ["data_dir"])
-        recorded["disable_amp"] = recorded.get("number_format") == "float32"
-    known = {k: recorded[k] for k in args.parser.defaults() if recorded.get(k) is not None}
-    values = vars(args) | preset | known | args.given
+    preset = Namespace(**vars(args) | args.runs[name] | args.given | {"resume": args.resume})
+    options = with_recorded(preset, folder)
     own = [name.removesuffix("_synthetic")] if args.presets else ["--log_dir", args.log_dir]
     own += ["--out_dir", args.out_dir] if args.out_dir else []
-    data = ["--dataset", "synthetic"] if values["dataset"] == "synthetic" else []
-    values |= {"again": resume_line(*own, *data), "presets": [], "resume": args.resume}
-    values["device"] = resolve_device(values["device"])
-    given = {k: v for k, v in args.given.items() if k in args.parser.defaults()}
-    options = Namespace(**values | {"given": given})
-    return {name: values[name] for name in OF_MAIN}, options
+    own += ["--dataset", "synthetic"] if options.dataset == "synthetic" else []
+    options.again, options.presets = resume_line(*own), []
+    return {name: getattr(options, name) for name in OF_MAIN}, options
+
+
+def with_recorded(options: Namespace, folder: Path) -> Namespace:
+    """The same; with --resume what it does not give is what the run in `folder` recorded."""
+    recorded: dict = {}
+    if options.resume:
+        place = state_path(folder, options.resume).parent
+        recorded = recorded_settings(place, "--resume")
+        if "data_dir" not in options.given:
+            check_recorded(place, recorded, "--resume", ["data_dir"])
+        recorded["disable_amp"] = recorded.get("number_format") == "float32"
+    known = {k: recorded[k] for k in options.parser.defaults() if recorded.get(k) is not None}
+    values = vars(options) | known | {k: v for k, v in options.given.items() if k != "resume"}
+    return Namespace(**values | {"device": resolve_device(values["device"])})
 
 
 def recorded(

@@ -23,7 +23,7 @@ from dataset import DATA_DIR
 from evaluate import evaluate
 from logger import EVALUATIONS, LAYOUT, log_epoch, save_films, stopped_improving
 from losses import Terms, ae_loss, try_loss, vae_loss
-from options import get_args, recorded
+from options import get_args, recorded, with_recorded
 from presets import build, losses_of
 from run_presets import run_presets
 from schedules import beta_schedule, constant_beta_scheduler, linear_beta_scheduler  # noqa: F401
@@ -132,7 +132,7 @@ def main(
     options' data. options: the rest of a command line, of `get_args`. Returns the rows of
     metrics.csv. Raises InputError before anything is written, NonFiniteError, Interrupted.
     """
-    options = options or get_args(argv=["--log_dir", "run"])
+    options = with_recorded(options or get_args(argv=["--log_dir", "run"]), DATA_DIR / log_dir)
     arguments = {
         **{"loss_mode": loss_mode, "beta_mode": beta_mode, "num_epochs": num_epochs},
         **{"batch_size": batch_size, "latent_size": latent_size, "lr": lr},

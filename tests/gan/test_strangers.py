@@ -289,8 +289,8 @@ def test_every_signal_that_asks_for_an_end_saves(
 
 def test_a_second_signal_does_what_it_does_elsewhere(birds, tmp_path, monkeypatch):
     def twice(*args):
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         return {}
 
     monkeypatch.setattr(train, "discriminator_step", twice)

@@ -226,11 +226,13 @@ def test_references_stand_beside_comparable_numbers_only(tmp_path, make_vae):
     make_vae(tmp_path / "runs/c", 120.0, latent_size=128, flows=4)
     make_vae(tmp_path / "runs/d", 120.0)
     make_vae(tmp_path / "runs/d_seed1", 124.0, seed=1)
-    elsewhere = "< 145 | 137.28, 136.56, 135.35 | 60.58, 60.67 |"
+    make_vae(tmp_path / "runs/e", 121.0, number_format="float32")
+    elsewhere = "< 145 | 137.28, 136.56, 135.35; KL 60.58, 60.67 |"
     text = build_markdown(tmp_path, "all VAE runs")
-    assert "| `a` | 19 | 120.00 | 61.00 |  | 120.4 | 68.9 |" in text
-    assert "| `b` | 2 | 120.00 | 61.00 |  |  |  |" in text and "`c`" not in text
-    assert f"| `d` (2 seeds) | 19 | 122.00 ± 2.83 | 61.00 ± 0.00 | {elsewhere}" in text
+    assert "| `a` | 120.00 | 61.00 |  | 120.4; KL 68.9 |" in text
+    assert "| `b`, epoch 2 | 120.00 | 61.00 |  |  |" in text
+    assert "`c`" not in text and "`e`" not in text
+    assert f"| `d` x2 | 122.00 ± 2.83 | 61.00 ± 0.00 | {elsewhere}" in text
 
 
 def test_batch_and_running_statistics(tmp_path, make_gan):
@@ -302,7 +304,7 @@ def test_seeds_have_one_row_with_their_spread(tmp_path, make_vae):
     text = build_markdown(tmp_path, "results", "2.2", "all VAE runs")
     assert "| 2.2 VAE | recon 140.00 ± 5.29 | 3 runs of 20 epochs |" in text
     assert "| VAE (3 seeds) | 19 | 140.00 ± 5.29 |" in text
-    assert "| `seed0` (3 seeds) | 19 | 140.00 ± 5.29 |" in text
+    assert "| `seed0` x3 | 140.00 ± 5.29 |" in text
 
 
 def test_seeds_of_an_autoencoder_are_within_the_band_or_not(tmp_path, make_vae):

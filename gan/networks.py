@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from double_backward import Conv2d, ReLU, avg_pool2d
 from torch import Tensor, nn
 
 LATENT_DIM = 128
@@ -65,12 +66,12 @@ class DownSampleConv2D(nn.Module):
         padding: int = 0,
     ):
         super().__init__()
-        self.conv = nn.Conv2d(input_channels, n_filters, kernel_size, padding=padding)
+        self.conv = Conv2d(input_channels, n_filters, kernel_size, padding=padding)
         self.downscale_ratio = downscale_ratio
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, input_channels, H, W) -> (B, n_filters, H / r, W / r)."""
-        return self.conv(F.avg_pool2d(x, self.downscale_ratio))
+        return self.conv(avg_pool2d(x, self.downscale_ratio))
 
 
 class ResBlockUp(nn.Module):
@@ -99,9 +100,9 @@ class ResBlockDown(nn.Module):
     def __init__(self, input_channels: int, kernel_size: int = 3, n_filters: int = 128):
         super().__init__()
         self.layers = nn.Sequential(
-            nn.ReLU(),
-            nn.Conv2d(input_channels, n_filters, kernel_size, padding=1),
-            nn.ReLU(),
+            ReLU(),
+            Conv2d(input_channels, n_filters, kernel_size, padding=1),
+            ReLU(),
             DownSampleConv2D(n_filters, kernel_size, n_filters, padding=1),
         )
         self.downsample_residual = DownSampleConv2D(
@@ -119,10 +120,10 @@ class ResBlock(nn.Module):
     def __init__(self, input_channels: int, kernel_size: int = 3, n_filters: int = 128):
         super().__init__()
         self.layers = nn.Sequential(
-            nn.ReLU(),
-            nn.Conv2d(input_channels, n_filters, kernel_size, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(n_filters, n_filters, kernel_size, padding=1),
+            ReLU(),
+            Conv2d(input_channels, n_filters, kernel_size, padding=1),
+            ReLU(),
+            Conv2d(n_filters, n_filters, kernel_size, padding=1),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -174,7 +175,7 @@ class Discriminator(nn.Module):
     def __init__(self):
         super().__init__()
         self.layers = nn.Sequential(
-            ResBlockDown(3), ResBlockDown(128), ResBlock(128), ResBlock(128), nn.ReLU()
+            ResBlockDown(3), ResBlockDown(128), ResBlock(128), ResBlock(128), ReLU()
         )
         self.dense = nn.Linear(128, 1)
 

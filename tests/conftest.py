@@ -8,6 +8,9 @@ import os
 import sys
 from pathlib import Path
 
+# Tiny tensors, and processes side by side: more threads would wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -49,16 +49,17 @@ class ReLU(nn.ReLU):
 
     def forward(self, x: Tensor) -> Tensor:
         """Elementwise."""
-        where = x.detach()
-        masked = lambda t: torch.ops.aten.threshold_backward(t, where, 0)  # noqa: E731
-        return _Linear.apply(x, masked, masked)
+        on = x.detach() > 0  # of its own, whatever is done to x in place
+        return _Linear.apply(x, *[lambda t: torch.where(on, t, 0)] * 2)
 
 
 class Conv2d(nn.Conv2d):
-    """As torch's, of stride 1."""
+    """As torch's."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C', H', W')."""
+        if self.stride + self.dilation + (self.groups,) != (1,) * 5 or self.padding_mode != "zeros":
+            return super().forward(x)
         w, b, kind = self.weight, self.bias, x.device.type
         leaf = torch.autograd.graph.get_gradient_edge(w).node if w.requires_grad else None
         if torch.is_autocast_enabled(kind):

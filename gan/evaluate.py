@@ -13,6 +13,7 @@ from networks import LATENT_DIM, AnyGenerator
 from utils import draw, get_fid, interpolate_latent_space, picture_latents
 
 from common import InputError
+from common.device import Precision, prepare
 from common.files import atomic, fingerprint, is_writable, load_weights, save_grid
 from common.run import check_recorded, recorded_settings
 
@@ -58,6 +59,7 @@ def evaluate(gen: AnyGenerator, args: Namespace) -> None:
         images = Dataset(root).pixels
         data = fingerprint(images)
         check_recorded(folder, recorded, "--evaluate", (), data)
+        prepare(Precision(device))
         features = Features(options.fid, device, options.inception_weights)
         reference = Reference(images, features, (*stats_folders, *([out] if out.exists() else [])))
 

@@ -118,6 +118,7 @@ class Logger:
             self.run.save()
         folder = self.run.folder
         save_film(folder, "samples_*.png", folder / "samples.gif", seconds=0.3)
+        print(f"Results are in {folder}")
 
     def score(self, num_gen: int, quality: bool = False) -> dict:
         """The scores of generator and average with all that they depend on."""

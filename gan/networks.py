@@ -13,6 +13,9 @@ import torch
 import torch.nn.functional as F
 from double_backward import Conv2d, ReLU, avg_pool2d
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from common.measure import preserved
 
 LATENT_DIM = 128
 AnyGenerator = Any  # a module with forward_given_samples(z): one's own, too
@@ -197,7 +200,7 @@ def reestimate_statistics(gen: AnyGenerator, batches: int = 8, size: int = 128) 
     older. Plain means over many latents, the same at every call; the mode is as before. From 64
     latents a score was off by 5 per cent; a picture needs 1,024, a score more (fid.py).
     """
-    norms = [module for module in gen.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [module for module in gen.modules() if isinstance(module, _BatchNorm)]
     if not norms:
         return
     sums = torch.stack([p.double().square().sum() + p.double().sum() for p in gen.parameters()])
@@ -214,8 +217,9 @@ def reestimate_statistics(gen: AnyGenerator, batches: int = 8, size: int = 128) 
     gen.train()
     device = next(gen.parameters()).device
     rng = torch.Generator(device).manual_seed(0)
-    for _ in range(batches):
-        gen.forward_given_samples(torch.randn(size, LATENT_DIM, generator=rng, device=device))
+    with preserved():  # whatever the generator draws itself
+        for _ in range(batches):
+            gen.forward_given_samples(torch.randn(size, LATENT_DIM, generator=rng, device=device))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     gen.train(was_training)

@@ -152,8 +152,8 @@ def train_model(
     precision = Precision(device, autocast_dtype(device, amp_enabled))
     gen, disc = (net.to(memory_format=torch.channels_last).train() for net in (gen, disc))
 
-    with Run(HERE / options.prefix, LAYOUT, options.resume, options.overwrite) as run:
-        run.again = options.again
+    how = options.resume, options.overwrite, options.again
+    with Run(HERE / options.prefix, LAYOUT, *how) as run:
         settings = recorded(options, run.folder, gen, disc, disc_loss_fn, make_optimizers)
         settings |= {"generator_every": generator_every, "number_format": precision.name}
         run.check(settings)
@@ -184,7 +184,7 @@ def train_model(
             while True:
                 iters, at_end = run.step, run.step == num_iterations
                 if iters > 0 and (at_end or iters % log_period == 0) and not logger.has(iters):
-                    logger.log(iters, scored=at_end or iters % options.score_period == 0)
+                    logger.log(iters, at_end or iters % (options.score_period or log_period) == 0)
                 elif iters == FIRST_LOOK:
                     logger.save_pictures(iters)
                 if at_end:
@@ -212,7 +212,7 @@ def train_model(
 
                 run.step += 1
                 means.add(terms, run.step)
-                if run.step % SHOWN == 0:
+                if iters % SHOWN == 0:  # a multiple of 5: the generator's loss is among them
                     logger.show_in_tensorboard(terms, run.step)
                 logger.show(bar)
                 if run.save_is_due:
@@ -264,12 +264,19 @@ def try_losses(
             raise InputError(
                 f"{called(function)} returned {found}; expected a tensor of shape {shape}, {what}"
             )
+        if not torch.isfinite(got).all():
+            raise InputError(f"{called(function)} returned NaN or infinite values; expected {what}")
         return got
 
     of_scores = "a mean over the batch as a scalar"
     with preserved(gen, disc):
         z = torch.randn(2, LATENT_DIM, device=next(gen.parameters()).device)
-        draw, images = gen.forward_given_samples, (2, 3, 32, 32)
+        draw, images = getattr(gen, "forward_given_samples", None), (2, 3, 32, 32)
+        if draw is None:
+            raise InputError(
+                f"{type(gen).__name__} has no forward_given_samples(z); "
+                "expected a generator first, a discriminator second"
+            )
         fake = call(draw, z, shape=images, what="images (B, 3, 32, 32) of latents (B, 128)")
         of_images = "scores (B, 1) of images (B, 3, 32, 32)"
         scores = call(disc.forward, fake, shape=(2, 1), what=of_images)

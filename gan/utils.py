@@ -18,7 +18,7 @@ from common import COUNT, NOT_NEGATIVE, SEED, InputError, Parser, check_agreemen
 from common.device import resolve_device
 from common.files import save_grid, save_plot  # noqa: F401 (save_plot is public here)
 from common.measure import measuring
-from common.run import check_recorded, recorded_settings, resume_line, state_path
+from common.run import recorded_for_resume, resume_line
 
 HERE = Path(__file__).resolve().parent
 PREFIXES = {"q1_3": "data_gan", "q1_4": "data_ls_gan", "q1_5": "data_wgan_gp"}
@@ -164,33 +164,18 @@ def get_args(description: str | None = None, argv: Sequence[str] | None = None) 
     out_dir = given.pop("out_dir", None)
     check_together(parser, given)
     stem = Path(getattr(sys.modules["__main__"], "__file__", None) or sys.argv[0] or "run").stem
-    name = PREFIXES.get(stem, f"data_{stem}")
-    name += "_synthetic" if given.get("dataset") == "synthetic" else ""
-    prefix = Path(out_dir).absolute() if out_dir else HERE / name
-    recorded: dict = {}
-    if resume := given.get("resume"):
-        folder = state_path(prefix, resume).parent
-        recorded = recorded_settings(folder, "--resume")
-        if (
-            not state_path(prefix, resume).exists()
-            and (HERE / f"{name}_synthetic/state.pt").exists()
-        ):
-            raise InputError(f"--resume: no run in {prefix}; there is one with --dataset synthetic")
-        if "data_dir" not in given:
-            check_recorded(folder, recorded, "--resume", ["data_dir"])
-        # Number format and device are a run's own: it goes on where and as it was.
-        recorded["disable_amp"] = recorded.get("number_format") == "float32"
+    name, suffix = PREFIXES.get(stem, f"data_{stem}"), {"synthetic": "_synthetic"}
+    folder = Path(out_dir or HERE / f"{name}{suffix.get(given.get('dataset', ''), '')}").absolute()
+    resume = given.get("resume")
+    drawn = HERE / f"{name}_synthetic"
+    if resume is True and not out_dir and not (folder / "state.pt").exists():
+        if (drawn / "state.pt").exists():
+            raise InputError(f"--resume: no run in {folder}; there is one with --dataset synthetic")
     known = parser.defaults()
-    args = (
-        known | {name: recorded[name] for name in known if recorded.get(name) is not None} | given
-    )
+    recorded = recorded_for_resume(folder, resume, given)
+    args = known | {k: v for k, v in recorded.items() if k in known} | given
     args["fid"] = args["fid"] or ("inception" if args["dataset"] == "cub" else "off")
-    args["score_period"] = args["score_period"] or args["log_period"]
-    if args["score_period"] % args["log_period"]:
-        parser.error(
-            f"--score_period: got {args['score_period']}, expected a multiple of --log_period, "
-            f"{args['log_period']}"
-        )
+    prefix = folder if out_dir else HERE / f"{name}{suffix.get(args['dataset'], '')}"
     args |= {"device": resolve_device(args["device"]), "prefix": prefix, "given": given}
     if out_dir:
         given["prefix"] = prefix
@@ -199,6 +184,7 @@ def get_args(description: str | None = None, argv: Sequence[str] | None = None) 
     if not where and args["dataset"] == "synthetic":
         where = ["--dataset", "synthetic"]
     args["again"] = resume_line(*where)
+    check_score_period(args["log_period"], args["score_period"])
     del args["out_dir"]
     _parsed[:] = [Namespace(**args)]
     return _parsed[0]
@@ -337,13 +323,13 @@ def merged_options(
     if "prefix" in arguments:
         checked["prefix"] = arguments["prefix"]
     merged = Namespace(**vars(options) | checked)
-    if (
-        merged.score_period == options.log_period != log_period
-        and "score_period" not in options.given
-    ):
-        merged.score_period = log_period
-    if merged.score_period % log_period:
-        raise InputError(
-            f"--score_period: got {merged.score_period}, expected a multiple of {log_period}"
-        )
+    check_score_period(merged.log_period, merged.score_period)
     return merged
+
+
+def check_score_period(log_period: int, score_period: int | None) -> None:
+    """InputError unless scores fall on log lines; None: on each of them."""
+    if score_period is not None and score_period % log_period:
+        raise InputError(
+            f"--score_period: got {score_period}, expected a multiple of --log_period, {log_period}"
+        )

@@ -90,8 +90,8 @@ def main() -> None:
 
     def write(unfinished: Path) -> None:
         with open(unfinished, "w", newline="") as file:
-            columns = ("sampler", "steps", "until", "eta", "images", "seconds", "score")
-            columns += ("score_name", "kid", "saturated")
+            columns = ["sampler", "steps", "until", "eta", "images", "seconds"]
+            columns += ["score", "score_name", "kid", "saturated"]
             assert set(columns) == set(SAMPLER_COLUMNS)
             csv.writer(file).writerows([columns, *table])
 

@@ -221,13 +221,17 @@ def test_the_readmes_loss_of_ones_own(tree):
 def test_the_readmes_autoencoder_of_ones_own(tree):
     _, mine = readme.blocks("python")
     assert len(mine.splitlines()) <= 40
-    (tree / "vae/mine.py").write_text(mine.replace("latent_size=64", "latent_size=3, num_epochs=1"))
-    code, told = run_in_a_fork(tree, "vae/mine.py --dataset synthetic", tree, tree / "errors")
+    (tree / "vae/mine.py").write_text(mine.replace("latent_size=64", "latent_size=3"))
+    begin = "vae/mine.py --dataset synthetic --num_epochs 1"
+    code, told = run_in_a_fork(tree, begin, tree, tree / "errors")
     assert code == 0, told
     config = json.loads((tree / "vae/data/mine/config.json").read_text())
     assert (
         config["loss_mode"] == "mine.absolute_error_vae" and config["beta_mode"] == "mine.warm_up"
     )
-    (tree / "vae/mine.py").write_text(mine.replace("latent_size=64", "latent_size=3, num_epochs=2"))
-    code, told = run_in_a_fork(tree, "vae/mine.py --resume", tree, tree / "errors")
+    for wrong in ("--log_dir x", "vae_latent16", "--evaluate x"):
+        code, told = run_in_a_fork(tree, f"vae/mine.py {wrong}", tree, tree / "errors")
+        assert code == 2 and wrong.split()[0] in told, told
+    again = "vae/mine.py --resume --num_epochs 2"
+    code, told = run_in_a_fork(tree, again, tree, tree / "errors")
     assert code == 0 and (tree / "vae/data/mine/epoch_1_samples.png").exists(), told

@@ -136,7 +136,7 @@ class Batches:
 
     Iterating gives (uint8 images (B, 3, 32, 32), None), the ragged tail last. With a `generator`
     each epoch has a fresh order from it; without one, the order is the data set's. An epoch that
-    was left in the middle, or restored by `load_state_dict`, is gone on with.
+    `load_state_dict` restored is gone on with.
     """
 
     def __init__(
@@ -149,6 +149,7 @@ class Batches:
         self.images = images.to(device).contiguous(memory_format=torch.channels_last)
         self.batch_size, self.generator = batch_size, generator
         self.order, self.cursor = torch.arange(len(images), device=device), 0
+        self.restored = False
 
     def __len__(self) -> int:
         return -(-len(self.images) // self.batch_size)
@@ -159,9 +160,12 @@ class Batches:
         return -(-self.cursor // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, None]]:
-        if self.cursor == 0 and self.generator is not None:
-            device = self.generator.device
-            self.order = torch.randperm(len(self.images), generator=self.generator, device=device)
+        if not self.restored:
+            self.cursor = 0
+            if self.generator is not None:
+                count, device = len(self.images), self.generator.device
+                self.order = torch.randperm(count, generator=self.generator, device=device)
+        self.restored = False
         while self.cursor < len(self.images):
             index = self.order[self.cursor : self.cursor + self.batch_size]
             self.cursor += len(index)
@@ -175,3 +179,4 @@ class Batches:
     def load_state_dict(self, state: dict) -> None:
         """Go on from `state_dict`."""
         self.order, self.cursor = state["order"].to(self.order.device), state["cursor"]
+        self.restored = self.cursor > 0

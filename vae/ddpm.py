@@ -5,7 +5,7 @@
     python vae/ddpm.py sample --sampler ddpm --num 500 --out samples1000
     python vae/ddpm.py reference --out cifar10                      the training images as PNGs
 
-The mathematics is in diffusion.py. `python gan/fid.py samples cifar10` scores the samples.
+The mathematics is in diffusion/process.py. `python gan/fid.py samples cifar10` scores the samples.
 """
 
 import json
@@ -32,16 +32,7 @@ from common import SEED, InputError, Parser, number
 from common.device import choose_precision, prepare, resolve_device
 from common.files import fingerprint, load_weights, save_grid, save_weights
 from common.measure import RunningMeans, measuring
-from common.run import (
-    Layout,
-    Run,
-    check_recorded,
-    from_folder,
-    progress_bar,
-    recorded_settings,
-    resume_line,
-    state_path,
-)
+from common.run import Layout, Run, from_folder, progress_bar, recorded_for_resume, resume_line
 
 TIMESTEPS = 1000  # T
 DDPM_LAYOUT = Layout(
@@ -84,8 +75,7 @@ class WeightAverage:
 def train(args: Namespace) -> list[dict]:
     """Train the U-Net and the average of its weights, which is what validates and samples."""
     precision = choose_precision(args.device, not args.disable_amp)
-    with Run(args.out_dir, DDPM_LAYOUT, args.resume, args.overwrite) as run:
-        run.again = args.again
+    with Run(args.out_dir, DDPM_LAYOUT, args.resume, args.overwrite, args.again) as run:
         apart = ("download", "resume", "overwrite", "out_dir", "disable_amp", "again", "given")
         settings = {name: value for name, value in vars(args).items() if name not in apart}
         settings |= {"model": "ddpm", "timesteps": TIMESTEPS, "device": args.device.type}
@@ -274,14 +264,8 @@ def resumed(args: dict, given: dict) -> dict:
     """With the run's folder and, for --resume, what that run recorded and is not given."""
     name = "ddpm_synthetic" if args["dataset"] == "synthetic" else "ddpm"
     folder = Path(given.get("out_dir", DATA_DIR / name)).absolute()
-    if given.get("resume"):
-        place = state_path(folder, given["resume"]).parent
-        recorded = recorded_settings(place, "--resume")
-        if "data_dir" not in given:
-            check_recorded(place, recorded, "--resume", ["data_dir"])
-        recorded["disable_amp"] = recorded.get("number_format") == "float32"
-        known = {k: recorded[k] for k in args if recorded.get(k) is not None}
-        args = args | known | given
+    recorded = recorded_for_resume(folder, given.get("resume"), given)
+    args = args | {k: v for k, v in recorded.items() if k in args}
     where = ["--out_dir", given["out_dir"]] if "out_dir" in given else []
     where += ["--dataset", "synthetic"] if args["dataset"] == "synthetic" and not where else []
     return args | {"out_dir": folder, "again": resume_line("train", *where), "given": given}

@@ -52,7 +52,7 @@ def evaluate(args: Namespace, get_val_metrics: Callable) -> None:
             f"--evaluate: the run in {folder} has a loss of its own ({recorded['loss_mode']}); "
             "call vis_samples and get_val_metrics from its file"
         )
-    options.device = resolve_device(given.get("device", recorded.get("device")))
+    options.device = resolve_device(given.get("device"))
     amp_enabled = not args.disable_amp and recorded.get("number_format") != "float32"
     precision = choose_precision(options.device, amp_enabled)
     model = build(options.loss_mode, options.latent_size, options.base_channels, options)

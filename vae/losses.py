@@ -86,6 +86,8 @@ def try_loss(model: nn.Module, function: Callable[..., Terms], call: Callable) -
         got = tried(call, model, x, 1.0, what=expected, name=called(function))
         pair = isinstance(got, tuple) and len(got) == 2 and isinstance(got[1], dict)
         values = {"the loss": got[0]} | got[1] if pair else {}
+        if odd := [name for name in values if "/" in name or name == "loss"]:
+            raise InputError(f"{called(function)}: a term is called {odd[0]!r}; give another name")
         for name, value in values.items():
             if not isinstance(value, Tensor) or value.shape != ():
                 found = tuple(value.shape) if isinstance(value, Tensor) else repr(value)

@@ -1,5 +1,6 @@
 """The command line of train.py, and what makes a run what it is."""
 
+import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -9,9 +10,20 @@ from typing import Any
 from dataset import DATA_DIR
 from presets import NEIGHBOURS, PRESETS
 
-from common import COUNT, NOT_NEGATIVE, POSITIVE, SEED, Parser, did_you_mean, name_of, number, path
+from common import (
+    COUNT,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SEED,
+    InputError,
+    Parser,
+    did_you_mean,
+    name_of,
+    number,
+    path,
+)
 from common.device import Precision, resolve_device
-from common.run import check_recorded, from_folder, recorded_settings, resume_line, state_path
+from common.run import from_folder, recorded_for_resume, recorded_settings, resume_line
 
 # The arguments of train.main that the command line gives; the other options go along as `options`.
 OF_MAIN = (
@@ -26,7 +38,7 @@ OWN = (
 # What is no part of a run's settings.
 APART = (
     *("device", "disable_amp", "download", "evaluate", "resume", "overwrite", "out_dir", "log_dir"),
-    *("presets", "given", "again", "parser", "runs", "num_samples"),
+    *("presets", "given", "again", "parser", "runs", "num_samples", "own_file"),
 )
 BETA_MODES = ("constant", "linear", "anneal", "cyclical")
 
@@ -117,16 +129,21 @@ def add_data_options(parser: Parser) -> Any:
 def get_args(description: str | None = None, argv: Sequence[str] | None = None) -> Namespace:
     """The options of train.py; `runs` is {folder name: arguments of train.main} of what they ask.
 
-    `options` of train.main is the same thing, with what a resumed run recorded: `options_of`.
+    `options` of train.main is the same thing, with what a resumed run recorded: `arguments_of`.
     """
     parser = make_parser(description)
     given = parser.parse_given(argv)
     names = list(given.pop("presets", ()))
     own_file = argv is None and Path(sys.argv[0]).name != "train.py"  # it names its run itself
-    if given.get("resume") in (*PRESETS, *NEIGHBOURS, "all"):
+    resume, there = given.get("resume"), None
+    if resume in (*PRESETS, *NEIGHBOURS, "all"):
         # `--resume PRESET`: the option took the name for a path.
-        names, given["resume"] = [given["resume"], *names], True
-    check_together(parser, names, given, own_file)
+        names, given["resume"] = [resume, *names], True
+    elif isinstance(resume, str) and not names and "log_dir" not in given:
+        # `--resume NAME`: a run that is there, whatever it was called by.
+        if (Path(given.get("out_dir", DATA_DIR)) / resume / "state.pt").exists():
+            there, given["resume"] = resume, True
+    check_together(parser, names, given, own_file or there is not None)
     args = Namespace(**parser.defaults() | given)
     args.given, args.parser, args.presets = given, parser, names
     args.device = resolve_device(args.device)
@@ -135,8 +152,9 @@ def get_args(description: str | None = None, argv: Sequence[str] | None = None) 
     every, suffix = PRESETS | NEIGHBOURS, "_synthetic" if args.dataset == "synthetic" else ""
     wanted = [name for preset in names for name in (PRESETS if preset == "all" else [preset])]
     args.runs = {f"{name}{suffix}": every[name] for name in wanted}
-    if args.log_dir:
-        args.runs = {f"{args.log_dir}{suffix}": {}}
+    args.own_file = own_file
+    if args.log_dir or there:
+        args.runs = {there or f"{args.log_dir}{suffix}": {}}
     return args
 
 
@@ -173,7 +191,7 @@ def check_together(parser: Parser, names: list[str], given: dict, own_file: bool
     if not names and "log_dir" not in given and not own_file:
         if given.get("resume"):
             unfinished = ", ".join(unfinished_runs(Path(given.get("out_dir", DATA_DIR)))) or "none"
-            parser.error(f"--resume which run? Unfinished: {unfinished}")
+            parser.error(f"--resume which run? Give --resume NAME; unfinished: {unfinished}")
         parser.error(f"give presets or --log_dir NAME; the presets: {', '.join(PRESETS)}, all")
     loss_mode, beta_mode = given.get("loss_mode"), given.get("beta_mode")
     if loss_mode == "ae" and set(own) - {"loss_mode", "latent_size", "base_channels"}:
@@ -191,7 +209,8 @@ def check_together(parser: Parser, names: list[str], given: dict, own_file: bool
         )
     if given.get("flows") and "base_channels" in given:
         parser.error("--flows goes with the assignment's decoder; leave --base_channels out")
-    if given.get("resume") not in (None, True) and len(names) != 1 and not given.get("log_dir"):
+    single = len(names) == 1 or "log_dir" in given or own_file
+    if given.get("resume") not in (None, True) and not single:
         parser.error("--resume STATE goes with a single run")
 
 
@@ -212,27 +231,33 @@ def arguments_of(name: str, args: Namespace) -> tuple[dict[str, Any], Namespace]
     With --resume what the command line does not give is what the run recorded.
     """
     folder = Path(args.out_dir or DATA_DIR).absolute() / name
-    preset = Namespace(**vars(args) | args.runs[name] | args.given | {"resume": args.resume})
-    options = with_recorded(preset, folder)
-    own = [name.removesuffix("_synthetic")] if args.presets else ["--log_dir", args.log_dir]
-    own += ["--out_dir", args.out_dir] if args.out_dir else []
-    own += ["--dataset", "synthetic"] if options.dataset == "synthetic" else []
-    options.again, options.presets = resume_line(*own), []
+    wanted = Namespace(**vars(args) | args.runs[name] | args.given | {"resume": args.resume})
+    options = with_recorded(wanted, folder)
+    where = ["--out_dir", args.out_dir] if args.out_dir else []
+    options.again, options.presets = f"{resume_line(*where)} {shlex.quote(name)}", []
     return {name: getattr(options, name) for name in OF_MAIN}, options
 
 
 def with_recorded(options: Namespace, folder: Path) -> Namespace:
     """The same; with --resume what it does not give is what the run in `folder` recorded."""
-    recorded: dict = {}
-    if options.resume:
-        place = state_path(folder, options.resume).parent
-        recorded = recorded_settings(place, "--resume")
-        if "data_dir" not in options.given:
-            check_recorded(place, recorded, "--resume", ["data_dir"])
-        recorded["disable_amp"] = recorded.get("number_format") == "float32"
-    known = {k: recorded[k] for k in options.parser.defaults() if recorded.get(k) is not None}
-    values = vars(options) | known | {k: v for k, v in options.given.items() if k != "resume"}
+    recorded = recorded_for_resume(folder, options.resume, options.given)
+    known = {k: v for k, v in recorded.items() if k in options.parser.defaults()}
+    values = vars(options) | known
     return Namespace(**values | {"device": resolve_device(values["device"])})
+
+
+def check_own_call(options: Namespace, model: Any, images: Any) -> None:
+    """InputError for options that a call of train.main from a file of one's own would ignore."""
+    ignored = {"log_dir": "names its run itself"} if options.own_file else {}
+    ignored |= {"evaluate": "trains only", "num_samples": "trains only"}
+    ignored |= {"base_channels": "brings its model"} if model is not None else {}
+    of_data = dict.fromkeys(("dataset", "data_dir", "download"), "brings its images")
+    ignored |= of_data if images is not None else {}
+    for name, why in ignored.items():
+        if name in options.given:
+            raise InputError(f"--{name}: this script {why}; leave the option out")
+    if options.own_file and options.presets:
+        raise InputError(f"{options.presets[0]}: this script names its run itself; leave it out")
 
 
 def recorded(

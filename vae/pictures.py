@@ -31,7 +31,8 @@ def save_pictures(images: Tensor, folder: Path) -> None:
     """uint8 (N, 3, H, W) in [0, 255] as 00000.png, ... in a folder, in place of what is there."""
     folder = folder.resolve()
     unfinished, old = (folder.with_name(f".unfinished-{w}.{folder.name}") for w in ("new", "old"))
-    shutil.rmtree(unfinished, ignore_errors=True)
+    for stale in (unfinished, old):  # of a process that was killed
+        shutil.rmtree(stale, ignore_errors=True)
     unfinished.mkdir(parents=True)
     for index, image in enumerate(tqdm(images, desc="pictures", unit="image", leave=False)):
         to_pil_image(image).save(unfinished / f"{index:05d}.png")

@@ -9,6 +9,8 @@ from model import AEModel
 from small_ae import SmallAE
 from torch import nn
 
+from common import InputError
+
 VAE_1024 = {"loss_mode": "vae", "latent_size": 1024}
 # name -> what `train.main` is called with, beside the defaults
 PRESETS: dict[str, dict[str, Any]] = {
@@ -44,6 +46,10 @@ def build(loss_mode: Any, latent_size: int, base_channels: int, options: Namespa
 
 def losses_of(loss_mode: Any, options: Namespace) -> tuple[Any, Any]:
     """What training minimises and what validation averages: for free bits the plain VAE's."""
+    if (options.flows or options.free_bits) and loss_mode != "vae":
+        raise InputError(
+            "--flows and --free_bits belong to the VAE's own loss; leave them out, or loss_mode"
+        )
     if options.flows:
         return planar_vae_loss, planar_vae_loss
     if options.free_bits:

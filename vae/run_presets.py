@@ -25,32 +25,29 @@ def run_presets(args: Namespace, main: Callable[..., Any]) -> None:
     for name in args.runs:
         folder = place / name
         begun = (folder / "state.pt").exists() and not args.overwrite
-        args.resume = asked if asked and (begun or not several) else begun and several or None
-        step = finished(folder, args, name) if begun else 0
-        if step:
-            print(f"{name}: finished already; --overwrite repeats it")
-            continue
-        if begun and not asked and "all" not in args.presets:
-            args.resume = None
+        # Where several are named, those that are not begun yet begin.
+        args.resume = asked if begun or not several else None
+        done = begun and is_finished(folder, name, args)
+        if done or (begun and "all" in args.presets):
+            args.resume = asked or True
         arguments, options = arguments_of(name, args)
         precision = choose_precision(options.device, not options.disable_amp)
-        with Run(folder, LAYOUT, options.resume, options.overwrite) as run:
+        with Run(folder, LAYOUT, options.resume, options.overwrite, options.again) as run:
             run.check(recorded(arguments, options, folder, precision))
-        calls.append((folder, arguments, options))
-    for folder, arguments, options in calls:
-        main(folder, **arguments, options=options)
+        if done:
+            print(f"{name}: finished already; --overwrite repeats it")
+        else:
+            calls.append((name, arguments, options))
+    for name, arguments, options in calls:
+        main(name, **arguments, options=options)
 
 
-def finished(folder: Path, args: Namespace, name: str) -> bool:
+def is_finished(folder: Path, name: str, args: Namespace) -> bool:
     """Whether the run there has nothing left to do: no epoch, and no pictures of the last one."""
-    args = Namespace(**vars(args) | {"resume": True})
-    arguments, _ = arguments_of(name, args)
+    arguments, options = arguments_of(name, Namespace(**vars(args) | {"resume": True}))
     with contextlib.suppress(InputError), Run(folder, LAYOUT, True) as run:
         drawn = (folder / f"epoch_{run.step - 1}_samples.png").exists()
-        ended = stopped_improving(run.rows, args.patience)
-        return (
-            run.step > arguments["num_epochs"]
-            or drawn
-            and (ended or run.step == arguments["num_epochs"])
-        )
+        ended = run.step == arguments["num_epochs"]
+        ended = ended or stopped_improving(run.rows, options.patience)
+        return run.step > arguments["num_epochs"] or drawn and ended
     return False

@@ -23,7 +23,7 @@ from dataset import DATA_DIR
 from evaluate import evaluate
 from logger import EVALUATIONS, LAYOUT, log_epoch, save_films, stopped_improving
 from losses import Terms, ae_loss, try_loss, vae_loss
-from options import get_args, recorded, with_recorded
+from options import check_own_call, get_args, recorded, with_recorded
 from presets import build, losses_of
 from run_presets import run_presets
 from schedules import beta_schedule, constant_beta_scheduler, linear_beta_scheduler  # noqa: F401
@@ -132,7 +132,9 @@ def main(
     options' data. options: the rest of a command line, of `get_args`. Returns the rows of
     metrics.csv. Raises InputError before anything is written, NonFiniteError, Interrupted.
     """
-    options = with_recorded(options or get_args(argv=["--log_dir", "run"]), DATA_DIR / log_dir)
+    options = options or get_args(argv=["--log_dir", "run"])
+    folder = Path(options.out_dir or DATA_DIR).absolute() / log_dir
+    options = with_recorded(options, folder)
     arguments = {
         **{"loss_mode": loss_mode, "beta_mode": beta_mode, "num_epochs": num_epochs},
         **{"batch_size": batch_size, "latent_size": latent_size, "lr": lr},
@@ -142,16 +144,20 @@ def main(
     check_agreement(options.given, arguments, "main")
     arguments = options.parser.check(arguments)
     precision = choose_precision(options.device, not options.disable_amp)
-    with Run(DATA_DIR / log_dir, LAYOUT, options.resume, options.overwrite) as run:
-        run.again = options.again
+    check_own_call(options, model, images)
+    how = options.resume, options.overwrite, options.again
+    with Run(folder, LAYOUT, *how) as run:
         settings = recorded(arguments, options, run.folder, precision)
+        if model is not None:
+            settings |= {"network": type(model).__name__, "latent_size": model.latent_size}
         run.check(settings)
         torch.manual_seed(options.seed)
         model = model or build(loss_mode, latent_size, base_channels, options)
         model = model.to(options.device).to(memory_format=torch.channels_last)
         train_loss, val_loss = losses_of(loss_mode, options)
         for loss in (train_loss, val_loss):
-            try_loss(model, loss if callable(loss) else ae_loss, loss_function(loss))
+            named = {"ae": ae_loss, "vae": vae_loss}.get(loss, loss)
+            try_loss(model, named, loss_function(loss))
         train_loader, val_loader = get_dataloaders(batch_size, options, images)
         settings["data"] = fingerprint(train_loader.images, val_loader.images)
         settings["dataset"] = options.dataset if images is None else "unnamed"

@@ -105,8 +105,8 @@ def load_tensors(path: Path | str, option: str, mend: str = "give another") -> A
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for truncated, foreign and pickled files
         raise InputError(
-            f"{option}: cannot read {path} ({first_sentence(error)}); "
-            f"it is damaged or not from this program; {mend}"
+            f"{option}: cannot read {path}, for it is damaged or no file of this program "
+            f"({type(error).__name__}: {first_sentence(error)}); {mend}"
         ) from None
 
 

@@ -37,8 +37,7 @@ def measuring(
 ) -> Iterator[torch.device]:
     """The module in train or eval mode, without gradients; yields the device that it is on.
 
-    Afterwards modes and buffers are as before; with `seed`, which fixes what is drawn inside, the
-    random numbers too.
+    Afterwards modes, buffers and random numbers are as before. seed: of what is drawn inside.
     """
     with preserved(module), torch.no_grad():
         if seed is not None:

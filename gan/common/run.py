@@ -30,6 +30,12 @@ from common.measure import RunningMeans, check_weights
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 # Settings that name a file or a folder: recorded as seen from the run's folder.
 PATHS = ("data_dir", "fid", "inception_weights")
+LABELS = {  # of settings that are no options
+    "data": "the data (the pixels)",
+    "number_format": "the number format (--disable_amp, or another machine)",
+    "schedule_epochs": "--num_epochs (the slope of the schedule)",
+    "loss": "the script",
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class Run:
     """metrics.csv, config.json, TensorBoard events and state.pt of one run, safe from any crash.
 
     with Run(...) as run:                    what cannot be used is refused, and nothing is written;
-        run.begin(settings, parts, device)   from here on the folder is this run's
+        run.begin(settings, parts, total)    from here on the folder is this run's
         run.add_row(...), run.save(), run.check_signal()
 
     `step` counts what is done, iterations or epochs. `rows` are dicts with keys from the layout's
@@ -61,12 +67,16 @@ class Run:
         layout: Layout,
         resume: bool | str | None = None,
         overwrite: bool = False,
+        again: str = "--resume",
     ):
-        """resume: True for the folder's own state, or the path of one. Raises InputError."""
+        """resume: True for the folder's own state, or the path of one. Raises InputError.
+
+        again: what to type to go on with this run.
+        """
         self.folder, self.layout = Path(os.path.abspath(folder)), layout
         self.state: dict | None = None
         self.rows: list[dict] = []
-        self.step, self.total, self.signal, self.again = 0, 0, 0, "--resume"
+        self.step, self.total, self.signal, self.again = 0, 0, 0, again
         self.parts: dict[str, Any] = {}
         self.events: Any = None  # a SummaryWriter from `begin` on
         self._made: list[Path] = []  # folders that did not exist before, the deepest first
@@ -93,7 +103,8 @@ class Run:
         try:
             if isinstance(error, Interrupted) and self.events:
                 self.save()
-                error.args = (f"{error} at {self.step} of {self.total}; go on with: {self.again}",)
+                where = f"at {self.layout.columns[0]} {self.step} of {self.total}"
+                error.args = (f"{error} {where}; go on with: {self.again}",)
             if isinstance(error, NonFiniteError):
                 state = self.folder / "state.pt"
                 last = f"the last good state is {state}" if state.exists() else "there is no state"
@@ -144,10 +155,11 @@ class Run:
         begun = rows.is_file() and len(rows.read_text().splitlines()) > 1
         harmless = ("config.json", "events.out", *(() if begun else ("metrics.csv",)))
         found = [path.name for path in self._results() if not path.name.startswith(harmless)]
-        if found and not (resume or overwrite):
+        own_state = resume and own.is_file()
+        if found and not (own_state or overwrite):
             raise InputError(
-                f"output folder: {self.folder} holds a run ({found[0]}, ...); "
-                "give --resume, --overwrite or another folder"
+                f"output folder: {self.folder} holds a run ({found[0]}, ...); go on with: "
+                f"{self.again}, or give --overwrite or another folder"
             )
 
     def _results(self) -> list[Path]:
@@ -183,6 +195,7 @@ class Run:
         for name, before in stored.items():
             now = settings.get(name, before)
             if name not in self.layout.may_change and now != before:
+                name = LABELS.get(name, f"--{name}")
                 raise InputError(
                     f"--resume: {name} was {before!r} in {self.state and self.state['path']}, now "
                     f"{now!r}; give it as it was, or --overwrite or another folder for a new run"
@@ -196,9 +209,11 @@ class Run:
         """
         self.check(settings)
         if self.step > total:
-            raise InputError(f"the run's length: got {total}, the run is at {self.step} already")
+            name = f"--num_{self.layout.columns[0]}s"
+            raise InputError(f"{name}: got {total}, the run is at {self.step} already")
         self.settings, self.parts, self.total = settings, parts, total
-        self.device = torch.device(settings["device"])
+        networks = (part for part in parts.values() if isinstance(part, nn.Module))
+        self.device = next(next(networks).parameters()).device
         if self.state:
             self._restore(self.state)
         try:
@@ -210,7 +225,7 @@ class Run:
                 unfinished.write_text(json.dumps(config, indent=2, default=str) + "\n")
             self._write_rows()
             last = self.rows[-1][self.layout.columns[0]] if self.rows else -1
-            stale_from = max(self.step, last + 1) if self.state else None
+            stale_from = max(self.step + 1, last + 1) if self.state else None
             self.events = SummaryWriter(self.folder, purge_step=stale_from)
         except OSError as error:
             raise InputError(
@@ -356,9 +371,25 @@ def recorded_settings(folder: Path, option: str) -> dict:
     return {"dataset": "unnamed"} | known  # a program that brings its own images names none
 
 
+def recorded_for_resume(folder: Path, resume: Any, given: dict) -> dict:
+    """What --resume goes on with: the settings of the run, but for those that are given."""
+    if not resume:
+        return {}
+    state = state_path(folder, resume)
+    recorded = recorded_settings(state.parent, "--resume")
+    if not recorded and state.is_file():  # a state that lies alone
+        found = load_tensors(state, "--resume")
+        recorded = found.get("settings", {}) if isinstance(found, dict) else {}
+    if "data_dir" not in given:
+        check_recorded(state.parent, recorded, "--resume", ["data_dir"])
+    recorded["disable_amp"] = recorded.get("number_format") == "float32"
+    return {k: v for k, v in recorded.items() if v is not None and k not in given}
+
+
 def from_folder(value: Any, folder: Path) -> Any:
     """A path as config.json keeps it, seen from the run's folder; what is none stays as it is."""
-    is_path = isinstance(value, str | Path) and Path(value).exists()
+    is_path = isinstance(value, str | Path) and value not in ("off", "inception")
+    is_path = is_path and Path(value).exists()
     return os.path.relpath(value, folder) if is_path else value
 
 

@@ -280,7 +280,7 @@ def test_every_signal_that_asks_for_an_end_saves(
 ):
     number = getattr(signal, name)
     signal_at(monkeypatch, 2, number)
-    with pytest.raises(Interrupted, match=f"{name} at 2 of 7; go on with: ") as stopped:
+    with pytest.raises(Interrupted, match=f"{name} at iteration 2 of 7; go on with: ") as stopped:
         start(tmp_path / "run", birds)
     assert stopped.value.exit_code == 128 + number
     assert torch.load(tmp_path / "run/state.pt", weights_only=True)["step"] == 2

@@ -109,7 +109,7 @@ def test_defaults_are_the_assignments():
     args = utils.get_args(argv=[])
     assert (args.num_iterations, args.batch_size, args.log_period) == (30_000, 256, 1000)
     assert args.num_gen == (10_000, 50_000) and args.fid == "inception"
-    assert (args.lamb, args.fid_mode, args.score_period) == (10, "train", 1000)
+    assert (args.lamb, args.fid_mode, args.score_period) == (10, "train", None)
     assert not args.disable_amp and args.ema is None and args.given == {}
     synthetic = utils.get_args(argv=["--dataset", "synthetic"])
     assert synthetic.fid == "off" and str(synthetic.prefix).endswith("_synthetic")
@@ -155,7 +155,7 @@ def test_values_given_twice_and_different_are_an_error():
         with pytest.raises(InputError, match=f"--{wrong}: the command line says .*args.{wrong}"):
             utils.merged_options(typed, batch_size=batch_size, lamb=lamb, **call)
     merged = utils.merged_options(typed, batch_size=256, lamb=5, **call)
-    assert (merged.num_iterations, merged.batch_size, merged.score_period) == (9, 256, 3)
+    assert (merged.num_iterations, merged.batch_size, merged.score_period) == (9, 256, None)
     with pytest.raises(InputError, match="--batch_size: got 2.5, expected int"):
         utils.merged_options(utils.get_args(argv=[]), batch_size=2.5, lamb=1, **call)
     with pytest.raises(InputError, match="--seed: this script does not use it"):

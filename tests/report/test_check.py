@@ -62,7 +62,7 @@ def test_a_right_handin_of_the_handouts_manner_passes(pool, name):
 # Source ("ours" or "handin"), file, what stands there, the slip, check, verdict, words of the
 # sentence.
 UP = 'return F.interpolate(x, scale_factor=self.upscale_factor, mode="nearest")'
-POOL = "self.conv(F.avg_pool2d(x, self.downscale_ratio))"
+POOL = "self.conv(avg_pool2d(x, self.downscale_ratio))"
 PARTS = "F.pixel_unshuffle(x, 2).reshape(4, len(x), -1, x.shape[2] // 2, x.shape[3] // 2)"
 CHANNELS = "F.pixel_unshuffle(x, 2).reshape(len(x), 4, -1, x.shape[2] // 2, x.shape[3] // 2)"
 NETWORKS, TRAIN, UTILS = "gan/networks.py", "gan/train.py", "gan/utils.py"
@@ -80,20 +80,14 @@ SLIPS = [
     (NETWORKS, POOL, "self.conv(F.max_pool2d(x, 2))", "pooling", "largest"),
     (NETWORKS, "padding=1, bias=False", "padding=1", "generator_parameters", "+384"),
     (
-        *(
-            NETWORKS,
-            "n_filters, kernel_size, padding=1),\n            nn.ReLU(),\n            Down",
-        ),
-        "n_filters, kernel_size, padding=1, bias=False),\n            nn.ReLU(),\n            Down",
+        *(NETWORKS, "n_filters, kernel_size, padding=1),\n            ReLU(),\n            Down"),
+        "n_filters, kernel_size, padding=1, bias=False),\n            ReLU(),\n            Down",
         *("discriminator_parameters", "-256"),
     ),
     (NETWORKS, " + self.upsample_residual(x)", "", "block_up", "no shortcut"),
     (
-        *(
-            NETWORKS,
-            "nn.ReLU(),\n            nn.Conv2d(input_channels, n_filters, kernel_size, padd",
-        ),
-        "nn.ReLU(True),\n            nn.Conv2d(input_channels, n_filters, kernel_size, padd",
+        *(NETWORKS, "ReLU(),\n            Conv2d(input_channels, n_filters, kernel_size, padd"),
+        "nn.ReLU(True),\n            Conv2d(input_channels, n_filters, kernel_size, padd",
         *("block_down", "in-place ReLU"),
     ),
     (

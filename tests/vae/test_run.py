@@ -164,7 +164,7 @@ def test_a_non_finite_loss_stops_with_terms_and_state(images, tmp_path, monkeypa
 @pytest.mark.parametrize(
     "argv, options, message",
     [
-        ([], {}, "--resume, --overwrite or another folder"),
+        ([], {}, "--resume, or give --overwrite or another folder"),
         (["--resume"], {"latent_size": 5}, "latent_size was 4 .*, now 5"),
         (["--resume"], {"loss_mode": "ae"}, "loss_mode was 'vae' .*, now 'ae'"),
         (["--resume"], {"target_beta_val": 2}, "target_beta_val was 1.0 .*, now 2.0"),
@@ -377,9 +377,9 @@ def test_a_preset_goes_on_with_what_it_recorded(two_presets, tmp_path, monkeypat
         interrupt_after(patch, 2)
         with pytest.raises(Interrupted) as stopped:
             command("vae_latent16", *OPTIONS, "2", "--seed", "3", "--disable_amp", *place)
-    line = f"vae_latent16 --out_dir {tmp_path} --dataset synthetic --resume"
+    line = f" --out_dir {tmp_path} --resume vae_latent16_synthetic"
     assert str(stopped.value).endswith(line)
-    command("vae_latent16", *place, "--dataset", "synthetic", "--resume")
+    command(*place, "--resume", "vae_latent16_synthetic")
     config = json.loads((tmp_path / "vae_latent16_synthetic/config.json").read_text())
     assert (config["seed"], config["num_epochs"], config["number_format"]) == (3, 2, "float32")
     assert "validation at epoch 1" in capsys.readouterr().out
@@ -391,7 +391,7 @@ def test_a_preset_goes_on_with_what_it_recorded(two_presets, tmp_path, monkeypat
     command("--log_dir", "mine", *OPTIONS, "1", *place)
     with pytest.raises(SystemExit):
         command("--resume", *place)
-    assert "--resume which run? Unfinished: none" in capsys.readouterr().err
+    assert "unfinished: none" in capsys.readouterr().err
 
 
 def test_a_signal_during_validation_stops_all(two_presets, tmp_path, monkeypatch, capsys):
@@ -409,7 +409,7 @@ def test_a_signal_during_validation_stops_all(two_presets, tmp_path, monkeypatch
     assert not (tmp_path / "vae_latent16_synthetic").exists()
     with pytest.raises(SystemExit):
         command("--resume", *place)
-    assert "Unfinished: ae_latent16_synthetic" in capsys.readouterr().err
+    assert "unfinished: ae_latent16_synthetic" in capsys.readouterr().err
     command("all", *OPTIONS, "2", *place, "--resume")
     assert capsys.readouterr().out.count("validation at epoch 1") == 2
 
@@ -428,6 +428,13 @@ def test_refusals_come_before_the_first_run(two_presets, tmp_path):
     with pytest.raises(InputError, match="holds a run"):  # unfinished, and not asked to go on
         command("ae_latent16", "vae_latent16", *OPTIONS, "3", *place)
     assert not (tmp_path / "ae_latent16_synthetic").exists()
+
+
+def test_a_finished_run_is_not_another_one(two_presets, tmp_path):
+    own = ["--log_dir", "a", *OPTIONS, "1", "--out_dir", tmp_path]
+    command(*own, "--latent_size", "4")
+    with pytest.raises(InputError, match="latent_size was 4"):
+        command(*own, "--latent_size", "5", "--resume")
 
 
 def test_finished_runs_need_no_data(two_presets, tmp_path, capsys, monkeypatch):

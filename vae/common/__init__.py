@@ -190,9 +190,14 @@ def check_agreement(given: dict, arguments: dict, call: str) -> None:
     for name, value in arguments.items():
         if name in given and given[name] != value:
             option = "out_dir" if name == "prefix" else name
+            write = (
+                f"{name}=args.{name}"
+                if name != "disable_amp"
+                else ("amp_enabled=not args.disable_amp")
+            )
             raise InputError(
                 f"--{option}: the command line says {given[name]}, the call of {call} {value}; "
-                f"write {name}=args.{name} there, or leave the option out"
+                f"write {write} there, or leave the option out"
             )
 
 
@@ -207,13 +212,13 @@ def name_of(function: Callable) -> str:
 
 
 def tried(function: Callable, *arguments: Any, what: str, name: str = "") -> Any:
-    """What a student's function returns for two images; InputError names it where it raises."""
+    """What a student's function returns; InputError names it where it raises."""
     try:
         return function(*arguments)
     except Exception as error:  # whatever there may be
         reason = (str(error).strip().splitlines() or [""])[0][:200]
         name = f"{name or called(function)} raised {type(error).__name__}"
-        raise InputError(f"{name}: {reason}; tried on 2 images, {what}") from None
+        raise InputError(f"{name}: {reason}; tried before the run, {what}") from None
 
 
 def called(function: Callable) -> str:

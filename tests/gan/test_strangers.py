@@ -269,6 +269,7 @@ def default_signals():
     """As at a terminal, whatever the tests were started under."""
     kinds = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGUSR1")]
     before = {kind: signal.signal(kind, signal.SIG_DFL) for kind in kinds}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for kind, handler in before.items():
         signal.signal(kind, handler)
@@ -287,7 +288,7 @@ def test_every_signal_that_asks_for_an_end_saves(
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL  # given back
 
 
-def test_a_second_signal_does_what_it_does_elsewhere(birds, tmp_path, monkeypatch):
+def test_a_second_signal_does_what_it_does_elsewhere(birds, tmp_path, monkeypatch, default_signals):
     def twice(*args):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)

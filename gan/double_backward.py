@@ -29,6 +29,7 @@ class _Convolution(torch.autograd.Function):  # or, transposed, its gradient: th
     def forward(ctx: Any, x: Tensor, w: Tensor, b: Any, *how: Any) -> Tensor:
         ctx.save_for_backward(x, w)
         ctx.padding, ctx.transposed, ctx.leaf = how
+        ctx.bias_sizes = None if b is None else [len(b)]
         return (F.conv_transpose2d if ctx.transposed else F.conv2d)(x, w, b, padding=ctx.padding)
 
     @staticmethod
@@ -37,6 +38,11 @@ class _Convolution(torch.autograd.Function):  # or, transposed, its gradient: th
         # Towards images alone, as the penalty asks first, weights need no gradient.
         with contextlib.suppress(AttributeError, RuntimeError):  # another torch; w itself was named
             of_w = of_w and (not ctx.leaf or torch._C._will_engine_execute_node(ctx.leaf))
+        if not torch.is_grad_enabled() and not ctx.transposed:  # no second derivative will follow
+            sizes, rest = ctx.bias_sizes, ((1, 1), ctx.padding, (1, 1), False, (0, 0), 1)
+            needed = [of_x, of_w, of_b]
+            grads = torch.ops.aten.convolution_backward(grad, x, w, sizes, *rest, needed)
+            return *grads, None, None, None
         how = ctx.padding, not ctx.transposed, None
         grad_x = _Convolution.apply(grad, w, None, *how) if of_x else None
         ends = (grad, x) if ctx.transposed else (x, grad)
@@ -44,13 +50,24 @@ class _Convolution(torch.autograd.Function):  # or, transposed, its gradient: th
         return grad_x, grad_w, grad.sum((0, 2, 3)) if of_b else None, *[None] * 3
 
 
+class _ReLU(torch.autograd.Function):  # or, given its result y, its gradient
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Any) -> Tensor:
+        out = F.relu(x) if y is None else torch.ops.aten.threshold_backward(x, y, 0)
+        ctx.save_for_backward(out if y is None else y)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        return _ReLU.apply(grad, ctx.saved_tensors[0].detach()), None
+
+
 class ReLU(nn.ReLU):
     """As torch's: x times the constant of its sign."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Elementwise."""
-        on = x.detach() > 0  # of its own, whatever is done to x in place
-        return _Linear.apply(x, *[lambda t: torch.where(on, t, 0)] * 2)
+        return _ReLU.apply(x, None)
 
 
 class Conv2d(nn.Conv2d):
@@ -58,7 +75,8 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C', H', W')."""
-        if self.stride + self.dilation + (self.groups,) != (1,) * 5 or self.padding_mode != "zeros":
+        usual = self.padding_mode == "zeros" and not isinstance(self.padding, str)
+        if not usual or self.stride + self.dilation + (self.groups,) != (1,) * 5:
             return super().forward(x)
         w, b, kind = self.weight, self.bias, x.device.type
         leaf = torch.autograd.graph.get_gradient_edge(w).node if w.requires_grad else None

@@ -1,6 +1,5 @@
 """Images on their way into a run: files or drawings -> a uint8 tensor -> float batches."""
 
-import functools
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,7 +11,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
-from common import InputError, first_few
+from common import InputError, first_few, tried
 from common.files import check_images
 from common.measure import preserved
 
@@ -67,34 +66,19 @@ def read_rgb(path: Path) -> tuple[Image.Image, str]:
 class Dataset(torch.utils.data.Dataset):
     """Images as RGB, each through `transform`: those of a folder in name order, or of a tensor.
 
-    root: a folder, or uint8 (N, 3, 32, 32). transform: of a PIL image, `train.build_transforms()`
-    for one; None gives the PIL image.
+    root: a folder of 32x32 images, or uint8 (N, 3, 32, 32). transform: of a PIL image,
+    `train.build_transforms()` for one; None gives the PIL image. `pixels` is uint8 (N, 3, 32, 32),
+    whatever the transform does. Raises InputError for what cannot be used.
     """
 
     def __init__(self, root: Path | str | Tensor, transform: Callable[[Any], Any] | None = None):
-        self.transform = transform
-        self.root = root
-        if isinstance(root, Path | str):
-            self.file_names, _ = find_images(root)
-        else:
-            self.pixels = pixels_of(root)
-
-    @functools.cached_property
-    def pixels(self) -> Tensor:
-        """All images decoded once: uint8 (N, 3, 32, 32) in [0, 255], whatever the transform does.
-
-        Raises InputError for a folder or a file that cannot be used.
-        """
-        return pixels_of(self.root)
+        self.pixels, self.transform = pixels_of(root), transform
 
     def __len__(self) -> int:
-        return len(self.pixels if "pixels" in vars(self) else self.file_names)
+        return len(self.pixels)
 
     def __getitem__(self, index: int) -> Any:
-        if "pixels" in vars(self):
-            image = to_pil_image(self.pixels[index])
-        else:
-            image, _ = read_rgb(self.file_names[index])
+        image = to_pil_image(self.pixels[index])
         return image if self.transform is None else self.transform(image)
 
 
@@ -158,8 +142,8 @@ def decode(path: Path) -> tuple[Image.Image, str]:
 
 # Transforms that give the same for the same image; whatever else there is may draw at random.
 WITHOUT_CHANCE = (
-    *("Compose", "ToTensor", "PILToTensor", "ConvertImageDtype", "Normalize", "Resize"),
-    *("CenterCrop", "Pad", "Grayscale", "ToImage", "ToDtype", "ToPILImage"),
+    *("ToTensor", "PILToTensor", "ConvertImageDtype", "Normalize", "Resize", "CenterCrop", "Pad"),
+    *("Compose", "Grayscale", "ToImage", "ToDtype", "ToPILImage"),
 )
 
 
@@ -188,10 +172,17 @@ class Batches:
                 "images"
             )
         with preserved():  # a trial draws nothing
-            check_transformed(dataset[0])
+            what = "expected an image (3, 32, 32) in [-1, 1]"
+            check_transformed(tried(dataset.__getitem__, 0, what=what))
         self.images: Tensor | None = None  # (N, 3, 32, 32) in [-1, 1], channels_last
-        if is_without_chance(getattr(dataset, "transform", None)):
+        ours = type(dataset).__getitem__ is Dataset.__getitem__  # one of your own may have chance
+        if ours and is_without_chance(getattr(dataset, "transform", None)):
             self.images = self.transformed(range(len(dataset)))
+            if self.images.min() >= 0:
+                raise InputError(
+                    "build_transforms: no pixel becomes less than 0; expected [-1, 1]: "
+                    "add Normalize((0.5,) * 3, (0.5,) * 3)"
+                )
         self.order = torch.empty(0, dtype=torch.int64, device=generator.device)
         self.cursor = 0
 
@@ -229,7 +220,7 @@ def check_transformed(image: Any) -> None:
         got = getattr(image, "dtype", type(image).__name__)
     elif image.shape != (3, 32, 32):
         got = f"shape {tuple(image.shape)}"
-    elif image.min() < -1.001 or image.max() > 1.001:
+    elif not (image.min() >= -1.001 and image.max() <= 1.001):
         got = f"values from {image.min():.3g} to {image.max():.3g}"
     else:
         return
@@ -290,40 +281,26 @@ def _draw(n: int, generator: torch.Generator, resolution: int) -> Tensor:
     picture = paint(picture, branch * (uniform(0, 1) < 0.7).unsqueeze(1), uniform(0.15, 0.4, 3))
 
     # The bird: tail, body, belly, wing, head, beak, eye; positions follow the body's.
-    cx, cy, size, tilt = (
-        uniform(-0.25, 0.15),
-        uniform(-0.05, 0.2),
-        uniform(0.35, 0.55),
-        uniform(-0.5, 0.3),
-    )
+    cx, cy = uniform(-0.25, 0.15), uniform(-0.05, 0.2)
+    size, tilt = uniform(0.35, 0.55), uniform(-0.5, 0.3)
     plumage, second = uniform(0.05, 0.95, 3), uniform(0.05, 0.95, 3)
     back_x, back_y = cx - size * tilt.cos(), cy - size * tilt.sin()
     front_x, front_y = cx + size * 0.8 * tilt.cos(), cy + size * 0.8 * tilt.sin() - size * 0.45
     picture = paint(picture, ellipse(back_x, back_y, size * 0.6, size * 0.16, tilt), plumage * 0.6)
     picture = paint(picture, ellipse(cx, cy, size, size * 0.55, tilt), plumage)
-    picture = paint(
-        picture, 0.8 * ellipse(cx + 0.1, cy + size * 0.25, size * 0.6, size * 0.25, tilt), second
-    )
-    beak_length, half_width = size * uniform(0.5, 0.9), size * 0.14
-    along = ((x - front_x) / beak_length).clamp(-1, 2)
-    beak = cover(
-        torch.maximum((y - front_y).abs() - half_width * (1 - along), -along * beak_length)
-    )
-    picture = paint(
-        picture, beak, uniform(0.5, 1.0, 3) * torch.tensor([1.0, 0.7, 0.2]).view(3, 1, 1)
-    )
+    belly = ellipse(cx + 0.1, cy + size * 0.25, size * 0.6, size * 0.25, tilt)
+    picture = paint(picture, 0.8 * belly, second)
+    length, half_width = size * uniform(0.5, 0.9), size * 0.14
+    along = ((x - front_x) / length).clamp(-1, 2)
+    across = (y - front_y).abs() - half_width * (1 - along)
+    yellow = uniform(0.5, 1.0, 3) * torch.tensor([1.0, 0.7, 0.2]).view(3, 1, 1)
+    picture = paint(picture, cover(torch.maximum(across, -along * length)), yellow)
     head = size * uniform(0.35, 0.45)
-    picture = paint(
-        picture, ellipse(front_x, front_y, head, head, tilt), plumage * 0.4 + second * 0.6
-    )
-    wing = ellipse(
-        cx - size * 0.2, cy - size * 0.1, size * 0.65, size * 0.25, tilt + uniform(-0.7, 0.2)
-    )
+    colour = plumage * 0.4 + second * 0.6
+    picture = paint(picture, ellipse(front_x, front_y, head, head, tilt), colour)
+    turned = tilt + uniform(-0.7, 0.2)
+    wing = ellipse(cx - size * 0.2, cy - size * 0.1, size * 0.65, size * 0.25, turned)
     picture = paint(picture, wing, plumage * uniform(0.3, 0.7, 1))
-    eye = head * 0.25
-    picture = paint(
-        picture,
-        ellipse(front_x + head * 0.3, front_y - head * 0.2, eye, eye, tilt),
-        torch.zeros(3, 1, 1),
-    )
+    eye_x, eye_y, eye = front_x + head * 0.3, front_y - head * 0.2, head * 0.25
+    picture = paint(picture, ellipse(eye_x, eye_y, eye, eye, tilt), torch.zeros(3, 1, 1))
     return picture.clamp(0, 1).mul(255).round().to(torch.uint8)

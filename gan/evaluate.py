@@ -9,12 +9,13 @@ from dataset import Dataset
 from download import find_data
 from fid import GENERATOR_BATCH, Features, Reference
 from logger import describe_score
-from networks import LATENT_DIM, AnyGenerator
+from networks import LATENT_DIM, AnyGenerator, reestimate_statistics
 from utils import draw, get_fid, interpolate_latent_space, picture_latents
 
 from common import InputError
 from common.device import Precision, prepare
 from common.files import atomic, fingerprint, is_writable, load_weights, save_grid
+from common.measure import preserved
 from common.run import check_recorded, recorded_settings
 
 # What is taken from the run that made a generator, where the command line does not say it.
@@ -64,9 +65,11 @@ def evaluate(gen: AnyGenerator, args: Namespace) -> None:
         reference = Reference(images, features, (*stats_folders, *([out] if out.exists() else [])))
 
     out.mkdir(parents=True, exist_ok=True)
-    interpolate_latent_space(gen, out / f"{path.stem}_interpolations.png")
-    for picture, grid in draw(gen, picture_latents(options.seed, device)).items():
-        save_grid(grid, out / f"{path.stem}_{picture}.png")
+    with preserved(gen):
+        reestimate_statistics(gen)
+        interpolate_latent_space(gen, out / f"{path.stem}_interpolations.png", False)
+        for picture, grid in draw(gen, picture_latents(options.seed, device), False).items():
+            save_grid(grid, out / f"{path.stem}_{picture}.png")
     if options.fid != "off":
         of, num_gen = (options.dataset, 32, LATENT_DIM, GENERATOR_BATCH), options.num_gen[1]
         how = {"mode": options.fid_mode, "seed": options.seed, "images": reference}

@@ -5,6 +5,7 @@ import shutil
 import time
 from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tqdm import tqdm
 from utils import draw, get_fid, interpolate_latent_space, picture_latents, save_plot
 
 from common.files import atomic, save_film, save_grid, save_weights
+from common.measure import preserved
 from common.run import Layout, Run
 
 LOSSES = ("discriminator_loss", "generator_loss")
@@ -154,13 +156,16 @@ class Logger:
         folder = self.run.folder
         for name, gen in self.generators.items():
             kind = name.removeprefix("generator")  # "" or "_ema"
-            if gen is not self.gen:
-                reestimate_statistics(gen)  # its own: training moves the generator's only
-            interpolate_latent_space(gen, folder / f"interpolations{kind}_{iteration}.png")
-            for picture, images in draw(gen, self.latents).items():
-                grid = save_grid(images, folder / f"{picture}{kind}_{iteration}.png")
-                if picture == "samples":
-                    self.run.events.add_image(f"samples{kind}", grid, iteration)
+            # Training moves the generator's own statistics, and they stay; the average has these.
+            with preserved(gen) if gen is self.gen else nullcontext():
+                reestimate_statistics(gen)
+                interpolate_latent_space(
+                    gen, folder / f"interpolations{kind}_{iteration}.png", False
+                )
+                for picture, images in draw(gen, self.latents, False).items():
+                    grid = save_grid(images, folder / f"{picture}{kind}_{iteration}.png")
+                    if picture == "samples":
+                        self.run.events.add_image(f"samples{kind}", grid, iteration)
             self.replace_weights(name, gen)
         save_weights(self.parts["discriminator"], folder / "discriminator.pt")
 

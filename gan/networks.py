@@ -5,7 +5,6 @@ All three losses train the same pair; images are (B, 3, 32, 32) in [-1, 1].
 """
 
 import contextlib
-import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -188,10 +187,6 @@ class Discriminator(nn.Module):
         return self.dense(features.sum(dim=(2, 3)))
 
 
-# generator -> (which weights, its statistics): a log line asks for them several times.
-_estimates: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-
-
 @torch.no_grad()
 def reestimate_statistics(gen: AnyGenerator, batches: int = 8, size: int = 128) -> None:
     """Make a generator's running statistics those of its weights as they are now.
@@ -201,15 +196,6 @@ def reestimate_statistics(gen: AnyGenerator, batches: int = 8, size: int = 128) 
     latents a score was off by 5 per cent; a picture needs 1,024, a score more (fid.py).
     """
     norms = [module for module in gen.modules() if isinstance(module, _BatchNorm)]
-    if not norms:
-        return
-    sums = torch.stack([p.double().square().sum() + p.double().sum() for p in gen.parameters()])
-    weights = (batches, size, *sums.tolist())
-    known, statistics = _estimates.get(gen, (None, []))
-    if known == weights:
-        for buffer, value in zip(gen.buffers(), statistics, strict=True):
-            buffer.copy_(value)
-        return
     was_training, momenta = gen.training, [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
@@ -218,12 +204,11 @@ def reestimate_statistics(gen: AnyGenerator, batches: int = 8, size: int = 128) 
     device = next(gen.parameters()).device
     rng = torch.Generator(device).manual_seed(0)
     with preserved():  # whatever the generator draws itself
-        for _ in range(batches):
+        for _ in range(batches if norms else 0):
             gen.forward_given_samples(torch.randn(size, LATENT_DIM, generator=rng, device=device))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     gen.train(was_training)
-    _estimates[gen] = weights, [buffer.clone() for buffer in gen.buffers()]
 
 
 @contextlib.contextmanager

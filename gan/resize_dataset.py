@@ -15,6 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from common import InputError, Parser, first_few, number
+from common import path as path_type
 from common.files import atomic, locked
 
 PILLOW_QUALITY = 75  # its default: the assignment's reference statistics come from such files
@@ -147,8 +148,12 @@ def image_size(path: Path) -> tuple[int, int] | None:
 
 if __name__ == "__main__":
     parser = Parser(__doc__)
-    parser.add_argument("--input_folder", required=True, help="searched to any depth")
-    parser.add_argument("--output_folder", required=True, help="one flat folder of .jpg files")
+    parser.add_argument(
+        "--input_folder", type=path_type, required=True, help="searched to any depth"
+    )
+    parser.add_argument(
+        "--output_folder", type=path_type, required=True, help="one flat folder of .jpg files"
+    )
     parser.add_argument("--res", type=number(int, 1, 100_000), help="side in pixels (32)")
     parser.add_argument("--quality", type=number(int, 1, 95), help="JPEG quality, 1 to 95 (75)")
     resize_folder(**parser.parse_given())

@@ -79,7 +79,7 @@ def discriminator_step(
     if eps is not None:
         interp = (eps * fake + (1 - eps) * real).requires_grad_()  # x^, (B, 3, 32, 32)
         hook = interp.register_hook(lambda slope: slopes.append(slope.detach()))
-        with precision.wide():  # float16 has too small a range for the gradients of the penalty
+        with precision(wide=True):  # float16 has too small a range for the gradients of the penalty
             discrim_interp = disc(interp).float()  # (B, 1)
     loss = disc_loss_fn(discrim_real, discrim_fake, discrim_interp, interp, lamb)
     if eps is not None:
@@ -144,9 +144,10 @@ def train_model(
     """
     if gen_loss_fn is None or disc_loss_fn is None:
         raise InputError("train_model: gen_loss_fn and disc_loss_fn must be given; see q1_5.py")
-    options = merged_options(
-        options, num_iterations, batch_size, lamb, prefix, log_period, not amp_enabled
-    )
+    sizes: Any = {"num_iterations": num_iterations, "batch_size": batch_size, "lamb": lamb}
+    rest: Any = {"prefix": prefix, "log_period": log_period, "disable_amp": not amp_enabled}
+    rest["generator_every"] = generator_every
+    options = merged_options(options, **sizes, **rest)
     make_optimizers = make_optimizers or get_optimizers_and_schedulers
     device = next(gen.parameters()).device
     precision = Precision(device, autocast_dtype(device, amp_enabled))
@@ -160,14 +161,14 @@ def train_model(
         uses_interp = try_losses(gen, disc, disc_loss_fn, gen_loss_fn, options)
 
         root, stats_folders = (images, ()) if images is not None else find_data(options)
-        dataset = Dataset(root, build_transforms())
+        dataset = Dataset(root, tried(build_transforms, what="expected a transform of images"))
         pixels = dataset.pixels if hasattr(dataset, "pixels") else pixels_of(root)
         settings["data"] = fingerprint(pixels)
         settings["dataset"] = options.dataset if images is None else "unnamed"
         run.check(settings)
         rng = torch.Generator(device).manual_seed(options.seed)
         batches = Batches(dataset, batch_size, rng)
-        optim_disc, sched_disc, optim_gen, sched_gen = make_optimizers(gen, disc)
+        optim_disc, sched_disc, optim_gen, sched_gen = made_optimizers(make_optimizers, gen, disc)
         # Scored and drawn beside the generator; nothing is trained by it.
         average = None if options.ema is None else copy.deepcopy(gen).requires_grad_(False)
         means = RunningMeans(device)  # of the loss terms since the last log line
@@ -244,6 +245,20 @@ def recorded(
     return names | {name: list(v) if isinstance(v, tuple) else v for name, v in kept.items()}
 
 
+def made_optimizers(make_optimizers: Callable[..., tuple], gen: nn.Module, disc: nn.Module) -> Any:
+    """What it returns; InputError unless that is the four of the handout, in their order."""
+    what = "expected (optim_disc, sched_disc, optim_gen, sched_gen)"
+    made = tried(make_optimizers, gen, disc, what=what)
+    if not isinstance(made, tuple | list) or len(made) != 4:
+        raise InputError(f"{name_of(make_optimizers)} returned {type(made).__name__}; {what}")
+    for optimizer, net in ((made[0], disc), (made[2], gen)):
+        groups = getattr(optimizer, "param_groups", [{"params": []}])
+        own = {id(weight) for weight in net.parameters()}
+        if not {id(weight) for group in groups for weight in group["params"]} & own:
+            raise InputError(f"{name_of(make_optimizers)} returned another order; {what}")
+    return made
+
+
 def try_losses(
     gen: AnyGenerator,
     disc: nn.Module,
@@ -251,7 +266,7 @@ def try_losses(
     gen_loss_fn: Callable[[Tensor], Tensor],
     options: Namespace,
 ) -> bool:
-    """Networks and losses on two images, in float32 and without a trace.
+    """Networks and losses on three images, in float32 and without a trace.
 
     Returns whether the discriminator's loss makes use of x^ or D(x^). InputError names the
     function that does something else than it should.
@@ -270,16 +285,19 @@ def try_losses(
 
     of_scores = "a mean over the batch as a scalar"
     with preserved(gen, disc):
-        z = torch.randn(2, LATENT_DIM, device=next(gen.parameters()).device)
-        draw, images = getattr(gen, "forward_given_samples", None), (2, 3, 32, 32)
+        z = torch.randn(3, LATENT_DIM, device=next(gen.parameters()).device)
+        draw, images = getattr(gen, "forward_given_samples", None), (3, 3, 32, 32)
         if draw is None:
             raise InputError(
                 f"{type(gen).__name__} has no forward_given_samples(z); "
                 "expected a generator first, a discriminator second"
             )
         fake = call(draw, z, shape=images, what="images (B, 3, 32, 32) of latents (B, 128)")
+        if fake.abs().max() > 1.001:
+            got = f"values from {fake.min():.3g} to {fake.max():.3g}"
+            raise InputError(f"{called(draw)} returned {got}; expected images in [-1, 1]")
         of_images = "scores (B, 1) of images (B, 3, 32, 32)"
-        scores = call(disc.forward, fake, shape=(2, 1), what=of_images)
+        scores = call(disc.forward, fake, shape=(3, 1), what=of_images)
         gen_loss = call(gen_loss_fn, scores, shape=(), what=of_scores)
         interp, slopes = fake.detach().requires_grad_(), []  # type: tuple[Tensor, list]
         hook = interp.register_hook(lambda slope: slopes.append(True))
@@ -288,11 +306,16 @@ def try_losses(
         given = (scores, scores, discrim_interp, interp, options.lamb)
         disc_loss = call(disc_loss_fn, *given, shape=(), what=of_scores)
         hook.remove()
-        for function, loss in ((gen_loss_fn, gen_loss), (disc_loss_fn, disc_loss)):
-            if not loss.requires_grad:
+        for function, loss, net in ((gen_loss_fn, gen_loss, gen), (disc_loss_fn, disc_loss, disc)):
+            weights = [weight for weight in net.parameters() if weight.requires_grad]
+            slopes_of: Any = [None]
+            if loss.requires_grad and weights:
+                slopes_of = torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True)
+            if all(slope is None for slope in slopes_of):
                 raise InputError(
-                    f"{name_of(function)} returned a loss without a gradient; "
-                    "do not detach it, nor compute it from numbers"
+                    f"{name_of(function)} returned a loss without a gradient for "
+                    f"{type(net).__name__}; do not detach it, nor compute it from numbers, nor "
+                    "freeze the network"
                 )
         found = torch.autograd.grad(disc_loss, [discrim_interp, interp], allow_unused=True)
         uses_interp = bool(slopes) or any(gradient is not None for gradient in found)

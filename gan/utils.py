@@ -56,7 +56,9 @@ def between_four(corners: Tensor) -> Tensor:
     return spherical(left, right, along).reshape(100, LATENT_DIM)
 
 
-def draw(gen: AnyGenerator, latents: dict[str, Tensor]) -> dict[str, Tensor]:
+def draw(
+    gen: AnyGenerator, latents: dict[str, Tensor], reestimate: bool = True
+) -> dict[str, Tensor]:
     """Images (B, 3, 32, 32) in [-1, 1] of named latents (B, 128).
 
     Running statistics normalise them, so each picture depends on its own latent alone: in train
@@ -64,14 +66,15 @@ def draw(gen: AnyGenerator, latents: dict[str, Tensor]) -> dict[str, Tensor]:
     that is not there. They are estimated anew, for those of training lag behind.
     """
     with measuring(gen):
-        reestimate_statistics(gen)
+        if reestimate:
+            reestimate_statistics(gen)
         return {name: gen.forward_given_samples(z) for name, z in latents.items()}
 
 
-def interpolate_latent_space(gen: AnyGenerator, path: Path | str) -> None:
+def interpolate_latent_space(gen: AnyGenerator, path: Path | str, reestimate: bool = True) -> None:
     """Save the 100 images of `latent_grid` as one PNG, 10 a row, in [0, 1]."""
     z = latent_grid(next(gen.parameters()).device)
-    save_grid(draw(gen, {"grid": z})["grid"], path)
+    save_grid(draw(gen, {"grid": z}, reestimate)["grid"], path)
 
 
 def picture_latents(seed: int, device: torch.device | str = "cpu") -> dict[str, Tensor]:
@@ -161,29 +164,27 @@ def get_args(description: str | None = None, argv: Sequence[str] | None = None) 
     """
     parser = make_parser(description)
     given = parser.parse_given(argv)
-    out_dir = given.pop("out_dir", None)
+    out_dir, resume = given.pop("out_dir", None), given.get("resume")
     check_together(parser, given)
     stem = Path(getattr(sys.modules["__main__"], "__file__", None) or sys.argv[0] or "run").stem
-    name, suffix = PREFIXES.get(stem, f"data_{stem}"), {"synthetic": "_synthetic"}
-    folder = Path(out_dir or HERE / f"{name}{suffix.get(given.get('dataset', ''), '')}").absolute()
-    resume = given.get("resume")
-    drawn = HERE / f"{name}_synthetic"
-    if resume is True and not out_dir and not (folder / "state.pt").exists():
-        if (drawn / "state.pt").exists():
-            raise InputError(f"--resume: no run in {folder}; there is one with --dataset synthetic")
+    own = HERE / PREFIXES.get(stem, f"data_{stem}")
+    drawn = own.with_name(f"{own.name}_synthetic")
+    prefix = drawn if given.get("dataset") == "synthetic" else own
+    prefix = Path(out_dir).absolute() if out_dir else prefix
+    if resume is True and not (prefix / "state.pt").exists() and (drawn / "state.pt").exists():
+        if not out_dir:
+            raise InputError(f"--resume: no run in {own}; there is one with --dataset synthetic")
     known = parser.defaults()
-    recorded = recorded_for_resume(folder, resume, given)
+    recorded = recorded_for_resume(prefix, resume, given)
     args = known | {k: v for k, v in recorded.items() if k in known} | given
+    if args["dataset"] == "synthetic" and not out_dir:
+        prefix = drawn
     args["fid"] = args["fid"] or ("inception" if args["dataset"] == "cub" else "off")
-    prefix = folder if out_dir else HERE / f"{name}{suffix.get(args['dataset'], '')}"
-    args |= {"device": resolve_device(args["device"]), "prefix": prefix, "given": given}
-    if out_dir:
-        given["prefix"] = prefix
     # What to type to go on with this run.
-    where = ["--out_dir", out_dir] if out_dir else []
-    if not where and args["dataset"] == "synthetic":
-        where = ["--dataset", "synthetic"]
-    args["again"] = resume_line(*where)
+    where = ["--out_dir", out_dir] if out_dir else ["--dataset", "synthetic"]
+    args["again"] = resume_line(*(where if out_dir or args["dataset"] == "synthetic" else []))
+    args |= {"device": resolve_device(args["device"]), "prefix": prefix}
+    args["given"] = given | ({"prefix": prefix} if out_dir else {})
     check_score_period(args["log_period"], args["score_period"])
     del args["out_dir"]
     _parsed[:] = [Namespace(**args)]
@@ -193,86 +194,41 @@ def get_args(description: str | None = None, argv: Sequence[str] | None = None) 
 def make_parser(description: str | None = None) -> Parser:
     """The options, their bounds and defaults."""
     parser = Parser(description)
-    group = parser.add_argument_group("training")
-    add = group.add_argument
-    add(
-        "--num_iterations",
-        type=COUNT,
-        default=30_000,
-        metavar="N",
-        help="discriminator steps (30000)",
-    )
+    add = parser.add_argument_group("training").add_argument
+    steps = "discriminator steps (30000)"
+    add("--num_iterations", type=COUNT, default=30_000, metavar="N", help=steps)
     add("--batch_size", type=COUNT, default=256, metavar="B", help="images in a step (256)")
     add("--lamb", type=NOT_NEGATIVE, default=10, help="weight of the gradient penalty (10)")
     add("--seed", type=SEED, default=0, metavar="S", help="fixes weights, batches, latents (0)")
-    add(
-        "--ema",
-        type=number(float, 0, 0.999999),
-        metavar="DECAY",
-        help="also keep, score and draw a moving average of the generator's weights, of this decay "
-        "(0.99 to 0.999; off)",
-    )
+    average = "also keep, score and draw an average of the generator's weights (0.99 to 0.999; off)"
+    add("--ema", type=number(float, 0, 0.999999), metavar="DECAY", help=average)
     parser.add_device_options()
     add = parser.add_argument_group("data").add_argument
     drawn = "synthetic: 6,000 drawn birds, no download"
     add("--dataset", choices=("cub", "synthetic"), default="cub", help=drawn)
-    add(
-        "--data_dir",
-        type=path,
-        metavar="FOLDER",
-        help="32x32 JPEGs (default: gan/datasets/CUB_200_2011_32, fetched once)",
-    )
+    where = "32x32 JPEGs (default: gan/datasets/CUB_200_2011_32, fetched once)"
+    add("--data_dir", type=path, metavar="FOLDER", help=where)
     fetched = "fetch CUB-200-2011 to --data_dir if missing"
     add("--download", action="store_true", help=fetched)
     add = parser.add_argument_group("scores").add_argument
-    add(
-        "--fid",
-        metavar="FEATURES",
-        help="inception (default for cub), FILE.pt (TorchScript: a program, which is run) or off",
-    )
-    add(
-        "--fid_mode",
-        choices=("train", "eval"),
-        default="train",
-        help="generator normalised by its batch (train, as all published numbers) or by running "
-        "statistics",
-    )
-    add(
-        "--num_gen",
-        type=number(int, 2, 10_000_000),
-        nargs=2,
-        default=(10_000, 50_000),
-        metavar=("LOG", "FINAL"),
-        help="images scored at a log line and at the end (10000 50000)",
-    )
+    network = "inception (for cub), FILE.pt (TorchScript: a program, which is run) or off"
+    add("--fid", metavar="FEATURES", help=network)
+    mode = "generator normalised by its batch (train, as all published numbers) or by running means"
+    add("--fid_mode", choices=("train", "eval"), default="train", help=mode)
+    scored = "images scored at a log line and at the end (10000 50000)"
+    count, two = number(int, 2, 10_000_000), ("LOG", "FINAL")
+    add("--num_gen", type=count, nargs=2, default=(10_000, 50_000), metavar=two, help=scored)
     holder = "folder that holds inception-2015-12-05.pt"
     add("--inception_weights", type=path, metavar="FOLDER", help=holder)
-    add(
-        "--evaluate",
-        nargs="?",
-        const=True,
-        type=path,
-        metavar="GENERATOR",
-        help="train nothing; score and sample this generator (default: the run's generator.pt)",
-    )
+    only = "train nothing; score and sample this generator (default: the run's generator.pt)"
+    add("--evaluate", nargs="?", const=True, type=path, metavar="GENERATOR", help=only)
     group = parser.add_argument_group("output")
-    add = group.add_argument
-    add(
-        "--log_period",
-        type=COUNT,
-        default=1000,
-        metavar="N",
-        help="iterations between log lines (1000)",
-    )
+    add, lines = group.add_argument, "iterations between log lines (1000)"
+    add("--log_period", type=COUNT, default=1000, metavar="N", help=lines)
     every = "iterations between scores, a multiple of the log period (the log period)"
     add("--score_period", type=COUNT, metavar="N", help=every)
-    add(
-        "--out_dir",
-        type=path,
-        metavar="FOLDER",
-        help="run folder (default: beside this script, by its name, _synthetic added for that "
-        "data); with --evaluate GENERATOR where the results go (default: beside it)",
-    )
+    place = "run folder (beside this script, by its name); for --evaluate where the results go"
+    add("--out_dir", type=path, metavar="FOLDER", help=place)
     parser.add_resume_options(group)
     return parser
 
@@ -294,24 +250,15 @@ def check_together(parser: Parser, given: dict) -> None:
         parser.error(f"--evaluate trains nothing; leave --{training[0]} out")
 
 
-def merged_options(
-    options: Namespace | None,
-    num_iterations: int,
-    batch_size: int,
-    lamb: float,
-    prefix: Path | str | None,
-    log_period: int,
-    disable_amp: bool,
-) -> Namespace:
+def merged_options(options: Namespace | None, **arguments: Any) -> Namespace:
     """The options with the arguments of train_model; InputError where the two disagree."""
     if options is None:
         options = _parsed[0] if _parsed else get_args(argv=[])
-    arguments: dict[str, Any]
-    arguments = {"num_iterations": num_iterations, "batch_size": batch_size, "lamb": lamb}
-    arguments |= {"log_period": log_period, "disable_amp": disable_amp}
-    if prefix is not None:
-        arguments["prefix"] = HERE / prefix
-    check_agreement(options.given, arguments, "train_model")
+    prefix, every = arguments.pop("prefix"), arguments.pop("generator_every", 5)
+    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+        raise InputError(f"generator_every: got {every!r}, expected int >= 1")
+    where = {} if prefix is None else {"prefix": HERE / prefix}
+    check_agreement(options.given, arguments | where, "train_model")
     if options.evaluate:
         raise InputError("--evaluate: this script trains only; see the end of q1_5.py")
     if "seed" in options.given and torch.initial_seed() != options.seed:
@@ -319,10 +266,13 @@ def merged_options(
             "--seed: this script does not use it; write torch.manual_seed(args.seed) before the "
             "networks"
         )
-    checked = make_parser().check({k: v for k, v in arguments.items() if k != "prefix"})
-    if "prefix" in arguments:
-        checked["prefix"] = arguments["prefix"]
-    merged = Namespace(**vars(options) | checked)
+    merged = Namespace(**vars(options) | make_parser().check(arguments) | where)
+    if merged.prefix != options.prefix:  # one that is typed in the call
+        merged.again = resume_line("--out_dir", merged.prefix)
+        if options.resume is True:
+            raise InputError(
+                f"--resume: this script's run is in {merged.prefix}; go on with: {merged.again}"
+            )
     check_score_period(merged.log_period, merged.score_period)
     return merged
 

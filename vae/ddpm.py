@@ -28,7 +28,7 @@ from tqdm import tqdm
 from train import get_val_metrics, run_train_epoch
 from utils import ZOOM, get_dataloaders
 
-from common import SEED, InputError, Parser, number
+from common import SEED, InputError, Parser, number, path
 from common.device import choose_precision, prepare, resolve_device
 from common.files import fingerprint, load_weights, save_grid, save_weights
 from common.measure import RunningMeans, measuring
@@ -99,12 +99,23 @@ def train(args: Namespace) -> list[dict]:
         def loss(model: nn.Module, x: Tensor) -> tuple[Tensor, OrderedDict]:
             return ddpm_loss(model, x, diffusion), OrderedDict()
 
+        def save_samples(epoch: int) -> None:
+            """49 of the average, from the same noise; its weights."""
+            with measuring(average.module), precision():
+                fixed = torch.Generator(args.device).manual_seed(args.seed + 1)
+                samples = draw(average.module, diffusion, 49, 50, generator=fixed)
+            path = run.folder / f"epoch_{epoch}_samples.png"
+            run.events.add_image("samples", save_grid(samples, path, 7, ZOOM), epoch)
+            save_weights(average.module, run.folder / "model.pt")
+
         if run.step > 0:
             run.save()  # a state from elsewhere stands here too
         steps = len(train_loader)
         begun, total = run.step * steps + train_loader.taken, args.num_epochs * steps
         with progress_bar(begun, total, "step", run.folder.name) as bar:
             ended = run.step == args.num_epochs or stopped_improving(run.rows, args.patience)
+            if ended and not (run.folder / f"epoch_{run.step - 1}_samples.png").exists():
+                save_samples(run.step - 1)  # a longer run, which is ended here after all
             while not ended:
                 epoch = run.step
                 train_metrics = run_train_epoch(
@@ -123,12 +134,7 @@ def train(args: Namespace) -> list[dict]:
                 run.step += 1
                 ended = run.step == args.num_epochs or stopped_improving(run.rows, args.patience)
                 if ended or run.step % args.eval_interval == 0:
-                    with measuring(average.module), precision():
-                        fixed = torch.Generator(args.device).manual_seed(args.seed + 1)
-                        samples = draw(average.module, diffusion, 49, 50, generator=fixed)
-                    path = run.folder / f"epoch_{epoch}_samples.png"
-                    run.events.add_image("samples", save_grid(samples, path, 7, ZOOM), epoch)
-                    save_weights(average.module, run.folder / "model.pt")
+                    save_samples(epoch)
                 means.clear()
                 run.save()
                 if not ended:
@@ -208,11 +214,11 @@ def get_args(argv: list[str]) -> Namespace:
         add("--predict", choices=("v", "noise"), default="v", help=what)
         group = add_data_options(parser)
         where = "run folder (vae/data/ddpm, _synthetic added for those images)"
-        group.add_argument("--out_dir", type=Path, metavar="FOLDER", help=where)
+        group.add_argument("--out_dir", type=path, metavar="FOLDER", help=where)
         parser.add_resume_options(group)
     elif argv[0] == "sample":
         model = DATA_DIR / "ddpm" / "model.pt"
-        add("--model", type=Path, default=model, metavar="FILE", help="(vae/data/ddpm/model.pt)")
+        add("--model", type=path, default=model, metavar="FILE", help="(vae/data/ddpm/model.pt)")
         what = "what that model predicts (default: as its config.json says)"
         add("--predict", choices=("v", "noise"), help=what)
         add(
@@ -237,7 +243,7 @@ def get_args(argv: list[str]) -> Namespace:
         add_data_options(parser)
     if argv[0] != "train":
         add("--seed", type=SEED, default=0, help="(0)")
-        add("--out", type=Path, required=True, metavar="FOLDER", help="where the PNGs go")
+        add("--out", type=path, required=True, metavar="FOLDER", help="where the PNGs go")
         add("--overwrite", action="store_true", help="replace that folder")
     given = parser.parse_given(argv[1:])
     check_together(parser, given)
@@ -246,6 +252,7 @@ def get_args(argv: list[str]) -> Namespace:
         args = resumed(args, given)
     if argv[0] == "sample":
         args["steps"] = None if args["sampler"] == "ddpm" else args["steps"] or 50
+    args |= {name: Path(args[name]) for name in ("model", "out") if name in args}
     args["device"] = resolve_device(args.get("device"))
     return Namespace(**args)
 

@@ -76,12 +76,21 @@ def kl_divergence(mu: Tensor, log_std: Tensor) -> Tensor:
 
 
 def try_loss(model: nn.Module, function: Callable[..., Terms], call: Callable) -> None:
-    """Model and loss on two images, in float32 and without a trace; InputError names a slip.
+    """Model and loss on three images, in float32 and without a trace; InputError names a slip.
 
     function: what the student wrote, for the message. call: the same as (model, x, beta).
     """
     with preserved(model):
-        x = torch.rand(2, 3, 32, 32, device=next(model.parameters()).device) * 2 - 1
+        x = torch.rand(3, 3, 32, 32, device=next(model.parameters()).device) * 2 - 1
+        size = getattr(model, "latent_size", None)
+        if not isinstance(size, int):
+            raise InputError(f"{type(model).__name__}.latent_size is {size!r}, expected an int")
+        z = torch.zeros(3, size, device=x.device)
+        decoder: Any = model.decoder
+        drawn = tried(decoder, z, what="expected images (3, 3, 32, 32) of latents (3, size)")
+        if getattr(drawn, "shape", None) != x.shape:
+            got = tuple(getattr(drawn, "shape", ()))
+            raise InputError(f"{type(model).__name__}.decoder gives {got}, expected {(*x.shape,)}")
         expected = "expected (loss, OrderedDict of terms), each a scalar tensor"
         got = tried(call, model, x, 1.0, what=expected, name=called(function))
         pair = isinstance(got, tuple) and len(got) == 2 and isinstance(got[1], dict)

@@ -40,6 +40,7 @@ APART = (
     *("device", "disable_amp", "download", "evaluate", "resume", "overwrite", "out_dir", "log_dir"),
     *("presets", "given", "again", "parser", "runs", "num_samples", "own_file"),
 )
+_parsed: list[Namespace] = []  # what get_args gave last, for a main without `options`
 BETA_MODES = ("constant", "linear", "anneal", "cyclical")
 
 
@@ -140,9 +141,11 @@ def get_args(description: str | None = None, argv: Sequence[str] | None = None) 
         # `--resume PRESET`: the option took the name for a path.
         names, given["resume"] = [resume, *names], True
     elif isinstance(resume, str) and not names and "log_dir" not in given:
-        # `--resume NAME`: a run that is there, whatever it was called by.
-        if (Path(given.get("out_dir", DATA_DIR)) / resume / "state.pt").exists():
-            there, given["resume"] = resume, True
+        # `--resume NAME`, or the path of its folder: a run that is there, whatever made it.
+        place = Path(given.get("out_dir", DATA_DIR)) / resume
+        place = place if place.exists() or "out_dir" in given else Path(resume).absolute()
+        if (place / "state.pt").exists():
+            there, given["resume"], given["out_dir"] = place.name, True, str(place.parent)
     check_together(parser, names, given, own_file or there is not None)
     args = Namespace(**parser.defaults() | given)
     args.given, args.parser, args.presets = given, parser, names
@@ -155,6 +158,7 @@ def get_args(description: str | None = None, argv: Sequence[str] | None = None) 
     args.own_file = own_file
     if args.log_dir or there:
         args.runs = {there or f"{args.log_dir}{suffix}": {}}
+    _parsed[:] = [args]
     return args
 
 
@@ -191,7 +195,10 @@ def check_together(parser: Parser, names: list[str], given: dict, own_file: bool
     if not names and "log_dir" not in given and not own_file:
         if given.get("resume"):
             unfinished = ", ".join(unfinished_runs(Path(given.get("out_dir", DATA_DIR)))) or "none"
-            parser.error(f"--resume which run? Give --resume NAME; unfinished: {unfinished}")
+            lost = (
+                f"no run {given['resume']}" if isinstance(given["resume"], str) else "of which run"
+            )
+            parser.error(f"--resume: {lost}; give --resume NAME; unfinished: {unfinished}")
         parser.error(f"give presets or --log_dir NAME; the presets: {', '.join(PRESETS)}, all")
     loss_mode, beta_mode = given.get("loss_mode"), given.get("beta_mode")
     if loss_mode == "ae" and set(own) - {"loss_mode", "latent_size", "base_channels"}:
@@ -220,7 +227,8 @@ def unfinished_runs(place: Path) -> list[str]:
     for state in sorted(place.glob("*/state.pt")):
         config = recorded_settings(state.parent, "--resume")
         rows = (state.parent / "metrics.csv").read_text().splitlines()
-        if len(rows) - 1 < config.get("num_epochs", 0) and "loss_mode" in config:
+        ours = config.get("loss_mode") in ("ae", "vae")  # others go on by their own file
+        if len(rows) - 1 < config.get("num_epochs", 0) and ours:
             found.append(state.parent.name)
     return found
 
@@ -244,6 +252,18 @@ def with_recorded(options: Namespace, folder: Path) -> Namespace:
     known = {k: v for k, v in recorded.items() if k in options.parser.defaults()}
     values = vars(options) | known
     return Namespace(**values | {"device": resolve_device(values["device"])})
+
+
+def parsed() -> Namespace:
+    """What get_args gave last; the defaults where it was not called."""
+    return _parsed[0] if _parsed else get_args(argv=["--log_dir", "run"])
+
+
+def run_folder(options: Namespace, log_dir: str | Path) -> Path:
+    """Where a run of that name lies; InputError for no name."""
+    if not str(log_dir or ""):
+        raise InputError("main: log_dir is empty; expected the name of a folder")
+    return Path(options.out_dir or DATA_DIR).absolute() / log_dir
 
 
 def check_own_call(options: Namespace, model: Any, images: Any) -> None:

@@ -77,13 +77,17 @@ def beta_schedule(
             )
         by_step = cyclical_beta_scheduler(steps, cycles, options.ratio, target_val)
         return lambda epoch: by_step
-    for epoch in (0, num_epochs - 1):
-        beta = tried(
-            beta_mode, epoch, what="expected beta, or a function of the step, for an epoch"
-        )
-        beta = tried(beta, 0, what="expected beta for the run's step") if callable(beta) else beta
-        if isinstance(beta, bool) or not isinstance(beta, int | float) or not 0 <= beta < math.inf:
-            raise InputError(
-                f"{called(beta_mode)} returned {beta!r} for epoch {epoch}, expected a number >= 0"
-            )
+    what = "expected beta, or a function of the step, for an epoch"
+    for epoch in range(min(num_epochs, 10_000)):
+        given = tried(beta_mode, epoch, what=what)
+        ends = (epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch - 1)
+        of_step = "expected beta for the run's step"
+        values = [tried(given, step, what=of_step) for step in ends] if callable(given) else [given]
+        for beta in values:
+            number = isinstance(beta, int | float) and not isinstance(beta, bool)
+            if not number or not 0 <= beta < math.inf:
+                raise InputError(
+                    f"{called(beta_mode)} returned {beta!r} for epoch {epoch}, expected a number "
+                    ">= 0, or a function of the step that gives one"
+                )
     return beta_mode

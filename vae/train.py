@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from dataset import DATA_DIR
 from evaluate import evaluate
 from logger import EVALUATIONS, LAYOUT, log_epoch, save_films, stopped_improving
 from losses import Terms, ae_loss, try_loss, vae_loss
-from options import check_own_call, get_args, recorded, with_recorded
+from options import check_own_call, get_args, parsed, recorded, run_folder, with_recorded
 from presets import build, losses_of
 from run_presets import run_presets
 from schedules import beta_schedule, constant_beta_scheduler, linear_beta_scheduler  # noqa: F401
@@ -129,11 +128,12 @@ def main(
     (model, x) or (model, x, beta) -> (loss, OrderedDict of terms). beta_mode: constant, linear,
     anneal, cyclical, or a function of the epoch. model: one of your own, with `encoder`, `decoder`
     and `latent_size`. images: uint8 (N, 3, 32, 32) for training and validation, instead of the
-    options' data. options: the rest of a command line, of `get_args`. Returns the rows of
-    metrics.csv. Raises InputError before anything is written, NonFiniteError, Interrupted.
+    options' data. options: the rest of a command line, of `get_args`; default what it gave last.
+    Returns the rows of metrics.csv. Raises InputError before anything is written, NonFiniteError,
+    Interrupted.
     """
-    options = options or get_args(argv=["--log_dir", "run"])
-    folder = Path(options.out_dir or DATA_DIR).absolute() / log_dir
+    options = options or parsed()
+    folder = run_folder(options, log_dir)
     options = with_recorded(options, folder)
     arguments = {
         **{"loss_mode": loss_mode, "beta_mode": beta_mode, "num_epochs": num_epochs},
@@ -149,7 +149,8 @@ def main(
     with Run(folder, LAYOUT, *how) as run:
         settings = recorded(arguments, options, run.folder, precision)
         if model is not None:
-            settings |= {"network": type(model).__name__, "latent_size": model.latent_size}
+            settings |= {"network": type(model).__name__}
+            settings["latent_size"] = getattr(model, "latent_size", None)
         run.check(settings)
         torch.manual_seed(options.seed)
         model = model or build(loss_mode, latent_size, base_channels, options)

@@ -13,7 +13,8 @@ from losses import Autoencoder
 from torch import Tensor
 
 from common import InputError
-from common.files import check_images, save_grid, save_plot  # noqa: F401 (save_plot is public here)
+from common.files import as_png, check_images, save_grid
+from common.files import save_plot as save_plot  # public here
 from common.measure import measuring
 
 ZOOM = 4  # a pixel of CIFAR-10 is drawn 4x4, so that a report shows it sharp
@@ -81,7 +82,7 @@ def vis_recons(model: Autoencoder, x: Tensor, _file: Path | str) -> Tensor:
     inside = F.pad(torch.ones_like(pairs[::2]), (FRAME,) * 4)
     orange = torch.tensor(ORANGE).view(3, 1, 1)
     framed[::2] = torch.where(inside > 0, framed[::2], orange)
-    return save_grid(framed, with_ending(_file, "_recons.png"), nrow=12)
+    return save_grid(framed, as_png(_file, "_recons.png"), nrow=12)
 
 
 def vis_samples(model: Autoencoder, _file: Path | str, num_samples: int = 49) -> Tensor:
@@ -93,12 +94,7 @@ def vis_samples(model: Autoencoder, _file: Path | str, num_samples: int = 49) ->
     z = torch.randn(num_samples, model.latent_size, device=device)  # (B, latent_size)
     with measuring(model):
         images = model.decoder(z)
-    return save_grid(images, with_ending(_file, "_samples.png"), nrow=7, zoom=ZOOM)
-
-
-def with_ending(file: Path | str, ending: str) -> Path:
-    """The handout calls with ".../epoch_4"; a name with .png is taken as it is."""
-    return Path(file) if str(file).endswith(".png") else Path(f"{file}{ending}")
+    return save_grid(images, as_png(_file, "_samples.png"), nrow=7, zoom=ZOOM)
 
 
 def count_active_latents(

@@ -4,6 +4,7 @@ This file: the ways in which a program ends early, each one line, and its option
 """
 
 import argparse
+import contextlib
 import difflib
 import errno
 import inspect
@@ -13,7 +14,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-HUGE = 2**62 - 1  # what fits a machine word
 MENDS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free the space"),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "mend the permission"),
@@ -60,33 +60,27 @@ def end_in_one_line(kind: type[BaseException], error: BaseException, trace: Any)
 
 
 def number(
-    kind: type, minimum: float, maximum: float = HUGE, above: bool = False
+    kind: type, minimum: float, maximum: float = math.inf, above: bool = False
 ) -> Callable[[Any], Any]:
-    """An argparse type: a finite int or float between bounds, included unless `above`.
-
-    It takes a command line's text, or the number that a program gives.
-    """
-    bound = f"{'>' if above else '>='} {minimum}"
-    expected = f"{'a finite float' if kind is float else 'int'} {bound}"
-    expected += f" and <= {maximum}" if maximum < HUGE else ""
+    """An argparse type, of text or of a number: int or float, from `minimum` (or above it) on."""
+    expected = f"{'a finite float' if kind is float else 'int'} {'>' if above else '>='} {minimum}"
+    expected += f" and <= {maximum}" if maximum < math.inf else ""
 
     def check(value: Any) -> Any:
-        try:
-            got = math.nan if isinstance(value, bool) else kind(value)
-            exact = isinstance(value, str) or got == value  # 2.5 is no int
-        except (TypeError, ValueError, OverflowError):
-            got, exact = math.nan, False
-        if exact and maximum == HUGE < got < math.inf:
-            raise argparse.ArgumentTypeError(f"got {value!r}, expected {kind.__name__} <= {HUGE}")
-        if not exact or not minimum <= got <= maximum or (above and got == minimum):
-            raise argparse.ArgumentTypeError(f"got {value!r}, expected {expected}")
-        return got
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            got = kind(value)
+            exact = isinstance(value, str) or (got == value and not isinstance(value, bool))
+            enough = got > minimum if above else got >= minimum
+            if exact and enough and got <= maximum and got < math.inf:  # 2.5 is no int
+                return got
+        raise argparse.ArgumentTypeError(f"got {value!r}, expected {expected}")
 
     return check
 
 
-COUNT, POSITIVE, NOT_NEGATIVE = number(int, 1), number(float, 0, above=True), number(float, 0)
-SEED = number(int, 0)
+COUNT = number(int, 1, 10**12)
+POSITIVE, NOT_NEGATIVE = number(float, 0, above=True), number(float, 0)
+SEED = number(int, 0, 2**62)  # what torch takes
 
 
 def path(text: Any) -> str:
@@ -122,67 +116,49 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             proposal = did_you_mean(unknown[0].split("=")[0], self._option_string_actions)
             self.error(f"unrecognized arguments: {' '.join(unknown)}{proposal}")
-        found = {name: value for name, value in vars(args).items() if value is not unset}
-        return {
-            name: tuple(v) if isinstance(v, list) else v for name, v in found.items() if v != []
-        }
+        found = {k: v for k, v in vars(args).items() if v is not unset and v != []}
+        return {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
 
     def defaults(self) -> dict[str, Any]:
         """Of all options."""
-        known = (action for action in self._actions if action.default is not argparse.SUPPRESS)
-        return {action.dest: action.default for action in known}
+        return {a.dest: a.default for a in self._actions if a.default is not argparse.SUPPRESS}
 
     def check(self, values: dict[str, Any]) -> dict[str, Any]:
         """What a program gives instead of a command line, by the same rules; InputError."""
         actions = {action.dest: action for action in self._actions}
+        checked = {}
         for name, value in values.items():
             if name not in actions:
                 raise InputError(f"{name}: there is no such option{did_you_mean(name, actions)}")
-            values = values | {name: _checked(actions[name], value)}
-        return values
+            of_type, choices = actions[name].type, actions[name].choices
+            checked[name] = value
+            if value is None or (callable(value) and not isinstance(value, type)):
+                continue
+            try:
+                if callable(of_type):
+                    checked[name] = of_type(value)
+            except (argparse.ArgumentTypeError, TypeError) as error:
+                raise InputError(f"--{name}: {error}") from None
+            if isinstance(value, str) and checked[name] != value:  # a program has numbers
+                raise InputError(f"--{name}: got {value!r}, expected {checked[name]!r}")
+            if choices is not None and value not in choices:
+                expected = ", ".join(map(str, choices))
+                raise InputError(f"--{name}: got {value!r}, expected one of {expected}")
+        return checked
 
     def add_device_options(self) -> None:
         """--device and --disable_amp."""
-        group = self.add_argument_group("hardware")
-        group.add_argument("--device", help="cpu, cuda or cuda:N (cuda where there is one)")
-        group.add_argument("--disable_amp", action="store_true", help="no 16-bit autocast: float32")
+        add = self.add_argument_group("hardware").add_argument
+        add("--device", help="cpu, cuda or cuda:N (cuda where there is one)")
+        add("--disable_amp", action="store_true", help="no 16-bit autocast: float32")
 
     def add_resume_options(self, group: argparse._ArgumentGroup) -> None:
         """--save_minutes, --resume and --overwrite."""
-        group.add_argument(
-            "--save_minutes",
-            type=POSITIVE,
-            default=5.0,
-            metavar="M",
-            help="minutes between saved states (5)",
-        )
-        group.add_argument(
-            "--resume",
-            nargs="?",
-            const=True,
-            type=path,
-            metavar="STATE",
-            help="go on with all that the run recorded; or from the state or run at this path",
-        )
-        group.add_argument("--overwrite", action="store_true", help="replace the results there")
-
-
-def _checked(action: argparse.Action, value: Any) -> Any:
-    if value is None or (callable(value) and not isinstance(value, type)):
-        return value
-    several = isinstance(value, list | tuple)
-    values = list(value) if several else [value]
-    try:
-        if action.nargs and isinstance(action.nargs, int) and len(values) != action.nargs:
-            raise argparse.ArgumentTypeError(f"got {value!r}, expected {action.nargs} values")
-        if callable(action.type):
-            values = [action.type(part) for part in values]
-        if action.choices is not None and not set(values) <= set(action.choices):
-            choices = ", ".join(map(str, action.choices))
-            raise argparse.ArgumentTypeError(f"got {value!r}, expected one of {choices}")
-    except (argparse.ArgumentTypeError, TypeError) as error:
-        raise InputError(f"--{action.dest}: {error}") from None
-    return tuple(values) if several else values[0]
+        add, every = group.add_argument, "minutes between saved states (5)"
+        add("--save_minutes", type=POSITIVE, default=5.0, metavar="M", help=every)
+        on = "go on with all that the run recorded; or from the state or run at this path"
+        add("--resume", nargs="?", const=True, type=path, metavar="STATE", help=on)
+        add("--overwrite", action="store_true", help="replace the results there")
 
 
 def check_agreement(given: dict, arguments: dict, call: str) -> None:
@@ -190,11 +166,8 @@ def check_agreement(given: dict, arguments: dict, call: str) -> None:
     for name, value in arguments.items():
         if name in given and given[name] != value:
             option = "out_dir" if name == "prefix" else name
-            write = (
-                f"{name}=args.{name}"
-                if name != "disable_amp"
-                else ("amp_enabled=not args.disable_amp")
-            )
+            write = f"{name}=args.{name}"
+            write = write if name != "disable_amp" else "amp_enabled=not args.disable_amp"
             raise InputError(
                 f"--{option}: the command line says {given[name]}, the call of {call} {value}; "
                 f"write {write} there, or leave the option out"
@@ -211,6 +184,12 @@ def name_of(function: Callable) -> str:
     return f"{stem}.{name}"
 
 
+def called(function: Callable) -> str:
+    """How a message names it: MyNetwork.forward, hinge.my_loss."""
+    owner = getattr(function, "__self__", None)
+    return f"{type(owner).__name__}.{function.__name__}" if owner else name_of(function)
+
+
 def tried(function: Callable, *arguments: Any, what: str, name: str = "") -> Any:
     """What a student's function returns; InputError names it where it raises."""
     try:
@@ -219,14 +198,6 @@ def tried(function: Callable, *arguments: Any, what: str, name: str = "") -> Any
         reason = (str(error).strip().splitlines() or [""])[0][:200]
         name = f"{name or called(function)} raised {type(error).__name__}"
         raise InputError(f"{name}: {reason}; tried before the run, {what}") from None
-
-
-def called(function: Callable) -> str:
-    """How a message names it: MyNetwork.forward, hinge.my_loss."""
-    owner = getattr(function, "__self__", None)
-    if owner is None:
-        return name_of(function)
-    return f"{type(owner).__name__}.{function.__name__}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

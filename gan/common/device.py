@@ -18,8 +18,8 @@ def resolve_device(name: str | torch.device | None = None) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
         raise InputError(f"--device: got {name!r}, expected cpu, cuda or cuda:N")
     count = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= count:
@@ -27,38 +27,29 @@ def resolve_device(name: str | torch.device | None = None) -> torch.device:
             f"--device: got {name!r}, but torch sees {count} CUDA devices; use --device cpu"
         )
     if device.type == "cuda":
-        check_kernels(device)
+        try:  # torch sees a GPU older or newer than it was built for, and has no kernels for it
+            torch.ones(1, device=device).add(1).item()
+        except RuntimeError as error:
+            raise InputError(
+                f"--device: {name} does not compute ({str(error).splitlines()[0]}); install "
+                "another build of torch, or use --device cpu"
+            ) from None
     return device
-
-
-def check_kernels(device: torch.device) -> None:
-    """Refuse a GPU that torch sees but was not built for: an old one, or a very new one."""
-    major, minor = torch.cuda.get_device_capability(device)
-    built = [name.removesuffix("a") for name in torch.cuda.get_arch_list()]
-    # Kernels run on their own generation from their minor version on; PTX on any later one.
-    same = any(name[:-1] == f"sm_{major}" and int(name[-1]) <= minor for name in built)
-    ptx = [int(name.removeprefix("compute_")) for name in built if name.startswith("compute_")]
-    if not same and not any(number <= 10 * major + minor for number in ptx):
-        raise InputError(
-            f"--device: torch {torch.__version__} has no kernels for {torch.cuda.get_device_name()}"
-            f" (sm_{major}{minor}; it has {', '.join(built)}); install another build of torch, "
-            "or use --device cpu"
-        )
 
 
 def prepare(precision: "Precision") -> None:
     """Settings of the process for the steps of a run; says where and how it computes."""
-    device = precision.device
+    device, best, why = precision.device, autocast_dtype(precision.device), ""
     if device.type == "cpu":
         keep_freed_memory()
-        name, why = f"the CPU, {torch.get_num_threads()} threads", ""
-        if precision.dtype is None and autocast_dtype(device) is None:
+        name = f"the CPU, {torch.get_num_threads()} threads"
+        if best is None:
             why = "; without fast bfloat16 (AMX, AVX512-BF16) a step takes two to four times longer"
     else:
         torch.backends.cudnn.benchmark = True  # nearly every batch has one shape
         torch.backends.cudnn.allow_tf32 = precision.dtype is not None  # float32 means float32
-        name, why = torch.cuda.get_device_name(device), ""
-        if precision.dtype is None and autocast_dtype(device) == torch.float16:
+        name = torch.cuda.get_device_name(device)
+        if precision.dtype is None and best == torch.float16:
             why = "; it has no bfloat16, and float16 would need a gradient scaler"
     print(f"Computing on {name}, in {precision.name}{why}.")
 
@@ -98,13 +89,11 @@ class Precision:
         # float16 gradients vanish unless the loss is scaled first; bfloat16 has float32's range.
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
 
-    def __call__(self) -> AbstractContextManager:
-        """The autocast context, or one that does nothing."""
-        return autocast(self.device, self.dtype)
-
-    def wide(self) -> AbstractContextManager:
-        """The same, but float32 in place of float16: for what has a large range."""
-        return autocast(self.device, None if self.dtype == torch.float16 else self.dtype)
+    def __call__(self, wide: bool = False) -> AbstractContextManager:
+        """The autocast context; wide: float32 in place of float16, for what has a large range."""
+        if self.dtype is None or (wide and self.dtype == torch.float16):
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, self.dtype)
 
     def scale(self, loss: Tensor) -> Tensor:
         """The loss to call backward() on."""
@@ -120,11 +109,6 @@ def choose_precision(device: torch.device, amp_enabled: bool) -> Precision:
     """bfloat16 where the hardware has it, else float32: float16 would need a gradient scaler."""
     dtype = autocast_dtype(device, amp_enabled)
     return Precision(device, None if dtype == torch.float16 else dtype)
-
-
-def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager:
-    """Autocast to `dtype`, or a context that does nothing where that is None."""
-    return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
 def keep_freed_memory() -> None:

@@ -16,6 +16,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
+from matplotlib.ticker import LogLocator, NullFormatter
 from PIL import Image
 from torch import Tensor
 from torchvision.utils import make_grid, save_image
@@ -51,9 +52,9 @@ def is_writable(folder: Path | str) -> bool:
 def locked(folder: Path, wait: bool = True) -> Iterator[None]:
     """Own an existing folder for a while; BlockingIOError if it is taken and `wait` is False.
 
-    Who waits goes on at once where this process itself is the owner. The lock is on the folder
-    itself, leaves no file, and goes with the process, however that ends. Where the system has no
-    such locks (Windows, some network disks) nothing is locked.
+    Who waits goes on at once where this process itself is the owner. The lock leaves no file, and
+    goes with the process, however that ends. Where the system has no such locks (Windows, some
+    network disks) nothing is locked.
     """
     try:
         import fcntl
@@ -63,22 +64,19 @@ def locked(folder: Path, wait: bool = True) -> Iterator[None]:
         yield
         return
     key = os.fstat(handle).st_dev, os.fstat(handle).st_ino
+    outer = key in _owned
     try:
-        if not (wait and key in _owned):
+        if not (wait and outer):
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                raise
-            except OSError:  # no locks on this file system
-                pass
-        outer = key in _owned
-        _owned.add(key)
-        try:
-            yield
-        finally:
-            if not outer:
-                _owned.discard(key)
+            except OSError as error:
+                if isinstance(error, BlockingIOError):  # another one: no locks on this file system
+                    raise
+            _owned.add(key)
+        yield
     finally:
+        if not outer:
+            _owned.discard(key)
         os.close(handle)
 
 
@@ -105,15 +103,13 @@ def load_tensors(path: Path | str, option: str, mend: str = "give another") -> A
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for truncated, foreign and pickled files
         raise InputError(
-            f"{option}: cannot read {path}, for it is damaged or no file of this program "
-            f"({type(error).__name__}: {first_sentence(error)}); {mend}"
+            f"{option}: {path} is damaged, or no file of weights ({type(error).__name__}); {mend}"
         ) from None
 
 
 def load_weights(module: torch.nn.Module, path: Path | str, option: str) -> None:
     """Fill `module` from a state dict, or InputError."""
-    weights = load_tensors(path, option)
-    hint = ""
+    weights, hint = load_tensors(path, option), ""
     if isinstance(weights, dict) and isinstance(weights.get("state_dict"), dict):
         hint = "; they lie under 'state_dict': save that alone"
     elif isinstance(weights, dict) and any(str(name).startswith("module.") for name in weights):
@@ -152,23 +148,20 @@ def save_film(folder: Path, pattern: str, path: Path, seconds: float) -> None:
     Each stays for `seconds`, the last for 3 s; of more than 60 some, evenly, the last among them.
     """
     before, after = pattern.split("*")
-    numbers = {path.name[len(before) : -len(after)]: path for path in folder.glob(pattern)}
-    paths = [numbers[number] for number in sorted(filter(str.isdecimal, numbers), key=int)]
-    paths = paths[:: -math.ceil(len(paths) / 60)][::-1] if paths else []
+    names = {p.name[len(before) : -len(after)]: p for p in folder.glob(pattern)}
+    paths = [names[number] for number in sorted(filter(str.isdecimal, names), key=int)]
+    paths = paths[:: -math.ceil(len(paths) / 60) or -1][::-1]
     # Each frame has a palette of its own: 256 colours are few for birds, fewer for all of them.
-    colours = [Image.open(p).convert("RGB").quantize(256, dither=Image.Dither.NONE) for p in paths]
-    if colours:
-        durations = [1000 * seconds] * (len(colours) - 1) + [3000]
-        with atomic(path) as unfinished:
-            colours[0].save(
-                unfinished, save_all=True, append_images=colours[1:], duration=durations, loop=0
-            )
+    frames = [Image.open(p).convert("RGB").quantize(256, dither=Image.Dither.NONE) for p in paths]
+    if frames:
+        each = [1000 * seconds] * (len(frames) - 1) + [3000]
+        with atomic(path) as file:
+            frames[0].save(file, save_all=True, append_images=frames[1:], duration=each, loop=0)
 
 
-def as_png(path: Path | str) -> Path:
+def as_png(path: Path | str, ending: str = ".png") -> Path:
     """The handout's functions are called with and without the suffix."""
-    path = Path(path)
-    return path if path.suffix == ".png" else path.with_name(f"{path.name}.png")
+    return Path(path) if str(path).endswith(".png") else Path(f"{path}{ending}")
 
 
 def save_plot(
@@ -185,6 +178,12 @@ def save_plot(
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
     axes.locator_params(axis="x", integer=True)  # steps and epochs are whole
     axes.grid(alpha=0.3)
+    drawn = [value for values in curves.values() for value in values if value == value]
+    if drawn and 0 < 10 * min(drawn) < max(drawn):
+        axes.set_yscale("log")  # else one early point would flatten all the rest
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:,g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
     if any(curves):
         axes.legend()
     with atomic(as_png(filename)) as unfinished:
@@ -209,19 +208,19 @@ def fetch(target: Path, digest: str, sources: dict[str, dict]) -> None:
         try:
             if gdown.download(**source, output=str(partial), resume=True) is None:
                 raise OSError("no answer that can be used (quota or permission)")
+            if not f"{kind}:{digest_of(partial, kind)}".startswith(digest):
+                partial.unlink()
+                raise OSError(f"what came has another {kind}")
         except Exception as error:  # requests and gdown raise kinds of their own
             reasons.append(f"{name}: {first_sentence(error)[:120]}")
             for path, size in begun.items():  # a host that does not go on: anew the next time
                 if path.exists() and path.stat().st_size == size:
                     path.unlink()
             continue
-        if f"{kind}:{digest_of(partial, kind)}".startswith(digest):
-            partial.rename(target)
-            for leftover in target.parent.glob(f".unfinished.?.{target.name}*"):
-                leftover.unlink()
-            return
-        partial.unlink()
-        reasons.append(f"{name}: what came has another {kind}")
+        partial.rename(target)
+        for leftover in target.parent.glob(f".unfinished.?.{target.name}*"):
+            leftover.unlink()
+        return
     raise InputError(f"cannot download {target.name} ({'; '.join(reasons)})")
 
 
@@ -233,13 +232,10 @@ def digest_of(path: Path, kind: str = "md5") -> str:
 
 def check_images(images: Tensor) -> None:
     """InputError unless these are uint8 (N, 3, 32, 32): floats would be scaled a second time."""
-    found = (
-        f"{getattr(images, 'dtype', type(images).__name__)} {tuple(getattr(images, 'shape', ()))}"
-    )
-    if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.ndim != 4:
-        raise InputError(f"images: got {found}, expected uint8 (N, 3, 32, 32) in [0, 255]")
-    if images.shape[1:] != (3, 32, 32):
-        raise InputError(f"images: got {found}, expected (N, 3, 32, 32); resize or permute them")
+    kind, shape = getattr(images, "dtype", type(images).__name__), getattr(images, "shape", ())
+    if kind != torch.uint8 or len(shape) != 4 or shape[1:] != (3, 32, 32):
+        mend = "; resize or permute them" if kind == torch.uint8 else ", in [0, 255]"
+        raise InputError(f"images: got {kind} {tuple(shape)}, expected uint8 (N, 3, 32, 32){mend}")
 
 
 def fingerprint(*images: Tensor) -> str:

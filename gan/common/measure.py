@@ -96,7 +96,7 @@ class RunningMeans:
 
     def state_dict(self) -> dict:
         """Sums and weights."""
-        return {"sums": self.sums.cpu(), "weights": dict(self.weights)}
+        return {"sums": self.sums.cpu(), "weights": self.weights.copy()}
 
     def load_state_dict(self, state: dict) -> None:
         """Go on from `state_dict`."""

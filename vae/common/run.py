@@ -30,6 +30,7 @@ from common.measure import RunningMeans, check_weights
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 # Settings that name a file or a folder: recorded as seen from the run's folder.
 PATHS = ("data_dir", "fid", "inception_weights")
+NO_PATHS = ("off", "inception")  # what --fid may be instead
 LABELS = {  # of settings that are no options
     "data": "the data (the pixels)",
     "number_format": "the number format (--disable_amp, or another machine)",
@@ -121,42 +122,36 @@ class Run:
         """Make the folder, and hold it until the end."""
         folder = self.folder
         try:
-            missing = [path for path in (folder, *folder.parents) if not path.exists()]
-            if not is_writable(missing[-1].parent if missing else folder):
+            self._made = [place for place in (folder, *folder.parents) if not place.exists()]
+            if not is_writable(self._made[-1].parent if self._made else folder):
                 raise PermissionError
-            self._made = missing
             folder.mkdir(parents=True, exist_ok=True)
             self._held.enter_context(locked(folder, wait=False))
-        except BlockingIOError:
-            raise InputError(
-                f"output folder: another run is at work in {folder}; wait for it or give another"
-            ) from None
-        except OSError:
-            raise InputError(
-                f"output folder: {folder} cannot be written; give another one"
-            ) from None
+        except OSError as error:
+            what = f"{folder} cannot be written; give another one"
+            if isinstance(error, BlockingIOError):
+                what = f"another run is at work in {folder}; wait for it or give another"
+            raise InputError(f"output folder: {what}") from None
 
     def _check_free(self, resume: bool | str | None, overwrite: bool) -> None:
         """Refuse a folder whose results would be lost."""
         own = self.folder / "state.pt"
-        if resume:
-            state = state_path(self.folder, resume)
-            if not state.is_file():
-                raise InputError(
-                    f"--resume: no file {state}; start without --resume, or name another state"
-                )
-            if own.is_file() and state.resolve() != own.resolve():
-                raise InputError(
-                    f"output folder: {self.folder} holds a run of its own, which --resume {state} "
-                    "would replace; give another folder"
-                )
+        state = state_path(self.folder, resume) if resume else own
+        if resume and not state.is_file():
+            raise InputError(
+                f"--resume: no file {state}; start without --resume, or name another state"
+            )
+        if own.is_file() and state.resolve() != own.resolve():
+            raise InputError(
+                f"output folder: {self.folder} holds a run of its own, which --resume {state} "
+                "would replace; give another folder"
+            )
         # A start that was killed before its first step left these, and nothing to lose.
         rows = self.folder / "metrics.csv"
-        begun = rows.is_file() and len(rows.read_text().splitlines()) > 1
+        begun = rows.is_file() and len(rows.read_bytes().splitlines()) > 1
         harmless = ("config.json", "events.out", *(() if begun else ("metrics.csv",)))
         found = [path.name for path in self._results() if not path.name.startswith(harmless)]
-        own_state = resume and own.is_file()
-        if found and not (own_state or overwrite):
+        if found and not overwrite and not (resume and own.is_file()):
             raise InputError(
                 f"output folder: {self.folder} holds a run ({found[0]}, ...); go on with: "
                 f"{self.again}, or give --overwrite or another folder"
@@ -169,15 +164,14 @@ class Run:
         mend = "give another, or start again with --overwrite"
         state = load_tensors(path, "--resume", mend)
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
-        if found != self.layout.state_format:
-            raise InputError(
-                f"--resume: {path} is not a state of this program: got {found!r}, "
-                f"expected {self.layout.state_format!r}; {mend}"
-            )
         types = {"settings": dict, "rows": list, "seconds": float, "step": int, "parts": dict}
-        for name, kind in types.items():
-            if not isinstance(state.get(name), kind):
-                raise InputError(f"--resume: {path} is damaged ({name}); {mend}")
+        if found != self.layout.state_format:
+            what = f"is not a state of this program: got {found!r}, expected "
+            raise InputError(f"--resume: {path} {what}{self.layout.state_format!r}; {mend}")
+        if broken := [
+            name for name, kind in types.items() if not isinstance(state.get(name), kind)
+        ]:
+            raise InputError(f"--resume: {path} is damaged ({broken[0]}); {mend}")
         return state | {"path": path}
 
     def check(self, settings: dict[str, Any]) -> None:
@@ -191,14 +185,14 @@ class Run:
                 f"output folder: {self.folder} holds a run of {there}, this is "
                 f"{settings.get('loss')}; give another folder, or delete that one"
             )
-        stored = self.state["settings"] if self.state else {}
-        for name, before in stored.items():
+        state = self.state or {"settings": {}}
+        for name, before in state["settings"].items():
             now = settings.get(name, before)
             if name not in self.layout.may_change and now != before:
-                name = LABELS.get(name, f"--{name}")
                 raise InputError(
-                    f"--resume: {name} was {before!r} in {self.state and self.state['path']}, now "
-                    f"{now!r}; give it as it was, or --overwrite or another folder for a new run"
+                    f"--resume: {LABELS.get(name, f'--{name}')} was {before!r} in {state['path']}, "
+                    f"now {now!r}; give it as it was, or --overwrite or another folder for a new "
+                    "run"
                 )
 
     def begin(self, settings: dict, parts: dict[str, Any], total: int, **more: Any) -> None:
@@ -216,6 +210,11 @@ class Run:
         self.device = next(next(networks).parameters()).device
         if self.state:
             self._restore(self.state)
+        if self.step == total and any(getattr(part, "taken", 0) for part in parts.values()):
+            step = self.layout.columns[0]
+            raise InputError(
+                f"--num_{step}s: got {total}, the run is within {step} {total} already"
+            )
         try:
             stale = [*self.folder.glob(".unfinished.*"), *([] if self.state else self._results())]
             for path in filter(Path.is_file, stale):
@@ -225,12 +224,11 @@ class Run:
                 unfinished.write_text(json.dumps(config, indent=2, default=str) + "\n")
             self._write_rows()
             last = self.rows[-1][self.layout.columns[0]] if self.rows else -1
-            stale_from = max(self.step + 1, last + 1) if self.state else None
+            stale_from = max(self.step, last) + 1 if self.state else None
             self.events = SummaryWriter(self.folder, purge_step=stale_from)
         except OSError as error:
-            raise InputError(
-                f"output folder: cannot write {self.folder} ({error.strerror}); give another one"
-            ) from None
+            reason = f"cannot write {self.folder} ({error.strerror}); give another one"
+            raise InputError(f"output folder: {reason}") from None
         self.state = None  # it has served, and is large
         self._catch_signals()
 
@@ -325,14 +323,14 @@ class Run:
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
+        self._held.callback(restore)
         with contextlib.suppress(ValueError):  # outside the main thread: they stay as they are
-            for number in [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]:
+            for name in filter(lambda name: hasattr(signal, name), SIGNALS):
+                number = getattr(signal, name)
                 # Under nohup SIGHUP stays ignored. A script's background jobs begin with SIGINT
                 # ignored; there it is meant all the same.
-                ignored = signal.getsignal(number) is signal.SIG_IGN
-                if not (ignored and number == getattr(signal, "SIGHUP", None)):
+                if name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN:
                     previous[number] = signal.signal(number, remember)
-        self._held.callback(restore)
 
     def check_signal(self) -> None:
         """Raise Interrupted if a signal has arrived; the state is saved on the way out."""
@@ -348,8 +346,12 @@ def state_path(folder: Path, resume: bool | str | Path) -> Path:
 
 
 def resume_line(*options: object) -> str:
-    """What to type to go on with a run of this program."""
-    return shlex.join(["python", sys.argv[0], *map(str, options), "--resume"])
+    """What to type to go on with a run of this program, from whatever folder."""
+    words = list(map(str, options))
+    for at, word in enumerate(words[:-1]):
+        if word == "--out_dir":
+            words[at + 1] = os.path.abspath(words[at + 1])
+    return shlex.join(["python", os.path.abspath(sys.argv[0]), *words, "--resume"])
 
 
 def recorded_settings(folder: Path, option: str) -> dict:
@@ -388,8 +390,7 @@ def recorded_for_resume(folder: Path, resume: Any, given: dict) -> dict:
 
 def from_folder(value: Any, folder: Path) -> Any:
     """A path as config.json keeps it, seen from the run's folder; what is none stays as it is."""
-    is_path = isinstance(value, str | Path) and value not in ("off", "inception")
-    is_path = is_path and Path(value).exists()
+    is_path = value not in (None, *NO_PATHS) and Path(value).exists()
     return os.path.relpath(value, folder) if is_path else value
 
 
@@ -399,7 +400,7 @@ def check_recorded(
     """InputError where a path that the run recorded is not there, or its pixels are not `data`."""
     for name in names:
         value = recorded.get(name)
-        if value not in (None, "off", "inception") and not Path(value).exists():
+        if value not in (None, *NO_PATHS) and not Path(value).exists():
             raise InputError(
                 f"{option}: {folder / 'config.json'} names {value}, which is not there from here; "
                 f"give --{name}"

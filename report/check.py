@@ -1,7 +1,9 @@
 """Is this hand-in right? Tries its functions on tiny tensors; no GPU, no data, half a minute.
 
     python report/check.py HANDIN             a folder with gan/ and vae/, either one, or flat code
+    python report/check.py HANDIN --question 1.5
     python report/check.py HANDIN --json results --csv rows.csv --gradescope results.json
+    python report/check.py --autograder autograder.zip      what Gradescope takes
 
 It runs the code that it is given, in processes of its own with limits of time and memory, on a
 copy, without a network and without a GPU. That keeps accidents small; it is no protection from
@@ -10,48 +12,49 @@ malice. For strangers' code use a container without a network and with nothing o
     docker run --rm --network none -v "$PWD":/work:ro -w /work IMAGE python report/check.py HANDIN
 
 A row a check: right; differs (a legitimate variant, named); wrong (what was seen, what was
-expected, what it costs, how to mend it); not there (a TODO); cannot run (and why; where an old
-library is the reason, whether it is right with that apart). Exit codes: 0 all right, 1 something
-is not, 2 nothing could be checked.
+expected, what it costs, how to mend it); not there (a TODO); cannot run (and why). Rows are printed
+and written as they come. Exit codes: 0 all right, 1 something is not, 2 nothing could be checked.
 """
 
 import argparse
-import concurrent.futures
 import csv
 import io
 import json
 import multiprocessing
 import os
+import queue
+import re
 import signal
 import sys
-import tempfile
+import threading
+import zipfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from run_folder import OneLineParser, save
+from run_folder import OneLineParser, folders_below, save, some_path
 
-SECONDS = 60  # that a check may take
-SKIPPED = {"__pycache__", "datasets", "data", "node_modules", "site-packages", "venv", "wandb"}
-# What a half is known by: the file that its modules lie beside, and a word in it.
+HERE = Path(__file__).resolve().parent
+SECONDS = 60  # that an import or a check may take
+SKIPPED = {"__pycache__", "datasets", "node_modules", "site-packages", "venv", "wandb"}
+# What a half is known by: a class, in this file or in another.
 SIGNS = {
-    "gan": (("networks.py", "class Discriminator"),),
-    "vae": (("model.py", "class AEModel"), ("model.py", "class VAEEncoder")),
-    "diffusion": (("model.py", "class DiffusionModel"),),
+    "gan": ("networks.py", r"^class Discriminator\b"),
+    "vae": ("model.py", r"^class (AEModel|VAEEncoder)\b"),
+    "diffusion": ("model.py", r"^class DiffusionModel\b"),
 }
+OLDER = re.compile(r"backup|old|copy|orig|draft", re.IGNORECASE)
 # A process begins with these: this folder to import from, no compiled classes (they hide what they
 # do), one thread, no GPU.
 ENVIRONMENT = {
-    "PYTHONPATH": str(Path(__file__).resolve().parent),
-    "PYTORCH_JIT": "0",
-    "OMP_NUM_THREADS": "1",
-    "CUDA_VISIBLE_DEVICES": "",
-    "MPLBACKEND": "Agg",
-    "TQDM_DISABLE": "1",
+    **{"PYTHONPATH": str(HERE), "PYTORCH_JIT": "0", "OMP_NUM_THREADS": "1"},
+    **{"CUDA_VISIBLE_DEVICES": "", "MPLBACKEND": "Agg", "TQDM_DISABLE": "1"},
     "WANDB_MODE": "disabled",
 }
+Found = tuple[str, str] | None  # a verdict's word and sentence; None: the check does not apply
 
 
 @dataclass(frozen=True)
@@ -70,19 +73,24 @@ class Unusable(Exception):
 
 
 def find_halves(folder: Path) -> dict[str, Path]:
-    """The folders of gan, vae and diffusion below `folder`, the shallowest of each."""
-    found: dict[str, Path] = {}
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name[0] != "." and name not in SKIPPED)
-        for half, signs in SIGNS.items():
-            for name, word in signs:
-                if name in names and word in _text(Path(place, name)):
-                    path = Path(place)
-                    depth = len(path.relative_to(folder).parts)
-                    best = found.get(half)
-                    if best is None or depth < len(best.relative_to(folder).parts):
-                        found[half] = path
-    return found
+    """The folders of gan, vae and diffusion below `folder`.
+
+    Of several: where the file has the handout's name, the folder the half's, no backup's; the
+    shallowest.
+    """
+    found: dict[str, tuple] = {}
+    for path in map(Path, folders_below(folder)):
+        way = path.relative_to(folder)
+        if SKIPPED & {*way.parts}:
+            continue
+        for file in sorted(path.glob("*.py")):
+            text = _text(file)
+            for half, (name, word) in SIGNS.items():
+                if re.search(word, text, re.MULTILINE):
+                    older = bool(OLDER.search(str(way)))
+                    rank = (older, file.name != name, len(way.parts), path.name != half, str(way))
+                    found[half] = min(found.get(half, (rank, path)), (rank, path))
+    return {half: found[half][1] for half in SIGNS if half in found}
 
 
 def _text(path: Path) -> str:
@@ -113,47 +121,53 @@ class Pool:
             for name, value in before.items():
                 os.environ.pop(name) if value is None else os.environ.update({name: value})
 
-    def run(self, name: str, folder: Path, seconds: int = SECONDS) -> tuple[str, str] | None:
-        """The verdict of one check, (word, sentence); None where it does not apply."""
-        from checks import CANNOT_RUN
+    def verdicts(
+        self, names: Sequence[str], folder: Path, seconds: int = SECONDS
+    ) -> Iterator[tuple[str, Found]]:
+        """(name, verdict) of checks of the modules in a folder, as they come."""
+        left = list(names)
+        ours, theirs = self.context.Pipe(False)
+        how = theirs, str(folder), left[:], seconds
+        process = self.context.Process(target=_serve, args=how, daemon=True)
+        process.start()
+        theirs.close()
+        try:
+            while left and ours.poll(20 * seconds):
+                name, found = ours.recv()
+                left.remove(name)
+                yield name, found
+            process.join(None if not left else 0)
+        except EOFError:
+            pass
+        finally:
+            _kill(process.pid)  # and what is left of its children
+            process.join()
+        for name in left:
+            yield name, ("cannot run", f"the process ended by itself ({process.exitcode})")
 
-        with tempfile.TemporaryDirectory() as place:
-            result = Path(place, "verdict.json")
-            process = self.context.Process(
-                target=_run_check, args=(name, str(folder), str(result), seconds), daemon=True
-            )
-            process.start()
-            process.join(seconds)
-            if process.is_alive():
-                _kill(process.pid)
-                process.join()
-                return CANNOT_RUN, f"not done after {seconds} s"
-            _kill(process.pid)  # whatever it may have started
-            if not result.is_file():
-                code = process.exitcode
-                if code in (-signal.SIGXCPU, -signal.SIGKILL):
-                    return CANNOT_RUN, f"ended by the limit of {seconds} s or of memory"
-                return CANNOT_RUN, f"the process ended by itself (exit code {code})"
-            found = json.loads(result.read_text())
-        return None if found is None else (found[0], found[1])
+    def run(self, name: str, folder: Path, seconds: int = SECONDS) -> Found:
+        """The verdict of one check."""
+        return next(found for _, found in self.verdicts([name], folder, seconds))
 
 
-def _run_check(name: str, folder: str, result: str, seconds: int) -> None:
-    from checks.worker import run_check
+def _serve(*how: Any) -> None:
+    from checks.worker import serve
 
-    run_check(name, folder, result, seconds)
+    serve(*how)
 
 
 def _kill(pid: int | None) -> None:
-    """A process and its children, which share its session."""
+    """A process and those of its session."""
     try:
         os.killpg(pid or 0, signal.SIGKILL) if pid else None
     except (ProcessLookupError, PermissionError, AttributeError):
         pass
 
 
-def check_folder(folder: Path, pool: Pool | None = None, jobs: int | None = None) -> list[Row]:
-    """Every check that applies; Unusable where no hand-in is found."""
+def rows_of(
+    folder: Path, pool: Pool | None = None, jobs: int | None = None, question: str = ""
+) -> Iterator[Row]:
+    """A row for every check that applies, as they come; Unusable where no hand-in is found."""
     import checks.diffusion
     import checks.gan
     import checks.vae
@@ -162,17 +176,62 @@ def check_folder(folder: Path, pool: Pool | None = None, jobs: int | None = None
         raise Unusable(f"{folder} is not a folder; give the one that holds gan/ and vae/")
     halves = find_halves(folder)
     if not halves:
+        books = "; notebooks are not read: save their code as .py" * any(folder.rglob("*.ipynb"))
         raise Unusable(
             f"no hand-in in {folder}; expected networks.py with a Discriminator, or model.py with "
-            "an AEModel or a DiffusionModel, at any depth"
+            f"an AEModel or a DiffusionModel, at any depth{books}"
         )
-    pool = pool or Pool()
     wanted = [one for one in checks.CHECKS if one.half in halves]
-    with concurrent.futures.ThreadPoolExecutor(jobs or os.cpu_count() or 1) as threads:
-        verdicts = threads.map(lambda one: pool.run(one.name, halves[one.half]), wanted)
-        pairs = list(zip(wanted, verdicts, strict=True))
-    rows = [Row(one.question, one.what, *found, one.name) for one, found in pairs if found]
-    return sorted(rows, key=lambda row: row.question)
+    numbers = sorted({one.question for one in wanted})
+    wanted = [one for one in wanted if question in ("", one.question)]
+    if not wanted:
+        raise Unusable(f"--question: got {question}, expected one of {', '.join(numbers)}")
+    pool, jobs = pool or Pool(), jobs or os.cpu_count() or 1
+    lists: list[tuple[Path, list[str]]] = []
+    for half in halves:
+        those = [one for one in wanted if one.half == half]
+        groups = list(dict.fromkeys(one.group or one.name for one in those))
+        parts = max(1, jobs // len(halves)) if len(those) > 5 else 1
+        for part in range(parts):
+            mine = groups[part::parts]
+            names = [one.name for one in those if (one.group or one.name) in mine]
+            lists.append((halves[half], names)) if names else None
+    told: queue.Queue = queue.Queue()
+    waiting = list(lists)
+
+    def work() -> None:
+        try:
+            while waiting:
+                place, names = waiting.pop(0)
+                for pair in pool.verdicts(names, place):
+                    told.put(pair)
+        finally:
+            told.put(None)
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(jobs, len(lists)))]
+    for thread in threads:
+        thread.start()
+    of = {one.name: one for one in wanted}
+    running = len(threads)
+    while running:
+        if (pair := told.get()) is None:
+            running -= 1
+        elif found := pair[1]:
+            one = of[pair[0]]
+            yield Row(one.question, one.what, found[0], found[1], one.name)
+
+
+def in_order(rows: Sequence[Row]) -> list[Row]:
+    """By question, and within one as the checks are listed."""
+    from checks import CHECKS
+
+    at = {one.name: number for number, one in enumerate(CHECKS)}
+    return sorted(rows, key=lambda row: (row.question, at[row.name]))
+
+
+def check_folder(folder: Path, pool: Pool | None = None, jobs: int | None = None) -> list[Row]:
+    """Every check that applies; Unusable where no hand-in is found."""
+    return in_order([*rows_of(folder, pool, jobs)])
 
 
 def passed(rows: Sequence[Row]) -> bool:
@@ -182,22 +241,78 @@ def passed(rows: Sequence[Row]) -> bool:
     return all(row.verdict in PASSED for row in rows)
 
 
+# A check that fails only because another one does: one cause is paid once.
+CAUSES = {
+    **dict.fromkeys(("gan.scores_alone", "gan.block_down", "gan.score_of_sum"), "gan.pooling"),
+    "gan.block_up": "gan.upsampling",
+    **{"vae.vae_encoder_layers": "vae.encoder_layers", "vae.kl_extremes": "vae.kl_value"},
+}
+
+
 def gradescope(rows: Sequence[Row]) -> dict:
-    """The results.json that Gradescope reads: a point for each check that passes."""
+    """The results.json that Gradescope reads: 100 points, as many for each question.
+
+    Rows share those of their question. A row whose cause fails, too, or that says the same as an
+    earlier one that fails, is shown and costs nothing.
+    """
     from checks import PASSED
 
-    tests = [
-        {
-            "number": f"{row.question}.{number}",
-            "name": row.what,
-            "score": float(row.verdict in PASSED),
-            "max_score": 1.0,
-            "status": "passed" if row.verdict in PASSED else "failed",
-            "output": f"{row.verdict}. {row.sentence}".strip(),
-        }
-        for number, row in enumerate(rows, start=1)
-    ]
+    failed: dict[str, str] = {}
+    free = set()
+    for row in rows:
+        if row.verdict not in PASSED:
+            if CAUSES.get(row.name) in failed or row.sentence in failed.values():
+                free.add(row.name)
+            failed[row.name] = row.sentence
+    counted = Counter(row.question for row in rows if row.name not in free)
+    tests = []
+    for number, row in enumerate(rows, start=1):
+        most = 0.0 if row.name in free else 100 / len(counted) / counted[row.question]
+        fine = row.verdict in PASSED
+        tests.append(
+            {
+                **{"number": f"{row.question}.{number}", "name": row.what, "max_score": most},
+                **{"score": most if fine else 0.0, "status": "passed" if fine else "failed"},
+                "output": f"{row.verdict}. {row.sentence}".strip(),
+            }
+        )
     return {"tests": tests, "output": summary(rows)}
+
+
+SETUP = """#!/usr/bin/env bash
+set -e
+apt-get update && apt-get install -y python3 python3-venv
+python3 -m venv /autograder/venv
+/autograder/venv/bin/{torch}
+/autograder/venv/bin/pip install numpy scipy matplotlib pillow clean-fid tensorboard tqdm
+"""
+RUN = """#!/usr/bin/env bash
+cd "${AUTOGRADER:-/autograder}"
+python=venv/bin/python
+[ -x "$python" ] || python=python3
+timeout 540 "$python" source/check.py submission --gradescope results/results.json
+[ $? -ne 2 ] || [ -f results/results.json ] ||
+    echo '{"score": 0, "output": "no gan/ or vae/ found: hand in their .py files"}' \\
+        > results/results.json
+"""
+
+
+def autograder(target: Path) -> None:
+    """The archive that Gradescope takes: set-up, run script, this checker."""
+    readme = (HERE.parent / "README.md").read_text()
+    (torch,) = re.findall(r"\.venv/bin/(pip install torch torchvision .*)", readme)  # CPU alone
+    own = [HERE / "check.py", HERE / "run_folder.py", *sorted((HERE / "checks").glob("*.py"))]
+
+    def write_zip(path: Path) -> None:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, text in (("setup.sh", SETUP.format(torch=torch)), ("run_autograder", RUN)):
+                info = zipfile.ZipInfo(name)
+                info.external_attr = 0o755 << 16
+                archive.writestr(info, text)
+            for file in own:
+                archive.write(file, file.relative_to(HERE))
+
+    save(target, write_zip)
 
 
 def summary(rows: Sequence[Row]) -> str:
@@ -209,39 +324,43 @@ def summary(rows: Sequence[Row]) -> str:
     return f"{len(rows)} checks: {shown}"
 
 
-def table(rows: Sequence[Row]) -> str:
-    """For a terminal: what is right in one line each, what is not with its sentence."""
-    lines = []
-    for row in rows:
-        lines.append(f"{row.question}  {row.verdict:<10}  {row.what}")
-        if row.sentence:
-            lines.append(f"     {'':<10}  {row.sentence}")
-    return "\n".join([*lines, "", summary(rows)])
+def line(row: Row) -> str:
+    """For a terminal; what is not right with its sentence."""
+    below = f"\n     {'':<10}  {row.sentence}" if row.sentence else ""
+    return f"{row.question:<5}  {row.verdict:<10}  {row.what}{below}"
 
 
 def get_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = OneLineParser(__doc__)
-    parser.add_argument("folder", type=Path, metavar="HANDIN", help="the hand-in")
+    parser.add_argument("folder", type=some_path, nargs="?", metavar="HANDIN", help="the hand-in")
     for name, what in (
         ("json", "rows as JSON (- for the terminal)"),
         ("csv", "rows as CSV (- for the terminal)"),
         ("gradescope", "Gradescope's results.json"),
+        ("autograder", "check nothing; write the archive that Gradescope takes"),
     ):
-        parser.add_argument(f"--{name}", metavar="FILE", help=what)
+        parser.add_argument(f"--{name}", metavar="FILE", type=some_path, help=what)
+    parser.add_argument("--question", default="", metavar="N", help="of this question alone: 1.5")
     parser.add_argument("--jobs", type=int, metavar="N", help="processes at a time (all cores)")
     args = parser.parse_args(argv)
     if args.jobs is not None and args.jobs < 1:
         parser.error(f"--jobs: got {args.jobs}, expected a whole number >= 1")
+    if (args.folder is None) == (args.autograder is None):
+        parser.error("give a hand-in, or --autograder FILE alone")
     return args
 
 
-def write(text: str, target: str) -> None:
-    """To a file, moved into place once it is whole, or to the terminal."""
-    if target == "-":
-        print(text)
-        return
-    save(Path(target), lambda path: path.write_text(text + "\n"))
+def write(rows: Sequence[Row], args: argparse.Namespace) -> None:
+    """What is asked for, moved into place once it is whole."""
+    kinds = (
+        (args.json, lambda: json.dumps([asdict(row) for row in rows], indent=2)),
+        (args.csv, lambda: as_csv(rows)),
+        (args.gradescope, lambda: json.dumps(gradescope(rows), indent=2)),
+    )
+    for target, make in kinds:
+        if target not in (None, "-"):
+            save(Path(target), partial(Path.write_text, data=f"{make()}\n"))
 
 
 def as_csv(rows: Sequence[Row]) -> str:
@@ -255,21 +374,33 @@ def as_csv(rows: Sequence[Row]) -> str:
 
 def main(args: argparse.Namespace) -> int:
     """Check, print, write; returns the exit code."""
+    rows: list[Row] = []
     try:
-        for target in filter(None, (args.json, args.csv, args.gradescope)):  # before the work
+        targets = [t for t in (args.json, args.csv, args.gradescope, args.autograder) if t]
+        if len({*targets}) < len(targets):
+            raise Unusable(f"{targets[0]} is given twice; give each its own file")
+        for target in targets:  # before the work
             if target != "-" and not Path(target).absolute().parent.is_dir():
                 raise Unusable(f"cannot write {target}: no folder {Path(target).parent}; make it")
             if Path(target).is_dir():
                 raise Unusable(f"cannot write {target}: it is a folder, expected a file")
-        rows = check_folder(args.folder.resolve(), jobs=args.jobs)
-        if "-" not in (args.json, args.csv, args.gradescope):
-            print(table(rows))
-        if args.json:
-            write(json.dumps([asdict(row) for row in rows], indent=2), args.json)
-        if args.csv:
-            write(as_csv(rows), args.csv)
-        if args.gradescope:
-            write(json.dumps(gradescope(rows), indent=2), args.gradescope)
+        if args.autograder:
+            autograder(Path(args.autograder))
+            print(f"For Gradescope's autograder page: {args.autograder}")
+            return 0
+        folder = Path(args.folder).resolve()
+        for row in rows_of(folder, jobs=args.jobs, question=args.question):
+            rows.append(row)
+            if "-" not in targets:
+                print(line(row), flush=True)
+            write(in_order(rows), args)
+        rows = in_order(rows)
+        if "-" in targets:
+            text = json.dumps([asdict(row) for row in rows], indent=2)
+            print(text if args.json == "-" else as_csv(rows))
+        else:
+            judged = ", ".join(f"{half} in {path}" for half, path in find_halves(folder).items())
+            print(f"\n{summary(rows)}\njudged: {judged}")
     except (Unusable, OSError) as error:
         print(f"check.py: error: {error}", file=sys.stderr)
         return 2
@@ -277,4 +408,9 @@ def main(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(get_args()))
+    try:
+        code = main(get_args())
+    except KeyboardInterrupt:
+        print("check.py: stopped; what was written is whole", file=sys.stderr, flush=True)
+        os._exit(130)  # whatever threads are at work
+    sys.exit(code)

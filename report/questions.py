@@ -110,6 +110,11 @@ class Grade:
         return self.row.get("score_name", "score") if self.run.kind == "gan" else "recon"
 
     @property
+    def remarks(self) -> list[str]:
+        """Why its number does not compare, and what its weights give."""
+        return list(dict.fromkeys([*self.reasons, *filter(None, [self.note])]))
+
+    @property
     def verdict(self) -> str:
         """For people: met, not met, not comparable, ..."""
         if self.run is None:

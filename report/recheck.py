@@ -1,6 +1,6 @@
-"""What a hand-in's numbers rest on: its code tried, its scores measured again from its weights.
+"""A run's numbers measured again from its weights.
 
-Both start this project's own commands as processes of their own, on copies: nothing is imported
+This project's own commands are started as processes of their own, on copies: nothing is imported
 from gan/ and vae/, nothing is written to a hand-in, and nothing is downloaded. A model's numbers
 are measured by this project's code, with the networks of the assignment.
 """
@@ -57,19 +57,6 @@ class Measured:
     def __str__(self) -> str:
         found = f"measured again from {self.weights}: {self.now:.2f}"
         return found + (f", {self.off:.1%} off {self.before:.2f}" if self.off > OFF else "")
-
-
-def check_code(folder: Path) -> list[dict]:
-    """The rows of check.py for a hand-in; none where there is no code."""
-    with tempfile.TemporaryDirectory() as place:
-        path = Path(place, "rows.json")
-        done = _start(HERE / "check.py", folder.resolve(), "--json", path)
-        if path.is_file():
-            return json.loads(path.read_text())
-    if "no hand-in in" in done.stderr:
-        return []
-    why = _last_line(done)
-    return [{"question": "all", "what": f"check.py ({why})", "verdict": "cannot run"}]
 
 
 def measure_again(run: Run, row: dict, places: Places) -> Measured:

@@ -1,11 +1,16 @@
 """The checks of check.py: what a hand-in's own functions do with tiny tensors.
 
-A check is a function of a `HandIn` that returns a `Verdict`. Each runs in a process of its own
-(worker.py), among stand-ins for a GPU, old libraries, data and downloads (stand_ins.py).
+A check is a function of a `HandIn` that returns a `Verdict`. Each runs in a fork of a process that
+has the hand-in imported (worker.py), among stand-ins for a GPU, old libraries, data and downloads
+(stand_ins.py).
 """
 
+import ast
 import importlib
-from collections.abc import Callable
+import inspect
+import re
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,24 +33,90 @@ class NotThere(Exception):
     """What a check needs is still a TODO, or has another name; the message names it."""
 
 
+class Slip(Exception):
+    """A verdict that a part of a check has come to."""
+
+    def __init__(self, verdict: Verdict):
+        super().__init__(verdict.sentence)
+        self.verdict = verdict
+
+
 class HandIn:
     """The modules of one half of a hand-in, imported from a copy of its folder."""
 
     def __init__(self, folder: Path, notes: Any):
         self.folder, self.notes = folder, notes  # stand_ins.Notes
+        self.never: dict[str, str] = {}  # module -> why its import is not tried again
+        self.files: set[Path] = set()  # what is there before a check
+        self.tell: Callable = print  # to the process that waits
+        self._shared: dict = {}
 
     def module(self, name: str) -> Any:
         """Import it; NotThere where there is no such file."""
         if not (self.folder / f"{name}.py").is_file():
             raise NotThere(f"there is no {name}.py")
+        if name in self.never:
+            raise TimeoutError(self.never[name])
         return importlib.import_module(name)
 
+    def home(self, module: str, name: str) -> Any:
+        """The module that has this function or class: the handout's, or one of another name."""
+        if (self.folder / f"{module}.py").is_file():
+            found = self.module(module)
+            if hasattr(found, name):
+                return found
+        defined = re.compile(rf"^(class|def) {name}\b", re.MULTILINE)
+        for path in sorted(self.folder.glob("*.py")):
+            if path.stem != module and defined.search(path.read_text(errors="replace")):
+                return self.module(path.stem)
+        raise NotThere(f"there is no {name}: neither in {module}.py nor in another file")
+
     def get(self, module: str, name: str) -> Any:
-        """A public name of a module."""
-        found = getattr(self.module(module), name, None)
-        if found is None:
-            raise NotThere(f"{module}.py has no {name}")
-        return found
+        """A public name of a module, or of the module where it is."""
+        return getattr(self.home(module, name), name)
+
+    def shared(self, kind: Callable, *arguments: Any) -> Any:
+        """What several checks of a group look at, made once."""
+        if (kind, arguments) not in self._shared:
+            self.tell("shared begins")
+            self._shared[kind, arguments] = kind(self, *arguments)
+            self.tell("shared is there")
+        return self._shared[kind, arguments]
+
+
+def calls_of_main(handin: HandIn, script: str, function: str, *argv: str) -> list[dict]:
+    """The arguments that a script's `if __name__ == "__main__"` calls a function with.
+
+    What stands there is run; the function is recorded instead. With its defaults.
+    """
+    module = handin.module(script)
+    path, original, calls = handin.folder / f"{script}.py", getattr(module, function), []
+    blocks = [
+        node
+        for node in ast.parse(path.read_text(errors="replace")).body
+        if isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)
+    ]
+    if not blocks:
+        raise NotThere(f'{script}.py has no if __name__ == "__main__": it is not looked into')
+    signature = inspect.signature(original)
+
+    def record(*args: Any, **kwargs: Any) -> list:
+        given = signature.bind_partial(*args, **kwargs)
+        given.apply_defaults()
+        calls.append(dict(given.arguments))
+        return []
+
+    space = {k: record if v is original else v for k, v in vars(module).items()}
+    space |= {"__name__": "__main__"}
+    sys.argv = [str(path), *argv]
+    for block in blocks:
+        body = compile(ast.Module(block.body, []), str(path), "exec")
+        try:
+            exec(body, space)
+        except Exception:  # it makes use of what the function returns
+            if not calls:
+                raise
+    return calls
 
 
 def right(sentence: str = "") -> Verdict:
@@ -58,9 +129,16 @@ def differs(sentence: str) -> Verdict:
     return Verdict(DIFFERS, sentence)
 
 
-def wrong(seen: str, expected: str, cost: str, mend: str) -> Verdict:
-    """A slip, in one sentence."""
+def wrong(seen: str, expected: str = "", cost: str = "", mend: str = "") -> Verdict:
+    """A slip, in one sentence; what is not given is what its check says."""
+    one = at_work[0]
+    expected, cost, mend = expected or one.expected, cost or one.cost, mend or one.mend
     return Verdict(WRONG, f"{seen}; expected {expected}. It costs: {cost}. To mend it: {mend}.")
+
+
+def remarked(remarks: Sequence[str]) -> Verdict:
+    """Right, or a legitimate variant where there are remarks."""
+    return differs("; ".join(remarks)) if remarks else right()
 
 
 @dataclass(frozen=True)
@@ -71,7 +149,11 @@ class Check:
     question: str
     what: str
     function: Callable[[HandIn], Verdict | None]  # None: does not apply to this hand-in
-    old: tuple[str, ...]  # old calls (see stand_ins.py) that make this row "cannot run"
+    expected: str  # what `wrong` says, if a branch does not say it
+    cost: str
+    mend: str
+    old: tuple[str, ...]  # old calls (see stand_ins.py) that this row remarks on
+    group: str  # checks that share a process, and a costly part
 
     @property
     def name(self) -> str:
@@ -82,11 +164,23 @@ class Check:
 CHECKS: list[Check] = []
 
 
-def check(half: str, question: str, what: str, old: tuple[str, ...] = ()) -> Callable:
+at_work: list[Check] = []  # the check under way, in its process
+
+
+def check(
+    half: str,
+    question: str,
+    what: str,
+    expected: str = "",
+    cost: str = "unknown",
+    mend: str = "as the handout has it",
+    old: tuple[str, ...] = (),
+    group: str = "",
+) -> Callable:
     """Decorator: the function is a check of that question."""
 
     def register(function: Callable) -> Callable:
-        CHECKS.append(Check(half, question, what, function, old))
+        CHECKS.append(Check(half, question, what, function, expected, cost, mend, old, group))
         return function
 
     return register

@@ -4,6 +4,7 @@ Equations are those of arXiv 2006.11239 and 2010.02502. A stub stands in for the
 with the noise that an image was made with.
 """
 
+import contextlib
 import math
 from typing import Any
 
@@ -122,6 +123,8 @@ def posterior(handin: HandIn) -> Verdict:
         got = [float(part.flatten()[0]) for part in (of_x0[0], of_x[0], of_x0[1])]
         if close(got, expected, 2e-3):
             continue
+        if close([*got[:2], got[2] ** 2], expected, 2e-3):
+            return differs("the deviation is returned where the handout has the variance")
         shown = ", ".join(f"{value:.4g}" for value in got)
         seen = f"coefficients {shown} at t = {t}"
         if close(got[:2], expected[1::-1], 2e-3):
@@ -155,6 +158,11 @@ def ddpm_step(handin: HandIn) -> Verdict:
     except Exception as error:
         return differs(f"fails at t = 0 ({error}), which the handout's loop never reaches")
     if not same:
+        short, asked = _model(handin, timesteps=20)
+        with contextlib.suppress(Exception):
+            short.sample((1, 3, 8, 8))
+        if asked.times and asked.times[-1] > 0:
+            return differs("noise at t = 0, which its loop never reaches")
         return wrong("noise at t = 0", "none", "grainy images", "no noise for t = 0")
     return right()
 
@@ -166,6 +174,8 @@ def ddpm_times(handin: HandIn) -> Verdict:
     need(model.sample((1, 3, 8, 8)), "sample")
     if oracle.times[-1:] == [0] and len(oracle.times) == 20:
         return right()
+    if oracle.untold:
+        return differs("the network is not told the time, which has a row: not looked into")
     if oracle.times[-1:] == [1]:
         return differs(
             "the handout's loop ends at t = 1: the last step, without noise, is left out"
@@ -175,20 +185,28 @@ def ddpm_times(handin: HandIn) -> Verdict:
     )
 
 
-def _ddim(model: Any, x: Tensor, tau: int, earlier: int, eta: float = 0.0) -> Tensor:
+def _ddim(model: Any, x: Tensor, tau: int, earlier: int, predictions: Any = None) -> Tensor:
     """A step, with times as its own loop may make them: numbers, tensors (), tensors (B,)."""
     first = None
     for times in (tau, earlier), torch.tensor((tau, earlier)), torch.tensor([[tau], [earlier]]):
         if isinstance(times, Tensor) and times.ndim == 2:
             times = times.expand(2, len(x))
         try:
-            found = model.ddim_step(
-                len(x), x.device, *times, x, model.model_predictions, model.alphas_cumprod, eta
-            )
+            told = predictions or model.model_predictions
+            found = model.ddim_step(len(x), x.device, *times, x, told, model.alphas_cumprod, 0.0)
             return need(found, "ddim_step")[0]
         except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
             first = first or error
     raise first or NotThere("ddim_step")
+
+
+def _exact(model: Any, x: Tensor, t: int, noise: Tensor, x0: Tensor) -> Any:
+    """Right predictions, in the order in which the hand-in returns its own: those have a row."""
+    pair = noise, x0
+    with contextlib.suppress(Exception):
+        if close(model.model_predictions(x, _times(t))[1], noise, 1e-3):
+            pair = x0, noise
+    return lambda *args, **named: pair
 
 
 @check("diffusion", "3.2", "DDIM with eta 0 is deterministic")
@@ -209,22 +227,52 @@ def ddim_step(handin: HandIn) -> Verdict:
     model, oracle = _model(handin, steps=10)
     x0, noise, x = _noisy(model, 600)
     oracle.noise = noise
-    got = _ddim(model, x, 600, 500)
+    got = _ddim(model, x, 600, 500, _exact(model, x, 600, noise, x0))
     share = model.alphas_cumprod[500]
     if close(got, share.sqrt() * x0 + (1 - share).sqrt() * noise, 5e-3):
         return right()
     seen = "x_0 is returned at every step" if close(got, x0, 1e-2) else "another image"
+    seen = "the step returns its input" if close(got, x, 1e-3) else seen
+    other = share.sqrt() * noise + (1 - share).sqrt() * x0
+    seen = "x_0 and noise are exchanged" if close(got, other, 5e-3) else seen
     mend = "sqrt(abar') x_0 + sqrt(1 - abar' - sigma^2) noise"
     return wrong(seen, "x_0 and noise in the shares of the earlier time", "blurred samples", mend)
+
+
+def _with_10_or_100(judge: Any, handin: HandIn) -> Verdict:
+    """Some have written the handout's 100 steps into a step."""
+    verdict = judge(handin, 10)
+    if verdict.word == "wrong" and judge(handin, 100).word == "right":
+        return differs("right with 100 steps alone: a number of them is written into it")
+    return verdict
 
 
 @check("diffusion", "3.2", "DDIM's last step returns x_0")
 def ddim_last(handin: HandIn) -> Verdict:
     """The earlier time is -1 there, and nothing of the noise is left."""
-    model, oracle = _model(handin, steps=10)
+    return _with_10_or_100(_last_step, handin)
+
+
+def _last_step(handin: HandIn, steps: int) -> Verdict:
+    model, oracle = _model(handin, steps=steps)
+    asked, step = [], model.ddim_step
+
+    def spy(*args: Any, **named: Any) -> Any:
+        values = [*args, *named.values()]
+        asked.append(int(torch.as_tensor(values[3]).flatten()[0]))
+        return step(*args, **named)
+
+    model.ddim_step = spy
+    try:
+        model.sample((1, 3, 8, 8))
+    except Exception:  # a row of its own
+        asked.clear()
+    model.ddim_step = step
+    if asked and asked[-1] >= 0:
+        return differs(f"it ends at time {asked[-1]}, not before 0: a little noise stays")
     x0, noise, x = _noisy(model, 100)
     oracle.noise = noise
-    got = _ddim(model, x, 100, -1)
+    got = _ddim(model, x, 100, -1, _exact(model, x, 100, noise, x0))
     if close(got, x0, 3e-3):
         return right()
     share = model.alphas_cumprod[0]
@@ -242,7 +290,11 @@ def ddim_last(handin: HandIn) -> Verdict:
 @check("diffusion", "3.2", "samples are in [0, 1]")
 def sample_range(handin: HandIn) -> Verdict:
     """Of a network that finds images of -0.5."""
-    model, oracle = _model(handin, steps=10)
+    return _with_10_or_100(_range_of_samples, handin)
+
+
+def _range_of_samples(handin: HandIn, steps: int) -> Verdict:
+    model, oracle = _model(handin, steps=steps)
 
     def forward(x: Tensor, *rest: Any, **named: Any) -> Tensor:
         t = next(v for v in (*named.values(), *rest) if v is not None)
@@ -250,6 +302,17 @@ def sample_range(handin: HandIn) -> Verdict:
         return (x + 0.5 * share.sqrt()) / (1 - share).sqrt()
 
     oracle.forward = forward
+    exact = torch.full((2, 3, 8, 8), -0.5)
+    swapped = False
+    with contextlib.suppress(Exception):
+        found = model.model_predictions(torch.full((2, 3, 8, 8), 0.1), _times(300))
+        swapped = close(found[0], exact, 1e-2)
+
+    def predictions(x: Tensor, *rest: Any, **named: Any) -> Any:
+        noise = forward(x, *rest, **named).reshape(x.shape)
+        return (exact, noise) if swapped else (noise, exact)
+
+    model.model_predictions = predictions  # the hand-in's own have a row
     got = need(model.sample((2, 3, 8, 8)), "sample").mean().item()
     if abs(got - 0.25) < 0.03:
         return right()
@@ -264,6 +327,7 @@ def fid_images(handin: HandIn) -> Verdict:
 
     class Sampler(nn.Module):
         channels, device = 3, torch.device("cpu")
+        is_ddim_sampling, num_timesteps, sampling_timesteps = False, 1000, 1000
 
         def __init__(self) -> None:
             super().__init__()
@@ -275,12 +339,20 @@ def fid_images(handin: HandIn) -> Verdict:
 
         def sample(self, shape: Any) -> Tensor:
             """The same."""
-            return torch.full(tuple(shape), 0.25)
+            return self.sample_given_z(torch.zeros(tuple(shape)), shape)
 
         def sample_given_z(self, z: Tensor, shape: Any) -> Tensor:
-            """Images of 0.25 in [0, 1]."""
+            """Images in [0, 1], half 0.25 and half 0.5."""
             z.reshape(shape)
-            return torch.full((len(z), 3, 32, 32), 0.25)
+            images = torch.full((len(z), 3, 32, 32), 0.25)
+            images[..., 16:] = 0.5
+            return images
+
+        def sample_ddpm(self, shape: Any, z: Tensor) -> Tensor:
+            """The same."""
+            return self.sample_given_z(z, shape)
+
+        sample_ddim = sample_ddpm
 
     module: Any = handin.module("inference")
     for name in ("diffusion", "model", "args"):  # a script's own variables
@@ -293,8 +365,16 @@ def fid_images(handin: HandIn) -> Verdict:
     function: Any = call.get("gen")
     if function is None:
         raise NotThere("get_fid gives clean-fid no function: gen is None")
+    if isinstance(function, nn.Module) or not callable(function):
+        cost, mend = (
+            "clean-fid calls it with noise alone",
+            "lambda z: sample_given_z(z, shape) * 255",
+        )
+        return wrong(
+            f"a {type(function).__name__} is given to clean-fid", "a function of z", cost, mend
+        )
     made = need(function(torch.randn(4, 3 * 32 * 32)), "gen_fn(z)").float()
-    got = made.mean().item()
+    got = made[..., :16].mean().item()
     if tuple(made.shape) != (4, 3, 32, 32):
         seen = f"images of shape {tuple(made.shape)}"
         return wrong(seen, "(4, 3, 32, 32)", "no score", "sample_given_z(z, shape)")
@@ -303,6 +383,8 @@ def fid_images(handin: HandIn) -> Verdict:
     if abs(got - 63) < 0.3:
         return differs("rounded down: half a grey level darker on average")
     seen = f"a pixel of 0.25 reaches it as {got:.4g}"
+    if got < 1 and made.max() > 250:
+        seen += ": stretched to the batch's own range"
     if abs(got - (0.25 + 1) / 2 * 255) < 1:
         seen += ": rescaled a second time"
     return wrong(seen, "63.75", "a score of other pictures", "sample_given_z(z, shape) * 255")

@@ -6,6 +6,7 @@ today: what would stop them for that reason alone is done for them, and noted.
 
 import importlib.machinery
 import importlib.util
+import multiprocessing
 import socket
 import sys
 import types
@@ -15,6 +16,7 @@ from typing import Any
 
 import cleanfid.fid
 import cleanfid.inception_torchscript
+import matplotlib
 import torch
 import torchvision
 from torch.overrides import TorchFunctionMode
@@ -198,6 +200,8 @@ def put_in(notes: Notes, folder: Path) -> None:
     jit.script = lambda module, *args, **kwargs: module
     jit.save = lambda *args, **kwargs: None
     torch.save = lambda *args, **kwargs: None
+    matplotlib.use = lambda *args, **kwargs: None  # no screen
+    multiprocessing.set_start_method = lambda *args, **kwargs: None
     _no_network()
     _old_calls(notes)
     _no_workers()

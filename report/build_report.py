@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from parts import PARTS, Parts
-from run_folder import RUNS, OneLineParser, Run, RunError, find_runs, read_run, save
+from run_folder import RUNS, OneLineParser, Run, RunError, find_runs, read_run, save, some_path
 from typeset import typeset
 
 HERE = Path(__file__).resolve().parent
@@ -113,18 +113,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--runs",
         nargs="+",
-        default=[RUNS],
+        type=some_path,
+        default=[str(RUNS)],
         metavar="DIR",
         help="run folders, or folders of them (report/runs)",
     )
     parser.add_argument(
         "--out",
-        type=Path,
-        default=HERE,
+        type=some_path,
         metavar="FOLDER",
         help="where the report goes (report); your words in its report.md stay",
     )
     args = parser.parse_args(argv)
+    if args.out is None and args.runs != [str(RUNS)]:
+        parser.error("--runs of yours make a report of yours: say where, by --out FOLDER")
+    args.out = Path(args.out or HERE)
     if args.out.exists() and not args.out.is_dir():
         parser.error(f"--out: {args.out} is a file, expected a folder")
     runs, damaged = [], 0

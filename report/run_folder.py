@@ -1,6 +1,7 @@
 """What the commands of report/ share: run folders, checked while they are read; files; options."""
 
 import argparse
+import contextlib
 import csv
 import json
 import math
@@ -18,11 +19,18 @@ class OneLineParser(argparse.ArgumentParser):
 
     def __init__(self, description: str | None):
         how = argparse.RawDescriptionHelpFormatter
-        super().__init__(description=description, formatter_class=how)
+        super().__init__(description=description, formatter_class=how, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         """Say it and end."""
         self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def some_path(text: str) -> str:
+    """An argparse type: not empty, as an unset variable of a shell would be."""
+    if not text:
+        raise argparse.ArgumentTypeError("got an empty path")
+    return text
 
 
 class RunError(ValueError):
@@ -50,8 +58,10 @@ class Run:
 
     @property
     def log(self) -> list[dict]:
-        """The rows of the curves: without the score at the end of a GAN run."""
-        return [row for row in self.rows if row.get("kind", "log") == "log"]
+        """The rows of the curves: no score at the end of a GAN run, no stop on the way."""
+        rows = [row for row in self.rows if row.get("kind", "log") == "log"]
+        period = self.config.get("log_period") or 1
+        return [r for r in rows if r.get("iteration", 0) % period == 0 or r is rows[-1]]
 
     @property
     def steps(self) -> int:
@@ -74,7 +84,8 @@ class Run:
 
         name: "score_ema" for those of the average of the weights.
         """
-        rows = [row for row in self.scored if row["kind"] == "log"]
+        kept = [id(row) for row in self.log]
+        rows = [row for row in self.scored if id(row) in kept]
         rows = [row for row in rows if row["num_gen"] == rows[-1]["num_gen"]]
         measure = f"{rows[-1]['score_name']}, {rows[-1]['num_gen']:,} samples" if rows else ""
         return {row["iteration"]: row[name] for row in rows if name in row}, measure
@@ -89,98 +100,51 @@ class Run:
 # Settings that make a run another than the assignment's; an older config.json lacks them.
 OF_THE_ASSIGNMENT: dict[str, dict] = {
     "gan": {
-        "generator_every": 5,
-        "networks": ["Generator", "Discriminator"],
+        **{"generator_every": 5, "networks": ["Generator", "Discriminator"]},
         "optimizers": "train.get_optimizers_and_schedulers",
     },
     "vae": {"flows": 0, "free_bits": 0, "network": "assignment"},
     "ddpm": {"predict": "noise"},
 }
 # What is read of each file: column or key -> type. The first column is the step; "?" may be empty.
-GAN_COLUMNS = {
-    "iteration": int,
-    "kind": str,
-    "discriminator_loss": "float?",
-    "gradient_penalty": "float?",
-    "real_score": "float?",
-    "fake_score": "float?",
-    "generator_loss": "float?",
-    "score": "float?",
-    "score_name": "str?",
-    "num_gen": "int?",
-    "fid_mode": "str?",
-    "features": "str?",
-    "score_ema": "float?",
-    "kid": "float?",
-    "kid_std": "float?",
-    "precision": "float?",
-    "recall": "float?",
+LOSSES = ("discriminator_loss", "generator_loss", "real_score", "fake_score")
+QUALITY = ("kid", "kid_std", "precision", "recall")
+GAN_COLUMNS: dict[str, Any] = {"iteration": int, "kind": str, "seconds": float, "num_gen": "int?"}
+GAN_COLUMNS |= dict.fromkeys((*LOSSES, "gradient_penalty", "score", "score_ema"), "float?")
+GAN_COLUMNS |= dict.fromkeys(QUALITY, "float?")
+GAN_COLUMNS |= dict.fromkeys(("score_name", "fid_mode", "features"), "str?")
+DDPM_COLUMNS: dict[str, Any] = {
+    "epoch": int,
+    "train_loss": float,
+    "val_loss": float,
     "seconds": float,
 }
-VAE_COLUMNS = {
-    "epoch": int,
+VAE_COLUMNS = DDPM_COLUMNS | dict.fromkeys(("train_recon_loss", "val_recon_loss"), "float?")
+VAE_COLUMNS |= {
     "beta": float,
-    "train_loss": float,
-    "train_recon_loss": float,
     "train_kl_loss": "float?",
-    "val_loss": float,
-    "val_recon_loss": float,
     "val_kl_loss": "float?",
     "active_latents": "int?",
-    "seconds": float,
 }
-# Older runs lack them.
-OPTIONAL_COLUMNS = {
-    *("active_latents", "score_ema", "kid", "kid_std", "precision", "recall"),  # of a log
-    *("until", "saturated"),  # of samplers
-}
-SAMPLER_COLUMNS = {
+SAMPLER_COLUMNS: dict[str, Any] = {
     "sampler": str,
     "steps": int,
     "until": "int?",
     "eta": float,
     "images": int,
-    "seconds": float,
-    "score": float,
-    "score_name": str,
-    "kid": "float?",
-    "saturated": "float?",
 }
-DDPM_COLUMNS = {"epoch": int, "train_loss": float, "val_loss": float, "seconds": float}
-GAN_KEYS = {
-    "loss": str,
-    "batch_size": int,
-    "lamb": (int, float),
-    "seed": int,
-    "num_iterations": int,
-    "images": int,
-    "dataset": str,
-    "number_format": str,
-}
-VAE_KEYS = {
-    "loss_mode": str,
-    "beta_mode": str,
-    "latent_size": int,
-    "target_beta_val": (int, float),
-    "batch_size": int,
-    "lr": (int, float),
-    "grad_clip": (int, float),
-    "num_epochs": int,
-    "images": list,
-    "dataset": str,
-    "number_format": str,
-    "seed": int,
-}
-DDPM_KEYS = {
-    "model": str,
-    "batch_size": int,
-    "lr": (int, float),
-    "num_epochs": int,
-    "images": list,
-    "dataset": str,
-    "number_format": str,
-    "seed": int,
-}
+SAMPLER_COLUMNS |= {"seconds": float, "score": float, "score_name": str, "kid": "float?"}
+SAMPLER_COLUMNS |= {"saturated": "float?"}
+# Older files lack them.
+OPTIONAL_COLUMNS = {"active_latents", "score_ema", *QUALITY, "until", "saturated"}
+# Not in the logs of a loss of one's own.
+OPTIONAL_COLUMNS |= {f"{part}_{term}_loss" for part in ("train", "val") for term in ("recon", "kl")}
+NUMBER = (int, float)
+KEYS: dict[str, Any] = {"batch_size": int, "seed": int, "dataset": str, "number_format": str}
+GAN_KEYS = KEYS | {"loss": str, "lamb": NUMBER, "num_iterations": int, "images": int}
+DDPM_KEYS = KEYS | {"model": str, "lr": NUMBER, "num_epochs": int, "images": list}
+VAE_KEYS = KEYS | {"loss_mode": str, "beta_mode": str, "latent_size": int, "lr": NUMBER}
+VAE_KEYS |= {"target_beta_val": NUMBER, "grad_clip": NUMBER, "num_epochs": int, "images": list}
 # kind of run -> the key of config.json that tells it, and what is read
 KINDS: dict[str, tuple[str, dict, dict]] = {
     "gan": ("loss", GAN_KEYS, GAN_COLUMNS),
@@ -188,11 +152,7 @@ KINDS: dict[str, tuple[str, dict, dict]] = {
     "ddpm": ("model", DDPM_KEYS, DDPM_COLUMNS),
 }
 MAY_BE_NEGATIVE = {
-    "discriminator_loss",
-    "generator_loss",
-    "real_score",
-    "fake_score",
-    *("train_loss", "train_kl_loss", "val_loss", "val_kl_loss"),
+    *(*LOSSES, "train_loss", "train_kl_loss", "val_loss", "val_kl_loss"),
     "kid",  # unbiased, so around 0 for equal sets
 }
 
@@ -206,7 +166,7 @@ def find_runs(paths: Sequence) -> list[Path]:
     for path in map(Path, paths):
         if not path.exists():
             raise RunError(f"{path}: no such folder; give run folders, or a folder of run folders")
-        found = [Path(place) for place in _folders_below(path) if is_run(Path(place))]
+        found = [Path(place) for place in folders_below(path) if is_run(Path(place))]
         folders += [folder for folder in found if folder not in folders]
     if not folders:
         raise RunError(
@@ -216,11 +176,16 @@ def find_runs(paths: Sequence) -> list[Path]:
     return folders
 
 
-def _folders_below(path: Path) -> Iterator[str]:
-    """The folder and those below it, sorted, without hidden ones."""
-    for place, folders, _ in os.walk(path):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield place
+def folders_below(path: Path | str, above: tuple[str, ...] = ()) -> Iterator[str]:
+    """The folder and those below it, sorted, without hidden ones; through links, but not around."""
+    real = os.path.realpath(path)
+    if real in above:
+        return
+    yield str(path)
+    with contextlib.suppress(OSError), os.scandir(path) as entries:
+        names = sorted(e.name for e in entries if e.name[0] != "." and e.is_dir())
+        for name in names:
+            yield from folders_below(os.path.join(path, name), (*above, real))
 
 
 def is_run(path: Path) -> bool:
@@ -250,7 +215,7 @@ def read_run(folder: Path | str) -> Run:
 
 def _read_config(path: Path) -> dict:
     try:
-        config = json.loads(path.read_text())
+        config = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise damaged(f"{path}: missing") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -266,7 +231,7 @@ def _read_config(path: Path) -> dict:
 
 def _read_rows(path: Path, columns: dict) -> list[dict]:
     try:
-        with open(path, newline="") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             header, table = reader.fieldnames or (), list(reader)
     except FileNotFoundError:
@@ -322,7 +287,9 @@ def _check_order(path: Path, rows: list[dict], run_kind: str, config: dict) -> N
             row[step] > previous[step]
             or (kind == "final" and previous["kind"] == "log" and row[step] == previous[step])
         )
-        if not rising or row[step] > length:
+        # An epoch that is cut out is not there; iterations have log lines at any period.
+        whole = run_kind == "gan" or row[step] == (previous[step] + 1 if previous else 0)
+        if not rising or row[step] > length or not whole:
             raise damaged(
                 f"{path}, line {line}: {step} is {row[step]} "
                 f"after {previous and previous[step]} in a run of {length}"
@@ -334,8 +301,10 @@ def _check_order(path: Path, rows: list[dict], run_kind: str, config: dict) -> N
         quality = {"kid", "kid_std", "precision", "recall"} & row.keys()
         if len(quality) not in (0, 4) or (quality or "score_ema" in row) and "score" not in row:
             raise damaged(f"{path}, line {line}: score, kid, precision or recall is missing")
-        if run_kind == "vae" and config["loss_mode"] == "vae" and "val_kl_loss" not in row:
-            raise damaged(f"{path}, line {line}: val_kl_loss is '', expected a finite number")
+        terms = {"ae": ["recon"], "vae": ["recon", "kl"]}.get(config.get("loss_mode", ""), [])
+        for name in (f"{part}_{term}_loss" for term in terms for part in ("val", "train")):
+            if name not in row:
+                raise damaged(f"{path}, line {line}: {name} is '', expected a finite number")
         if wrong := _contradiction(row, run_kind, config):
             raise damaged(f"{path}, line {line}: {wrong}")
         if previous and row["seconds"] < previous["seconds"]:
@@ -347,7 +316,7 @@ def _check_order(path: Path, rows: list[dict], run_kind: str, config: dict) -> N
 
 def _contradiction(row: dict, run_kind: str, config: dict) -> str:
     """What a row says against itself: a sum that its terms do not give. Empty where it agrees."""
-    if run_kind == "vae":
+    if run_kind == "vae" and config["loss_mode"] in ("ae", "vae"):  # not a loss of one's own
         # Validation has beta 1; training the run's, which a schedule by step changes on the way,
         # and free bits count for more than the KL term.
         sums = {"val": 1.0}

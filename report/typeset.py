@@ -21,8 +21,8 @@ from fpdf.enums import TableBordersLayout
 from markdown import markdown as as_html
 from PIL import Image
 
-MARGIN, GAP = 19.0, 4.0  # millimetres, as all lengths here
-TALLEST = 48.0  # a picture
+MARGIN, GAP = 17.0, 4.0  # millimetres, as all lengths here
+TALLEST = 86.0  # a picture
 PICTURE = r"!\[.*?\]\((?:<[^>]*>|[^)]*)\)"
 NUMBER = re.compile(r"(\w+ )?[<>=~ ]*-?[\d,.]+(-[\d,.]+| ± [\d,.]+)?( ?%| iterations| epochs)?|-|")
 FONTS = {

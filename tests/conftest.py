@@ -13,6 +13,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 
+# No test cuts the power; beside other work a disk takes seconds for what it is asked to keep.
+os.fsync = lambda handle: None
+
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("gan", "vae", "report")
 sys.path.append(str(ROOT / "tests"))  # for emulated_device.py

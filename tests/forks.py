@@ -15,15 +15,38 @@ import torchvision  # noqa: F401
 from torch.utils import tensorboard  # noqa: F401
 
 
+class Fork:
+    """`python command` in `folder`; scripts are named as seen from root. As subprocess.Popen."""
+
+    def __init__(self, root, command, folder, errors):
+        self.errors, self.pid, self.returncode = errors, os.fork(), None
+        if self.pid == 0:
+            signal.alarm(600)  # for one that hangs; a busy machine is no reason
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            os.chdir(folder)
+            _become(root, command, errors)
+
+    def send_signal(self, number):
+        """To a process that is not waited for yet."""
+        os.kill(self.pid, number)
+
+    def poll(self):
+        """The exit code, None while it runs."""
+        if self.returncode is None:
+            ended, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if ended else None
+        return self.returncode
+
+    def wait(self):
+        """Exit code and stderr."""
+        if self.returncode is None:
+            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self.returncode, self.errors.read_text()
+
+
 def run_in_a_fork(root, command, folder, errors):
-    """Exit code and stderr of `python command` in `folder`; scripts are named as seen from root."""
-    process = os.fork()
-    if process == 0:
-        signal.alarm(600)  # for one that hangs; a busy machine is no reason
-        os.chdir(folder)
-        _become(root, command, errors)
-    _, status = os.waitpid(process, 0)
-    return os.waitstatus_to_exitcode(status), errors.read_text()
+    """Exit code and stderr of a command."""
+    return Fork(root, command, folder, errors).wait()
 
 
 def _become(root, command, errors):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import readme
+import tiny
 import torch
 from forks import run_in_a_fork
 
@@ -43,22 +44,18 @@ DOORS = [
 
 @pytest.fixture
 def tree(tmp_path):
-    """A copy of both halves, with few drawn images and short estimates; a feature network."""
-    from torch.nn.functional import avg_pool2d
-
-    class Features(torch.nn.Module):
-        def forward(self, x):
-            return avg_pool2d(x, 16).flatten(1)
-
+    """A copy of both halves, with few drawn images, short estimates and tiny GANs; features."""
     for half in ("gan", "vae"):
         ignore = shutil.ignore_patterns("__pycache__", "data*", "datasets")
         shutil.copytree(ROOT / half, tmp_path / half, ignore=ignore)
         shutil.copy(ROOT / half / "dataset.py", tmp_path / half)
     for place, old, new in SMALLER:
         edit(tmp_path / place, old, new)
+    with open(tmp_path / "gan/networks.py", "a") as file:
+        file.write(f"\n\n{tiny.SOURCE}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.jit.trace(Features(), torch.zeros(2, 3, 32, 32)).save(str(tmp_path / "f.pt"))
+        torch.jit.trace(tiny.TinyFeatures(), torch.zeros(2, 3, 32, 32)).save(str(tmp_path / "f.pt"))
     return tmp_path
 
 

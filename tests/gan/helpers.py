@@ -7,35 +7,10 @@ import warnings
 
 import q1_5
 import torch
-import torch.nn.functional as F
 import train
+from tiny import TinyDiscriminator, TinyFeatures, TinyGenerator  # noqa: F401
 from torch import nn
 from utils import get_args
-
-
-class TinyGenerator(nn.Module):
-    """(B, 128) -> (B, 3, 32, 32) in [-1, 1], with a batch normalisation."""
-
-    def __init__(self):
-        super().__init__()
-        self.dense, self.norm = nn.Linear(128, 16), nn.BatchNorm2d(1)
-        self.conv = nn.Conv2d(1, 3, 1)
-
-    def forward_given_samples(self, z):
-        x = self.norm(self.dense(z).view(-1, 1, 4, 4))
-        return self.conv(F.interpolate(x, scale_factor=8.0)).tanh()
-
-
-class TinyDiscriminator(nn.Module):
-    """(B, 3, 32, 32) -> (B, 1)."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv, self.dense = nn.Conv2d(3, 4, 4, stride=4), nn.Linear(4, 1)
-
-    def forward(self, x):
-        return self.dense(self.conv(x).relu().sum((2, 3)))
-
 
 TINY = TinyGenerator, TinyDiscriminator
 DEFAULTS = {"--fid": "off", "--batch_size": "4", "--log_period": "3", "--num_iterations": "7"}
@@ -99,13 +74,6 @@ def signal_at(monkeypatch, iteration, number=signal.SIGTERM):
         return step(*args)
 
     monkeypatch.setattr(train, "discriminator_step", step_and_signal)
-
-
-class TinyFeatures(nn.Module):
-    """(B, 3, 32, 32) in [0, 255] -> (B, 12): colour means of the four quarters."""
-
-    def forward(self, x):
-        return torch.nn.functional.avg_pool2d(x, 16).flatten(1) / 16
 
 
 class TinyInception(nn.Module):

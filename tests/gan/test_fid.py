@@ -129,6 +129,7 @@ class Counter(nn.Module):
 
     def forward_given_samples(self, z):
         start = sum(self.batches)
+        self.latents = z if start == 0 else self.latents  # the first
         self.batches.append(len(z))
         assert z.shape[1:] == (128,) and z.dtype == torch.float32
         moments = torch.stack([z.mean(), z.std(), (z.abs() < 1).float().mean()])
@@ -162,6 +163,8 @@ def test_score_sends_each_image_once_in_order_and_range(birds):
     gen = Counter()
     score = fid.score(gen, reference, 300)["score"]
     assert gen.batches == [256, 256]  # whole batches, whatever is left over
+    of_seed = torch.randn(256, 128, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(gen.latents, of_seed)  # not those of any picture
     images = torch.cat(features.images)
     assert len(images) == 300
     expected = torch.arange(300) / 200 * 127.5  # [-1, 1] -> [0, 255]
@@ -303,8 +306,8 @@ def test_a_folders_kid_and_recall_are_of_images_of_every_kind(
     kept = []
     monkeypatch.setattr(fid, "COMPARED", 20)
     monkeypatch.setattr(fid, "sample_quality", lambda *sides: kept.extend(sides) or {})
-    where = [str(tmp_path)] * 2
-    command([*where, "--features", str(tiny_features), "--device", "cpu"])
+    fid.compare_folders([str(tmp_path)], str(tmp_path), str(tiny_features), None, "cpu")
+    assert len(kept) == 2
     for side in kept:
         kinds, counts = side.unique(dim=0, return_counts=True)
         assert len(kinds) == 2 and counts.sum() == 20 and counts.min() >= 3

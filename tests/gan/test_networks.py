@@ -171,6 +171,13 @@ def test_reestimated_statistics_are_those_of_the_weights_now():
     assert not gen.training and all(map(torch.equal, gen.parameters(), weights))
     assert all(m.momentum == 0.1 for m in gen.modules() if isinstance(m, torch.nn.BatchNorm2d))
     reestimate_statistics(torch.nn.Linear(2, 2))  # nothing to do
+    reestimate_statistics(gen, batches=3, size=4)  # plain means over few batches
+    means, rng = [], torch.Generator().manual_seed(0)
+    gen.norm.register_forward_pre_hook(lambda norm, args: means.append(args[0].mean()))
+    with torch.no_grad():
+        for _ in range(3):
+            gen.forward_given_samples(torch.randn(4, 128, generator=rng))
+    torch.testing.assert_close(gen.norm.running_mean[0], torch.stack(means).mean())
 
 
 def compare_with_a_large_batch(gen):

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import q1_4
 import q1_5
 import torch
 import train
+from forks import Fork
 from helpers import (
     TINY,
     TinyDiscriminator,
@@ -33,7 +32,7 @@ from torch import nn
 from torchvision import transforms
 from torchvision.transforms.functional import pil_to_tensor
 from torchvision.utils import make_grid
-from utils import get_args
+from utils import get_args, picture_latents
 
 from common import InputError, Interrupted, NonFiniteError
 
@@ -94,7 +93,7 @@ def test_a_function_among_the_transforms_is_called_for_each_image(birds, tmp_pat
 @pytest.mark.parametrize(
     "steps, got",
     [
-        ([transforms.ToTensor()], None),
+        ([transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.5,) * 3)], None),
         ([transforms.PILToTensor()], "torch.uint8"),
         ([transforms.ToTensor(), transforms.Resize(64)], r"shape \(3, 64, 64\)"),
         ([transforms.ToTensor(), lambda x: 300 * x], "values from .* to"),
@@ -198,6 +197,9 @@ def test_outputs(birds, tmp_path, tiny_features, real_plots):
 def test_the_assignments_own_networks(birds, tmp_path, monkeypatch):
     """Their weights load; samples are of the same normal latents, with running statistics."""
     monkeypatch.setattr(reestimate_statistics, "__defaults__", (2, 16))
+    monkeypatch.setattr("logger.interpolate_latent_space", lambda *rest: None)
+    few = lambda seed, device: {"samples": picture_latents(seed, device)["samples"]}  # noqa: E731
+    monkeypatch.setattr("logger.picture_latents", few)
     folder, networks = tmp_path / "run", (Generator, Discriminator)
     start(folder, birds, "--num_iterations", 1, networks=networks)
     gen = Generator()
@@ -496,6 +498,22 @@ class Large(TinyGenerator):
         return F_interpolate(super().forward_given_samples(z))
 
 
+class Bright(TinyGenerator):
+    def forward_given_samples(self, z):
+        return (super().forward_given_samples(z) + 1) * 127.5
+
+
+class Frozen(TinyGenerator):
+    def __init__(self):
+        super().__init__()
+        self.requires_grad_(False)
+
+
+class OfTwo(TinyGenerator):
+    def forward_given_samples(self, z):
+        return super().forward_given_samples(z.view(2, 128))
+
+
 def F_interpolate(x):
     return nn.functional.interpolate(x, scale_factor=2.0)
 
@@ -506,12 +524,13 @@ class Vector(TinyDiscriminator):
 
 
 LOSS_SLIPS = {
-    "not reduced": (lambda real, fake, *rest: fake - real, r"returned \(2, 1\); expected"),
+    "not reduced": (lambda real, fake, *rest: fake - real, r"returned \(3, 1\); expected"),
     "a float": (lambda real, fake, *rest: 0.5, "returned 0.5; expected"),
     "detached": (lambda real, fake, *rest: fake.mean().detach(), "a loss without a gradient"),
     "a typing slip": (lambda real, *rest: real.maen(), "raised AttributeError: .*maen"),
     "not a number": (lambda real, fake, *rest: 0 * fake.mean() / 0, "returned NaN"),
     "four arguments": (lambda a, b, c, d: a.mean(), "raised TypeError"),
+    "a constant": (lambda *rest: torch.ones((), requires_grad=True), "gradient for TinyDiscrim"),
     "needs more": (lambda r, f, d, i, lamb: i.x, "raised AttributeError"),
 }
 
@@ -530,14 +549,54 @@ def test_slips_in_a_loss(function, message, birds, tmp_path):
     "networks, message",
     [
         ((Narrow, TinyDiscriminator), "Narrow.forward_given_samples raised RuntimeError"),
-        ((Large, TinyDiscriminator), r"Large.forward_given_samples returned \(2, 3, 64, 64\)"),
-        ((TinyGenerator, Vector), r"Vector.forward returned \(2,\)"),
+        ((Large, TinyDiscriminator), r"Large.forward_given_samples returned \(3, 3, 64, 64\)"),
+        ((Bright, TinyDiscriminator), r"returned values from .*expected images in \[-1, 1\]"),
+        ((Frozen, TinyDiscriminator), "a loss without a gradient for Frozen"),
+        ((OfTwo, TinyDiscriminator), "OfTwo.forward_given_samples raised RuntimeError"),
+        ((TinyGenerator, Vector), r"Vector.forward returned \(3,\)"),
         ((TinyDiscriminator, TinyGenerator), "TinyDiscriminator has no forward_given_samples"),
     ],
 )
 def test_slips_in_a_network(networks, message, birds, tmp_path):
     with pytest.raises(InputError, match=message):
         start(tmp_path / "run", birds, networks=networks)
+    assert not (tmp_path / "run").exists()
+
+
+def swapped(gen, disc):
+    disc_and_schedule, gen_and_schedule = [train.get_optimizers_and_schedulers(gen, disc)] * 2
+    return *gen_and_schedule[2:], *disc_and_schedule[:2]
+
+
+@pytest.mark.parametrize(
+    "own, message",
+    [
+        ({"make_optimizers": lambda gen, disc: (1, 2)}, "returned tuple; expected .optim_disc"),
+        ({"make_optimizers": lambda gen: 1}, "raised TypeError"),
+        ({"make_optimizers": swapped}, "returned another order; expected .optim_disc"),
+        ({"generator_every": 0}, "generator_every: got 0, expected int >= 1"),
+    ],
+)
+def test_slips_in_optimizers(own, message, birds, tmp_path):
+    with pytest.raises(InputError, match=message):
+        start(tmp_path / "run", birds, **own)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: transforms.ToTensor(), "no pixel becomes less than 0"),
+        (lambda: transforms.ToTensor, "raised TypeError"),
+        (lambda: transforms.Compose([transforms.Normalize(0.5, 0.5)]), "raised"),
+        (lambda: transforms.ToTenser(), "raised AttributeError"),
+        (lambda: lambda image: torch.full((3, 32, 32), torch.nan), "values from nan to nan"),
+    ],
+)
+def test_slips_in_transforms(make, message, birds, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "build_transforms", make)
+    with pytest.raises(InputError, match=message):
+        start(tmp_path / "run", birds)
     assert not (tmp_path / "run").exists()
 
 
@@ -599,42 +658,36 @@ def test_whether_a_loss_needs_interpolates_is_found_out(loss, uses):
 # Scripts
 
 
-def script(name, *argv, **options):
-    new = ["--dataset", "synthetic", "--batch_size", "8", "--device", "cpu"]
-    argv = [str(GAN / name), *([] if "--resume" in argv else new), *argv]
-    # Two of them run side by side: with two threads each they would wait for each other.
-    options = {"env": os.environ | {"OMP_NUM_THREADS": "1"}} | options
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([sys.executable, *argv], text=True, **pipes, **options)
-
-
 def test_killed_and_interrupted_scripts_end_bit_identical(tmp_path):
     """From another folder, and gone on with by what the program says."""
-    length = ("--num_iterations", "100", "--log_period", "50")
-    whole = script("mlp_gan.py", *length, "--out_dir", "whole", cwd=tmp_path)
-    often = ("--save_minutes", "0.00001")
-    parts = script("mlp_gan.py", *length, *often, "--out_dir", "parts", cwd=tmp_path)
+
+    def script(options):
+        errors = tmp_path / f"errors{len(list(tmp_path.glob('errors*')))}"
+        return Fork(GAN.parent, f"gan/mlp_gan.py {options}", tmp_path, errors)
+
+    length = "--dataset synthetic --batch_size 8 --num_iterations 24 --log_period 12"
+    assert script(f"{length} --out_dir whole").wait()[0] == 0
+    parts = script(f"{length} --save_minutes 0.00001 --out_dir parts")
     folder, deadline = tmp_path / "parts", time.monotonic() + 600
     while not (folder / "state.pt").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
-    parts.kill()  # as a power cut would
-    parts.communicate()
+    parts.send_signal(signal.SIGKILL)  # as a power cut would
+    parts.wait()
     stopped_at = torch.load(folder / "state.pt", weights_only=True)["step"]
-    assert 0 < stopped_at < 100
-    resumed = script("mlp_gan.py", "--out_dir", "parts", "--resume", cwd=tmp_path)
+    assert 0 < stopped_at < 24
+    resumed = script("--out_dir parts --resume")
     while time.monotonic() < deadline and resumed.poll() is None:
         time.sleep(0.02)
         if torch.load(folder / "state.pt", weights_only=True)["step"] > stopped_at:
             break
-    resumed.send_signal(signal.SIGINT)
-    _, err = resumed.communicate(timeout=600)
-    if resumed.returncode != 0:  # it may have been quicker than the signal
-        line = f"python {GAN / 'mlp_gan.py'} --out_dir parts --resume"
-        assert resumed.returncode == 130 and err.strip().endswith(f"go on with: {line}")
-        last = script("mlp_gan.py", "--out_dir", "parts", "--resume", cwd=tmp_path)
-        assert last.wait(timeout=600) == 0
-    assert whole.wait(timeout=600) == 0
-    for name in ("generator.pt", "discriminator.pt", "samples_100.png"):
+    if resumed.poll() is None:
+        resumed.send_signal(signal.SIGINT)
+    code, err = resumed.wait()
+    if code != 0:  # it may have been quicker than the signal
+        line = f"python {GAN / 'mlp_gan.py'} --out_dir {folder} --resume"
+        assert code == 130 and err.strip().endswith(f"go on with: {line}")
+        assert script("--out_dir parts --resume").wait()[0] == 0
+    for name in ("generator.pt", "discriminator.pt", "samples_24.png"):
         assert (tmp_path / "whole" / name).read_bytes() == (folder / name).read_bytes()
     assert rows(tmp_path / "whole") == rows(folder)
     assert not list(folder.glob(".unfinished*.png"))

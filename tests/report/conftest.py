@@ -102,16 +102,16 @@ def ddpm_run(folder, epochs=3, **config):
     return write_run(folder, config, rows)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_ddpm():
     return ddpm_run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_gan():
     return gan_run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_vae():
     return vae_run

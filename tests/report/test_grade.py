@@ -1,6 +1,5 @@
 """report/grade.py: which numbers compare, what they earn, what it says of damaged files."""
 
-import csv
 import json
 import subprocess
 import sys
@@ -447,49 +446,6 @@ def test_a_reader_that_has_read_enough(tmp_path, make_gan):
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.close()  # as `| head -0`
     assert process.stderr.read() == b"" and process.wait() == 0
-
-
-def a_class(tmp_path, make_gan, make_vae):
-    """Runs at several depths: met, missed, copied, edited, damaged."""
-    make_gan(tmp_path / "class/alice/gan/data_wgan_gp")
-    make_vae(tmp_path / "class/alice/hw3/vae/data/vae_latent1024")
-    make_gan(tmp_path / "class/bob/gan/data_wgan_gp")  # the same numbers as alice's
-    make_gan(tmp_path / "class/carol/wgan", final=71.5, scores=(310.0, 72.5))
-    broken = make_vae(tmp_path / "class/dan/vae/data/vae_latent1024")
-    (broken / "metrics.csv").write_text("epoch,\n1,")
-    (tmp_path / "class/erin/notes").mkdir(parents=True)  # handed in, and no run
-    return str(tmp_path / "class")
-
-
-def test_a_class_is_graded_student_by_student(tmp_path, capsys, make_gan, make_vae):
-    folder = a_class(tmp_path, make_gan, make_vae)
-    assert grade.main([folder, "--csv", "-"]) == 2  # one run is damaged
-    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
-    found = {(row["student"], row["title"]): row for row in rows}
-    assert {row["student"] for row in rows} == {"alice", "bob", "carol", "dan", "erin"}
-    assert {row["verdict"] for row in rows if row["student"] == "erin"} == {"not run"}
-    assert found["alice", "VAE"]["verdict"] == "met"  # one folder deeper
-    assert found["alice", "WGAN-GP"]["verdict"] == found["bob", "WGAN-GP"]["verdict"] == "met"
-    assert "same metrics.csv as bob" in found["alice", "WGAN-GP"]["remarks"]
-    assert "same metrics.csv as alice" in found["bob", "WGAN-GP"]["remarks"]
-    carol = found["carol", "WGAN-GP"]
-    assert (carol["verdict"], carol["measured"], carol["remarks"]) == ("not met", "71.5000", "")
-    assert found["carol", "LSGAN"]["verdict"] == "not run"
-    damaged = [row for row in rows if row["verdict"] == "damaged"]
-    assert [row["student"] for row in damaged] == ["dan"] and "metrics.csv" in damaged[0]["remarks"]
-
-
-def test_a_class_has_a_summary(tmp_path, capsys, make_gan, make_vae):
-    folder = a_class(tmp_path, make_gan, make_vae)
-    grade.main([folder, "--csv", str(tmp_path / "class.csv")])
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "5 students" and lines[-1] == "1 damaged runs"
-    (line,) = [line for line in lines if line.startswith("1.5 WGAN-GP")]
-    assert (
-        line.split("  ", 1)[1].strip()
-        == "2 met, 1 not met, 2 not run; 44.25 to 71.50, median 44.25"
-    )
-    assert (tmp_path / "class.csv").read_text().startswith("student,question,title,run,")
 
 
 def test_strict_wants_a_number_that_compares(tmp_path, capsys, make_gan):

@@ -107,14 +107,24 @@ def test_number_formats_are_set_side_by_side(runs, tmp_path):
     )
 
 
+def test_a_curve_is_of_one_sample_count(tmp_path, make_gan):
+    path = make_gan(tmp_path / "run", scores=(9.0, 8.0, 7.0), period=10_000) / "metrics.csv"
+    path.write_text(path.read_text().replace("10000,train", "500,train", 1))
+    curve, measure = read_run(path.parent).score_curve()
+    assert curve == {20_000: 8.0, 30_000: 7.0} and measure == "FID, 10,000 samples"
+
+
 def test_seeds_and_variants_are_set_side_by_side(tmp_path, make_gan):
     make_gan(tmp_path / "runs/a", scores=(9.0, 8.0), final=None)
     make_gan(tmp_path / "runs/b", scores=(7.0, 6.0), final=None, seed=1)
     make_gan(tmp_path / "runs/c", scores=(5.0, 4.0), final=None, variant="scrambled upsampling")
     parts = Parts([read_run(folder) for folder in find_runs([tmp_path / "runs"])], tmp_path)
-    assert parts.seeds().splitlines()[0] == "| iterations | WGAN-GP, seed 0 | WGAN-GP, seed 1 |"
-    assert parts.seeds().splitlines()[-1] == "| 30,000 | 8.0 | 6.0 |"
-    assert parts.upsampling().splitlines()[-1] == "| 30,000 | 8.0 | 4.0 |"
+    assert (
+        PARTS["seeds"](parts).splitlines()[0]
+        == "| iterations | WGAN-GP, seed 0 | WGAN-GP, seed 1 |"
+    )
+    assert PARTS["seeds"](parts).splitlines()[-1] == "| 30,000 | 8.0 | 6.0 |"
+    assert PARTS["upsampling"](parts).splitlines()[-1] == "| 30,000 | 8.0 | 4.0 |"
 
 
 def test_neighbours_have_parts_and_rows(tmp_path, make_gan, make_vae, make_ddpm, capsys):

@@ -131,6 +131,8 @@ def test_validation_draws_the_same_noise_and_leaves_no_trace():
     first = train.get_val_metrics(model, "vae", batches)
     assert train.get_val_metrics(model, "vae", batches) == first
     assert torch.equal(torch.get_rng_state(), state) and model.training
+    torch.rand(3)  # whatever was drawn before
+    assert train.get_val_metrics(model, "vae", batches) == first
     assert first["loss"] == pytest.approx(
         first["recon_loss"] + first["kl_loss"], rel=1e-6
     )  # beta 1

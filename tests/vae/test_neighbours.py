@@ -96,7 +96,7 @@ def test_identity_flows_leave_the_elbo_in_expectation():
     torch.manual_seed(0)
     model = PlanarVAE(6, num_flows=3)
     torch.nn.init.normal_(model.encoder.fc.bias)  # a posterior that is not the prior
-    x = (torch.rand(2, 3, 32, 32) * 2 - 1).repeat(2000, 1, 1, 1)
+    x = (torch.rand(2, 3, 32, 32) * 2 - 1).repeat(500, 1, 1, 1)
     with torch.no_grad():
         torch.manual_seed(1)
         plain, plain_terms = vae_loss(model, x)
@@ -104,7 +104,7 @@ def test_identity_flows_leave_the_elbo_in_expectation():
         loss, terms = planar_vae_loss(model, x)
     assert list(terms) == ["recon_loss", "kl_loss"]
     torch.testing.assert_close(terms["recon_loss"], plain_terms["recon_loss"])  # the same noise
-    assert float(terms["kl_loss"]) == pytest.approx(float(plain_terms["kl_loss"]), rel=0.05)
+    assert float(terms["kl_loss"]) == pytest.approx(float(plain_terms["kl_loss"]), rel=0.1)
     assert float(terms["kl_loss"]) != float(plain_terms["kl_loss"])  # it is an estimate
     assert float(loss) == pytest.approx(float(terms["recon_loss"] + terms["kl_loss"]))
 
@@ -269,6 +269,11 @@ def test_a_stopped_run_ends_bit_identical(argv, options, images, tmp_path, monke
             start(tmp_path / "parts", images, *argv, **options)
     assert start(tmp_path / "parts", images, *argv, "--resume", **options) == expected
     assert same(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_patience_is_a_number_of_epochs():
+    rows = [{"val_loss": loss} for loss in (3.0, 2.0, 2.5, 2.6)]
+    assert [stopped_improving(rows, n) for n in (1, 2, 3, None)] == [True, True, False, False]
 
 
 def test_early_stopping(images, tmp_path, monkeypatch):

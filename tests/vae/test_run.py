@@ -5,8 +5,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections import OrderedDict
 from pathlib import Path
@@ -17,6 +15,7 @@ import torch
 import train
 import utils
 from dataset import draw_shapes
+from forks import Fork
 from helpers import command, interrupt_after, same, start, weights
 from model import AEModel
 from PIL import Image
@@ -84,6 +83,14 @@ def test_a_film_of_the_epochs_with_pictures(images, tmp_path):
     (tmp_path / "model_score.json").write_text("{}")  # of the model before
     start(tmp_path, images, "--resume", epochs=4, eval_interval=1)
     assert not (tmp_path / "model_score.json").exists()
+
+
+def test_samples_are_of_the_same_latents_at_every_epoch(images, tmp_path, monkeypatch):
+    seeds = []
+    keep = lambda *args: seeds.append(torch.initial_seed()) or torch.zeros(3, 8, 8)  # noqa: E731
+    monkeypatch.setattr(train, "vis_samples", keep)
+    start(tmp_path, images, "--overwrite", "--seed", 6, eval_interval=1)
+    assert seeds == [7, 7]
 
 
 def test_outputs(images, tmp_path, real_pictures):
@@ -312,7 +319,7 @@ SLIPS = {
     "no terms": (lambda model, x: x.mean(), r"returned Tensor; expected \(loss, OrderedDict"),
     "not reduced": (
         lambda m, x: (m.decoder(m.encoder(x)[0]), {}),
-        "the loss is \\(2, 3, 32, 32\\)",
+        "the loss is \\(3, 3, 32, 32\\)",
     ),
     "a term as a float": (lambda m, x: (m.encoder(x)[0].sum(), {"a": 1.0}), "a is 1.0"),
     "detached": (lambda m, x: (m.encoder(x)[0].sum().detach(), {}), "without a gradient"),
@@ -332,6 +339,8 @@ def test_slips_in_a_loss(loss, message, images, tmp_path):
     [
         (lambda epoch: None, "returned None for epoch 0"),
         (lambda epoch: -1, "returned -1 for epoch 0"),
+        (lambda epoch: None if epoch == 1 else 0.5, "returned None for epoch 1"),
+        (lambda epoch: lambda step: None if step == 7 else 0.5, "returned None for epoch 1"),
         (lambda epoch: [0.0][epoch], "raised IndexError"),
         (lambda epoch: lambda step: "x", "returned 'x'"),
         (lambda: 1, "raised TypeError"),
@@ -339,7 +348,18 @@ def test_slips_in_a_loss(loss, message, images, tmp_path):
 )
 def test_slips_in_a_schedule(schedule, message, images, tmp_path):
     with pytest.raises(InputError, match=message):
-        start(tmp_path / "run", images, beta_mode=schedule)
+        start(tmp_path / "run", images, beta_mode=schedule, epochs=3)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("size, message", [(None, "latent_size is None"), (5, "Decoder raised")])
+def test_slips_in_a_model(size, message, images, tmp_path):
+    model = AEModel(True, 4)
+    model.latent_size = size
+    with pytest.raises(InputError, match=message):
+        start(tmp_path / "run", images, model=model)
+    with pytest.raises(InputError, match="log_dir is empty"):
+        start("", images)
     assert not (tmp_path / "run").exists()
 
 
@@ -453,37 +473,21 @@ def test_overwrite_replaces_a_damaged_state(two_presets, tmp_path, capsys):
     assert capsys.readouterr().out.count("validation at epoch 0") == 2
 
 
-def script(*argv, **options):
-    argv = [
-        sys.executable,
-        train.__file__,
-        *argv,
-        "--dataset",
-        "synthetic",
-        "--batch_size",
-        "500",
-        "--device",
-        "cpu",
-    ]
-    # Two of them run side by side: with two threads each they would wait for each other.
-    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        argv, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=one_thread, **options
-    )
-
-
 def test_killed_script_ends_bit_identical(tmp_path):
-    arguments = ("--log_dir", "run", "--latent_size", "8", "--num_epochs", "1")
-    whole = script(*arguments, "--out_dir", str(tmp_path / "whole"), cwd=tmp_path)
-    parts = script(*arguments, "--out_dir", str(tmp_path / "parts"), "--save_minutes", "0.00001")
-    state = tmp_path / "parts" / "run_synthetic" / "state.pt"
-    deadline = time.monotonic() + 200
-    while time.monotonic() < deadline and not (
-        state.exists() and torch.load(state, weights_only=True)["parts"]["batches"]["cursor"]
-    ):
-        time.sleep(0.02)
-    parts.kill()
-    parts.communicate()
-    again = script(*arguments, "--out_dir", str(tmp_path / "parts"), "--resume")
-    assert whole.wait(timeout=300) == 0 and again.wait(timeout=300) == 0
-    assert same(tmp_path / "whole" / "run_synthetic", tmp_path / "parts" / "run_synthetic")
+    def script(options):
+        errors = tmp_path / f"errors{len(list(tmp_path.glob('errors*')))}"
+        command = f"vae/train.py ae_small --dataset synthetic --num_epochs 2 {options}"
+        return Fork(Path(train.__file__).parents[1], command, tmp_path, errors)
+
+    assert script("--out_dir whole").wait()[0] == 0
+    parts = script("--out_dir parts --save_minutes 0.00001")
+    state, deadline = tmp_path / "parts/ae_small_synthetic/state.pt", time.monotonic() + 600
+    while time.monotonic() < deadline and parts.poll() is None:
+        if state.exists() and torch.load(state, weights_only=True)["parts"]["batches"]["cursor"]:
+            break
+        time.sleep(0.01)
+    parts.send_signal(signal.SIGKILL)
+    parts.wait()
+    assert torch.load(state, weights_only=True)["step"] < 2
+    assert script("--out_dir parts --resume").wait()[0] == 0
+    assert same(tmp_path / "whole/ae_small_synthetic", tmp_path / "parts/ae_small_synthetic")

@@ -48,7 +48,7 @@ def test_images_that_cannot_be_used(images, tmp_path, wrong):
         (["vae_latent16", "--seed", "1", "--seed", "2"], "--seed is given twice"),
         (["vae_latent16", "--lr", "inf"], "expected a finite float > 0"),
         (["vae_latent16", "--dataset", "synthetic", "--download"], "--download goes with"),
-        (["--resume", "--out_dir", "nowhere"], "Give --resume NAME; unfinished: none"),
+        (["--resume", "--out_dir", "nowhere"], "give --resume NAME; unfinished: none"),
         (["--log_dir", "a", "--flows", "2", "--base_channels", "256"], "leave --base_channels out"),
         (["vae_latent16", "--num_samples", "4"], "goes with --evaluate"),
     ],

@@ -1,0 +1,703 @@
+"""Does the suite find small slips? Each of these is put into a copy, and its tests are run there.
+
+    python tests/mutants.py                     all of them, an hour and more on two cores
+    python tests/mutants.py gan/train.py vae    those of some files or folders
+
+Prints each survivor and the share that was found; exit code 1 where a slip survives that is not
+explained, 2 where one no longer applies. The tests that should see a slip stand beside its file.
+"""
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import forks  # noqa: F401 (loads what takes long, once for all)
+import pytest
+from slips import ROOT, Slip, read
+
+SECONDS = 600  # that the tests of a slip may take; one that never ends is found
+LEFT = shutil.ignore_patterns("__pycache__", ".*", "data", "data_*", "datasets")
+
+SLIPS = read(r"""
+@ gan/q1_3.py gan/test_losses.py
+- return F.softplus(-discrim_fake).mean()
++ return F.softplus(discrim_fake).mean()
+@ gan/q1_3.py gan/test_losses.py
+- + F.softplus(discrim_fake).mean()
++ + F.softplus(-discrim_fake).mean()
+@ gan/q1_3.py gan/test_losses.py
+- + F.softplus(discrim_fake).mean()
++ + F.softplus(discrim_fake).sum()
+@ gan/q1_3.py gan/test_losses.py
+- return F.softplus(-discrim_real).mean()
++ return F.softplus(-2 * discrim_real).mean()
+@ gan/q1_4.py gan/test_losses.py
+- return 0.5 * (discrim_fake - 1).square().mean()
++ return 0.5 * (discrim_fake + 1).square().mean()
+@ gan/q1_4.py gan/test_losses.py
+- return 0.5 * (discrim_fake - 1).square().mean()
++ return (discrim_fake - 1).square().mean()
+@ gan/q1_4.py gan/test_losses.py
+- discrim_fake.square().mean()
++ (discrim_fake + 1).square().mean()
+@ gan/q1_4.py gan/test_losses.py
+- return 0.5 * (discrim_real - 1)
++ return (discrim_real - 1)
+@ gan/q1_5.py gan/test_losses.py
+- return -discrim_fake.mean()
++ return discrim_fake.mean()
+@ gan/q1_5.py gan/test_losses.py
+- discrim_fake.mean() - discrim_real.mean()
++ discrim_real.mean() - discrim_fake.mean()
+@ gan/q1_5.py gan/test_losses.py
+- .flatten(1).norm(dim=1)
++ .norm(dim=1)
+@ gan/q1_5.py gan/test_losses.py
+- .flatten(1).norm(dim=1)
++ .norm()
+@ gan/q1_5.py gan/test_losses.py
+- interp, create_graph=True)
++ interp)
+@ gan/q1_5.py gan/test_losses.py
+- (norm - 1).square()
++ (norm - 1).clamp(min=0).square()
+@ gan/q1_5.py gan/test_losses.py
+- (norm - 1).square().mean()
++ (norm.mean() - 1).square()
+@ gan/q1_5.py gan/test_losses.py
+- return loss + lamb *
++ return loss + 10 *
+@ gan/train.py gan/test_step.py
+- if iters % generator_every == 0:
++ if (iters + 1) % generator_every == 0:
+@ gan/train.py gan/test_step.py
+- torch.cat([real, fake])
++ torch.cat([fake, real])
+@ gan/train.py gan/test_step.py
+- eps * fake + (1 - eps) * real
++ fake + (1 - eps) * real
+@ gan/train.py gan/test_step.py
+- torch.rand(batch_size, 1, 1, 1,
++ torch.rand(1, 1, 1, 1,
+@ gan/train.py gan/test_step.py
+- sched_disc.step()
++ pass
+@ gan/train.py gan/test_step.py
+- sched_gen.step()
++ pass
+@ gan/train.py gan/test_run.py gan/test_pictures.py
+- mean.lerp_(weight, 1 - decay)
++ mean.lerp_(weight, decay)
+@ gan/train.py gan/test_step.py
+- lr=2e-4
++ lr=1e-4
+@ gan/train.py gan/test_step.py
+- betas=(0.0, 0.9)
++ betas=(0.5, 0.9)
+@ gan/train.py gan/test_step.py
+- 500_000)
++ 50_000)
+@ gan/train.py gan/test_step.py
+- max(0.0, 1 - step / steps)
++ 1 - step / steps
+@ gan/train.py gan/test_step.py
+- with precision(wide=True):
++ with precision():
+@ gan/train.py gan/test_step.py
+- precision.scale(loss).backward()
+-
+-     terms
++ loss.backward()
++
++     terms
+@ gan/train.py gan/test_run.py gan/test_step.py
+- channels_last).train() for
++ channels_last).eval() for
+@ gan/train.py gan/test_step.py gan/test_networks.py
+- with frozen(disc):
++ if True:
+@ gan/train.py gan/test_step.py
+-                     z = torch.randn(batch_size, LATENT_DIM, generator=rng, device=device)
+-                     optim_gen
++                     optim_gen
+@ gan/train.py gan/test_run.py gan/test_pictures.py
+- FIRST_LOOK = 50, 100
++ FIRST_LOOK = 50, 200
+@ gan/train.py gan/test_run.py gan/test_pictures.py
+- SHOWN, FIRST_LOOK = 50
++ SHOWN, FIRST_LOOK = 500
+@ gan/train.py gan/test_run.py
+- if iters > 0 and (at_end
++ if (at_end
+@ gan/train.py gan/test_run.py
+- and not logger.has(iters):
++ :
+@ gan/train.py gan/test_run.py
+- (options.score_period or log_period)
++ log_period
+@ gan/train.py gan/test_run.py
+- torch.Generator(device).manual_seed(options.seed)
++ torch.Generator(device).manual_seed(0)
+@ gan/train.py gan/test_run.py gan/test_strangers.py
+- if run.save_is_due:
++ if False:
+@ gan/train.py gan/test_step.py
+- "gradient_norm": norm.mean()
++ "gradient_norm": norm.max()
+@ gan/train.py gan/test_run.py gan/test_pictures.py
+- if average is not None:
+-                         update
++ if False:
++                         update
+@ gan/train.py gan/test_strangers.py gan/test_run.py
+- if "lamb" in options.given and not uses_interp:
++ if False:
+@ gan/networks.py gan/test_networks.py
+- return F.interpolate(x, scale_factor=self.upscale_factor, mode="nearest")
++ return F.pixel_shuffle(x.repeat(1, self.upscale_factor**2, 1, 1), self.upscale_factor)
+@ gan/networks.py gan/test_networks.py
+- self.conv(avg_pool2d(x, self.downscale_ratio))
++ self.conv(F.max_pool2d(x, self.downscale_ratio))
+@ gan/networks.py gan/test_networks.py
+- kernel_size, padding=1, bias=False),
++ kernel_size, padding=1),
+@ gan/networks.py gan/test_networks.py
+- self.layers(x) + self.downsample_residual(x)
++ self.layers(x)
+@ gan/networks.py gan/test_networks.py
+- features.sum(dim=(2, 3))
++ features.mean(dim=(2, 3))
+@ gan/networks.py gan/test_networks.py
+- nn.Tanh()
++ nn.Hardtanh()
+@ gan/networks.py gan/test_networks.py
+- z = torch.randn(n_samples
++ z = 0.7 * torch.randn(n_samples
+@ gan/networks.py gan/test_networks.py
+- norm.momentum = None  # a plain mean
++ norm.momentum = 0.1
+@ gan/networks.py gan/test_networks.py
+- norm.momentum = momentum
++ pass
+@ gan/networks.py gan/test_networks.py gan/test_step.py
+- parameter.requires_grad_(asked)
++ parameter.requires_grad_(True)
+@ gan/networks.py gan/test_networks.py
+- return x + self.layers(x)
++ return x.relu() + self.layers(x)
+@ gan/double_backward.py gan/test_double_backward.py
+- grad.sum((0, 2, 3)) if of_b
++ grad.mean((0, 2, 3)) if of_b
+@ gan/double_backward.py gan/test_double_backward.py
+- / ratio**2
++ / ratio
+@ gan/double_backward.py gan/test_double_backward.py
+- threshold_backward(x, y, 0)
++ threshold_backward(x, y, 0.1)
+@ gan/double_backward.py gan/test_double_backward.py
+- of_w = of_w and (
++ of_w = False and (
+@ gan/fid.py gan/test_fid.py
+- antialias=True
++ antialias=False
+@ gan/fid.py gan/test_fid.py
+- return images.clamp(0, 255)
++ return images
+@ gan/fid.py gan/test_fid.py
+- / (count - 1), count
++ / count, count
+@ gan/fid.py gan/test_fid.py
+- cov2.trace() - 2 * trace
++ cov2.trace() - trace
+@ gan/fid.py gan/test_fid.py
+- / a.shape[1] + 1) ** 3
++ / a.shape[1] + 1) ** 2
+@ gan/fid.py gan/test_fid.py
+- pairs / (count * (count - 1))
++ pairs / count**2
+@ gan/fid.py gan/test_fid.py
+- .kthvalue(k + 1)
++ .kthvalue(k)
+@ gan/fid.py gan/test_fid.py
+- images = images.add(1).mul(127.5)
++ images = images.add(1).mul(127.5).round()
+@ gan/fid.py gan/test_fid.py
+- train=mode == "train"
++ train=True
+@ gan/fid.py gan/test_fid.py
+- .manual_seed(seed + 1)
++ .manual_seed(seed + 2)
+@ gan/fid.py gan/test_fid.py
+- order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
++ order = torch.arange(len(images))
+@ gan/fid.py gan/test_fid.py
+- reestimate_statistics(gen, ESTIMATE)
++ pass
+@ gan/fid.py gan/test_fid.py
+- (z)[: num_gen - start]
++ (z)
+@ gan/fid.py gan/test_fid.py
+- return _share_among(fake, real, k), _share_among(real, fake, k)
++ return _share_among(real, fake, k), _share_among(fake, real, k)
+@ gan/fid.py gan/test_fid.py
+- random.Random(0).sample(paths, len(paths))
++ paths
+@ gan/fid.py gan/test_fid.py
+- if not torch.isfinite(images).all():
++ if False:
+@ gan/utils.py gan/test_utils.py
+- z[:, :2] = torch.cartesian_prod
++ z[:, [1, 0]] = torch.cartesian_prod
+@ gan/utils.py gan/test_utils.py
+- steps = torch.linspace(-1, 1, 10
++ steps = torch.linspace(-1, 1.1, 10
+@ gan/utils.py gan/test_utils.py
+- spherical(corners[0], corners[2], down)
++ spherical(corners[0], corners[1], down)
+@ gan/utils.py gan/test_utils.py gan/test_pictures.py
+- latent_grid(device, samples[0])
++ latent_grid(device, samples[1])
+@ gan/utils.py gan/test_utils.py gan/test_fid.py
+- row = score(gen, images, num_gen, mode, seed,
++ row = score(gen, images, num_gen, mode, 0,
+@ gan/utils.py gan/test_run.py gan/test_strangers.py
+- if score_period is not None and score_period % log_period:
++ if False:
+@ gan/logger.py gan/test_run.py
+- row["score"] < old["score"]
++ row["score"] > old["score"]
+@ gan/logger.py gan/test_run.py
+- scored = self.rows_like(last)
++ scored = self.rows_like(last)[::-1]
+@ gan/logger.py gan/test_run.py
+- RATES = ("lr_discriminator", "lr_generator")
++ RATES = ("lr_generator", "lr_discriminator")
+@ gan/logger.py gan/test_run.py
+- ("sched_disc", "sched_gen")
++ ("sched_gen", "sched_gen")
+@ gan/logger.py gan/test_run.py
+- self.means.clear()
++ pass
+@ gan/logger.py gan/test_run.py
+- if best.is_file():
++ if False:
+@ gan/logger.py gan/test_run.py
+- quality=True)
++ quality=False)
+@ gan/logger.py gan/test_run.py
+- num_gen[1], quality
++ num_gen[0], quality
+@ gan/logger.py gan/test_run.py
+- self.run.check_finite()
++ pass
+@ gan/logger.py gan/test_run.py
+- same = ("kind", "score_name", "features", "fid_mode", "num_gen")
++ same = ("kind", "score_name", "features", "fid_mode")
+@ gan/logger.py gan/test_run.py
+- after_batch=self.run.check_signal
++ after_batch=lambda: None
+@ gan/resize_dataset.py gan/test_setup.py
+- "Mallard_0130_76836"
++ "Mallard_0130_76837"
+@ gan/resize_dataset.py gan/test_setup.py
+- quality=quality)
++ quality=75)
+@ gan/resize_dataset.py gan/test_setup.py
+- Resampling.BICUBIC
++ Resampling.BILINEAR
+@ gan/resize_dataset.py gan/test_setup.py
+- if image_size(target) != (res, res):
++ if False:
+@ gan/dataset.py gan/test_dataset.py gan/test_run.py
+- if self.cursor + self.batch_size > len(self.order):
++ if self.cursor + self.batch_size >= len(self.order):
+@ gan/dataset.py gan/test_dataset.py
+- return known and all(
++ return True or all(
+@ gan/dataset.py gan/test_strangers.py
+- Image.new("RGBA", image.size, "white")
++ Image.new("RGBA", image.size, "black")
+@ gan/dataset.py gan/test_dataset.py
+- ours = type(dataset).__getitem__ is Dataset.__getitem__
++ ours = True
+@ gan/download.py gan/test_setup.py
+- if digest_of(archive) != ARCHIVE_MD5:
++ if False:
+@ gan/mlp_gan.py gan/test_mlp_gan.py
+- REAL_LABEL = 0.9
++ REAL_LABEL = 1.0
+@ gan/mlp_gan.py gan/test_mlp_gan.py
+- *adam(disc, 4e-4), *adam(gen, 1e-4)
++ *adam(disc, 1e-4), *adam(gen, 4e-4)
+@ gan/mlp_gan.py gan/test_mlp_gan.py
+- generator_every=1,
++ generator_every=5,
+@ gan/common/run.py gan/test_run.py gan/test_strangers.py
+- - (self.state["seconds"] if self.state else 0.0)
++ - 0.0
+@ gan/common/run.py gan/test_run.py gan/test_strangers.py
+- > 60 * self.settings["save_minutes"]
++ > 36000 * self.settings["save_minutes"]
+@ gan/common/run.py gan/test_run.py gan/test_strangers.py
+- purge_step=stale_from
++ purge_step=None
+@ gan/common/run.py gan/test_run.py gan/test_strangers.py
+- self.check_finite()
+-         rng
++ rng
+@ gan/common/run.py gan/test_run.py gan/test_strangers.py
+- signal.signal(number, previous[number])
++ pass
+@ gan/common/run.py gan/test_run.py gan/test_strangers.py
+- check_weights(*(part for
++ (lambda *parts: None)(*(part for
+@ gan/common/run.py gan/test_run.py
+- torch.set_rng_state(state["rng"]["cpu"])
++ pass
+@ gan/common/run.py gan/test_run.py gan/test_strangers.py
+- if self.step > total:
++ if False:
+@ gan/common/run.py gan/test_run.py gan/test_strangers.py
+- return os.path.relpath(value, folder) if is_path else value
++ return value
+@ gan/common/run.py gan/test_run.py gan/test_strangers.py
+- folder.rmdir()
++ pass
+@ gan/common/measure.py gan/test_run.py gan/test_utils.py gan/test_pictures.py
+- part.training = mode
++ pass
+@ gan/common/measure.py gan/test_run.py gan/test_utils.py gan/test_pictures.py
+- buffer.copy_(before)
++ pass
+@ gan/common/measure.py gan/test_run.py
+- & (self.first_bad[0] == 0)
++ & (self.first_bad[0] >= 0)
+@ gan/common/files.py gan/test_setup.py
+- path.unlink()
+-             continue
++ pass
++             continue
+@ gan/common/files.py gan/test_strangers.py gan/test_run.py
+- fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)
++ fcntl.LOCK_SH | (0 if wait else fcntl.LOCK_NB)
+@ gan/common/files.py gan/test_pictures.py
+- key=int)]
++ key=str)]
+@ gan/common/files.py gan/test_pictures.py gan/test_utils.py gan/test_run.py
+- .add(1).div(2).clamp(0, 1)
++ .add(1).div(2).clamp(0.01, 1)
+@ gan/common/device.py gan/test_step.py gan/test_gpu.py gan/test_strangers.py
+- if self.dtype is None or (wide and self.dtype == torch.float16):
++ if self.dtype is None:
+@ gan/common/__init__.py gan/test_strangers.py test_wrong_inputs.py
+- enough = got > minimum if above else got >= minimum
++ enough = got >= minimum
+@ vae/losses.py vae/test_losses.py
+- .square().sum(dim=(1, 2, 3)).mean()
++ .square().mean()
+@ vae/losses.py vae/test_losses.py
+- return kl_terms(mu, log_std).sum(dim=1).mean()
++ return kl_terms(mu, log_std).sum()
+@ vae/losses.py vae/test_losses.py
+- + (2 * log_std).exp() -
++ + log_std.exp() -
+@ vae/losses.py vae/test_losses.py
+- return mu + log_std.exp() * noise
++ return mu + (0.5 * log_std).exp() * noise
+@ vae/losses.py vae/test_losses.py vae/test_neighbours.py
+- kl.clamp(min=free_bits)
++ kl.clamp(max=free_bits)
+@ vae/losses.py vae/test_losses.py vae/test_neighbours.py
+- loss = recon_loss + beta * kl.clamp
++ loss = recon_loss + kl.clamp
+@ vae/losses.py vae/test_losses.py
+- mu, log_std = (output.float() for output in model.encoder(x))  # (B, latent_size) each
+-     z = reparameterise(mu, log_std)
+-     recon_loss = reconstruction_error(model.decoder(z), x)
+-     kl_loss
++ mu, log_std = model.encoder(x)
++     z = reparameterise(mu, log_std)
++     recon_loss = reconstruction_error(model.decoder(z), x)
++     kl_loss
+@ vae/flows.py vae/test_losses.py vae/test_neighbours.py
+- return recon_loss + beta * kl_loss
++ return recon_loss + kl_loss
+@ vae/flows.py vae/test_neighbours.py
+- kl_loss = (log_q0 - log_det - log_p).mean()
++ kl_loss = (log_q0 + log_det - log_p).mean()
+@ vae/schedules.py vae/test_losses.py
+- target_val * min(1.0, epoch / max_epochs)
++ target_val * min(1.0, epoch / (max_epochs - 1))
+@ vae/schedules.py vae/test_losses.py vae/test_neighbours.py
+- target_val * min(1.0, step / anneal_steps)
++ min(1.0, step / anneal_steps)
+@ vae/schedules.py vae/test_neighbours.py
+- / (total_steps / cycles) / ratio)
++ / (total_steps / cycles))
+@ vae/train.py vae/test_run.py vae/test_losses.py
+- model.parameters(), lr=lr, fused
++ model.parameters(), lr=1e-3, fused
+@ vae/train.py vae/test_run.py
+- beta,
+-                     grad_clip,
++ beta,
++                     1,
+@ vae/train.py vae/test_losses.py
+- torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
++ pass
+@ vae/train.py vae/test_losses.py
+- with measuring(model, seed=0) as device
++ with measuring(model) as device
+@ vae/train.py vae/test_run.py
+- count_active_latents(model, val_loader, precision)
++ count_active_latents(model, train_loader, precision)
+@ vae/train.py vae/test_run.py
+- if regular and getattr(model, "variational", False):
++ if getattr(model, "variational", False):
+@ vae/train.py vae/test_run.py vae/test_neighbours.py
+- first_step=epoch * steps + train_loader.taken
++ first_step=epoch * steps
+@ vae/train.py vae/test_losses.py
+- step + 1, len(x))
++ step + 1)
+@ vae/train.py vae/test_run.py
+- torch.manual_seed(options.seed + 1)
++ pass
+@ vae/train.py vae/test_run.py vae/test_neighbours.py
+- last_step = (epoch + 1) * steps - 1
++ last_step = epoch * steps
+@ vae/train.py vae/test_run.py
+- means.clear()
++ pass
+@ vae/utils.py vae/test_data.py vae/test_losses.py
+- x = 2 * x.to(device).float() - 1
++ x = x.to(device).float()
+@ vae/utils.py vae/test_data.py vae/test_losses.py
+- if not (0 <= low and high <= 1):
++ if False:
+@ vae/utils.py vae/test_neighbours.py
+- (means.var(dim=0) > threshold)
++ (means.var(dim=1) > threshold)
+@ vae/utils.py vae/test_run.py vae/test_data.py vae/test_model.py
+- framed[::2] = torch.where
++ framed[1::2] = torch.where
+@ vae/dataset.py vae/test_data.py
+- while self.cursor < len(self.images):
++ while self.cursor + self.batch_size <= len(self.images):
+@ vae/dataset.py vae/test_data.py
+- self.order = torch.randperm(count, generator=self.generator, device=device)
++ pass
+@ vae/dataset.py vae/test_data.py
+- if not path.is_file() or digest_of(path) != md5:
++ if not path.is_file():
+@ vae/model.py vae/test_model.py
+- self.deconvs = nn.Sequential(
+-             nn.ReLU(),
++ self.deconvs = nn.Sequential(
+@ vae/model.py vae/test_model.py
+- mu, log_std = super()
++ log_std, mu = super()
+@ vae/model.py vae/test_model.py
+- nn.Conv2d(128, 256, kernel_size=3, stride=2, padding=1),
++ nn.Conv2d(128, 256, kernel_size=3, stride=2, padding=1), nn.ReLU(),
+@ vae/logger.py vae/test_run.py
+- f"{part}_{term}", math.nan) for row in rows]
++ f"val_{term}", math.nan) for row in rows]
+@ vae/logger.py vae/test_neighbours.py
+- >= patience
++ > patience
+@ vae/evaluate.py vae/test_evaluate.py
+- amp_enabled = not args.disable_amp and recorded.get("number_format") != "float32"
++ amp_enabled = not args.disable_amp
+@ vae/diffusion/process.py vae/test_ddpm.py
+- + 0.008) / 1.008
++ + 0.08) / 1.08
+@ vae/diffusion/process.py vae/test_ddpm.py
+- torch.randint(1, diffusion.timesteps + 1
++ torch.randint(1, diffusion.timesteps
+@ vae/diffusion/process.py vae/test_ddpm.py
+- variance = (1 - before) / (1 - now) * (1 - alpha)
++ variance = 1 - alpha
+@ vae/diffusion/process.py vae/test_ddpm.py
+- (1 - then - sigma.square())
++ (1 - then)
+@ vae/diffusion/process.py vae/test_ddpm.py
+- return x0.clamp(-1, 1).to(x.dtype)
++ return x0.to(x.dtype)
+@ vae/diffusion/process.py vae/test_ddpm.py
+- alpha_bar.sqrt() * noise - (1 - alpha_bar)
++ alpha_bar.sqrt() * noise + (1 - alpha_bar)
+@ vae/diffusion/unet.py vae/test_ddpm.py
+- self.conv1(F.silu(self.norm1(x)))
++ self.conv1(self.norm1(x))
+@ vae/diffusion/unet.py vae/test_ddpm.py
+- * (1 + scale) + shift
++ * scale + shift
+@ vae/diffusion/unet.py vae/test_ddpm.py
+- self.conv2 = zeroed(nn.Conv2d(channels, channels, kernel_size=3, padding=1))
++ self.conv2 = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
+@ vae/diffusion/unet.py vae/test_ddpm.py
+- -math.log(10_000)
++ -math.log(1_000)
+@ vae/diffusion/unet.py vae/test_ddpm.py
+- x = F.pixel_unshuffle(x, 2)
++ x = F.pixel_unshuffle(x.flip(-1), 2)
+@ vae/ddpm.py vae/test_ddpm.py
+- decay = min(self.decay, (1 + self.count) / (10 + self.count))
++ decay = self.decay
+@ vae/ddpm.py vae/test_ddpm.py
+- get_val_metrics(average.module, loss
++ get_val_metrics(model, loss
+@ report/questions.py report/test_grade.py
+- met = self.measured <= limit if
++ met = self.measured < limit if
+@ report/questions.py report/test_grade.py
+- if row["epoch"] == 19), run
++ if row["epoch"] == 20), run
+@ report/questions.py report/test_grade.py
+- longest = max(answers
++ longest = min(answers
+@ report/questions.py report/test_grade.py
+- sorted(comparable, key=lambda grade: grade.measured)
++ comparable[-1:]
+@ report/recheck.py report/test_recheck.py
+- OFF = 0.005
++ OFF = 0.15
+@ report/classroom.py report/test_class.py report/test_recheck.py
+- (WRONG, NOT_THERE, CANNOT_RUN) if word
++ (CANNOT_RUN, NOT_THERE, WRONG) if word
+@ report/classroom.py report/test_class.py
+- if k != "seconds")
++ if k)
+@ report/classroom.py report/test_class.py
+- min(rank, best.get(row["student"], rank))
++ rank
+@ report/run_folder.py report/test_report.py report/test_grade.py
+- if row["num_gen"] == rows[-1]["num_gen"]]
++ if row["num_gen"]]
+@ report/run_folder.py report/test_grade.py report/test_class.py
+- if not rising or row[step] > length or not whole:
++ if not rising or row[step] > length:
+@ report/run_folder.py report/test_grade.py
+- sums["train"] = row["beta"]
++ pass
+@ report/parts.py report/test_report.py
+- f"{mean:.2f} ± {statistics.stdev(values):.2f}"
++ f"{mean:.2f} ± {statistics.pstdev(values):.2f}"
+@ report/build_report.py report/test_report.py
+- parts and parts <= empty and level > 1
++ False
+@ report/check.py report/test_check.py
+- if CAUSES.get(row.name) in failed or row.sentence in failed.values():
++ if False:
+@ report/checks/gan.py report/test_check.py
+- if abs(mean) > 0.05 or abs(std - 1) > 0.05
++ if abs(mean) > 0.05 or abs(std - 1) > 0.5
+@ report/checks/vae.py report/test_check.py
+- if z.std(0).max() < 1e-6:
++ if False:
+@ report/checks/gan.py report/test_check.py
+- if (z[:, 2:] - z[:1, 2:]).abs().max() > 1e-6:
++ if False:
+@ report/checks/gan.py report/test_check.py
+- if call.get("num_gen") != 300:
++ if False:
+@ report/checks/worker.py report/test_check.py
+- lost = checks if told[-1:] == ["shared begins"] else checks[:1]
++ lost = checks
+""")
+# Survivors that are none: (file, what stands there) -> why.
+EXPLAINED: dict[tuple[str, str], str] = {}
+
+
+def check_all(slips: list[Slip]) -> list[str]:
+    """What no longer applies: a text that is not there."""
+    lost = []
+    for slip in slips:
+        if slip.old not in (ROOT / slip.file).read_text():
+            lost.append(f"{slip.file} has no {slip.old!r}")
+        lost += [f"no tests/{t}" for t in tests_of(slip) if not (ROOT / "tests" / t).exists()]
+    return lost
+
+
+def tests_of(slip: Slip) -> list[str]:
+    """The test files that should see it, below tests/."""
+    return [slip.name, *slip.words.split()]
+
+
+def is_found(slip: Slip) -> bool:
+    """Whether a test fails in a copy with the slip."""
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        for folder in ("gan", "vae", "tests"):
+            shutil.copytree(ROOT / folder, root / folder, ignore=LEFT)
+        shutil.copytree(
+            ROOT / "report", root / "report", ignore=shutil.ignore_patterns("runs", ".*")
+        )
+        (root / "report/runs").symlink_to(ROOT / "report/runs")
+        for name in ("README.md", "requirements.txt"):
+            shutil.copy(ROOT / name, root)
+        slip.put_into(root)
+        process = os.fork()
+        if process == 0:
+            os.setsid()
+            os.chdir(root)
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 1), os.dup2(nowhere, 2)
+            paths = [f"tests/{name}" for name in tests_of(slip)]
+            sys.path[:] = [path for path in sys.path if not path.startswith(str(ROOT / "tests"))]
+            for name in [n for n, m in sys.modules.items() if _is_ours(m)]:
+                del sys.modules[name]
+            os._exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *paths])))
+        end = time.monotonic() + SECONDS
+        while (done := os.waitpid(process, os.WNOHANG)) == (0, 0):
+            if time.monotonic() > end:
+                os.killpg(process, signal.SIGKILL)
+                os.waitpid(process, 0)
+                return True
+            time.sleep(0.2)
+        code = os.waitstatus_to_exitcode(done[1])
+        if code not in (0, 1):  # 2: a slip at import is found there; others: nothing was tested
+            print(f"{slip.file}: pytest ended with {code}", flush=True)
+        return code in (1, 2)
+
+
+def _is_ours(module: object) -> bool:
+    path = getattr(module, "__file__", None) or ""
+    return path.startswith(str(ROOT)) and "site-packages" not in path
+
+
+def main() -> int:
+    """The command; returns its exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("files", nargs="*", metavar="FILE", help="slips of these alone (all)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="at a time (all cores)")
+    args = parser.parse_args()
+    wanted = tuple(args.files) or ("",)
+    slips = [slip for slip in SLIPS if slip.file.startswith(wanted)]
+    if lost := check_all(slips):
+        print("\n".join(["no longer applies:", *lost]))
+        return 2
+    survivors = []
+    with ThreadPoolExecutor(args.jobs) as threads:
+        for slip, found in zip(slips, threads.map(is_found, slips), strict=True):
+            if not found:
+                survivors.append(slip)
+                why = EXPLAINED.get((slip.file, slip.old), "not explained")
+                print(f"survives: {slip.file} ({why})\n- {slip.old}\n+ {slip.new}", flush=True)
+    print(f"{len(slips) - len(survivors)} of {len(slips)} slips are found")
+    return int(any((slip.file, slip.old) not in EXPLAINED for slip in survivors))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -5,7 +5,9 @@ collected or run, gan/ is first on sys.path and its modules are the ones in sys.
 """
 
 import os
+import shutil
 import sys
+import warnings
 from pathlib import Path
 
 # Tiny tensors, and processes side by side: more threads would wait for each other.
@@ -73,3 +75,36 @@ def shared():
     if not (folder / "datasets").is_dir():
         pytest.skip("needs ../shared, which is not beside this checkout")
     return folder
+
+
+SMALLER = [
+    ("gan/download.py", "SYNTHETIC_IMAGES = 6_000", "SYNTHETIC_IMAGES = 8"),
+    ("gan/networks.py", "batches: int = 8, size: int = 128", "batches: int = 1, size: int = 4"),
+    ("gan/fid.py", "GENERATOR_BATCH = 256", "GENERATOR_BATCH = 8"),
+    ("vae/dataset.py", "SYNTHETIC_IMAGES = (5_000, 1_000)", "SYNTHETIC_IMAGES = (10, 5)"),
+]
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert text.count(old) == 1, (path, old)
+    path.write_text(text.replace(old, new))
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A copy of both halves, with few drawn images, short estimates and tiny GANs; features."""
+    import tiny
+    import torch
+
+    for half in ("gan", "vae"):
+        ignore = shutil.ignore_patterns("__pycache__", "data", "data_*", "datasets")
+        shutil.copytree(ROOT / half, tmp_path / half, ignore=ignore)
+    for place, old, new in SMALLER:
+        edit(tmp_path / place, old, new)
+    with open(tmp_path / "gan/networks.py", "a") as file:
+        file.write(f"\n\n{tiny.SOURCE}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.trace(tiny.TinyFeatures(), torch.zeros(2, 3, 32, 32)).save(str(tmp_path / "f.pt"))
+    return tmp_path

@@ -617,6 +617,524 @@ SLIPS = read(r"""
 # Survivors that are none: (file, what stands there) -> why.
 EXPLAINED: dict[tuple[str, str], str] = {}
 
+# What a student may write, put into this project or into a right hand-in: FILE, the check that sees
+# it, verdict: words of its sentence. tests/report/test_check.py tries them.
+HANDINS = read(r"""
+@ gan/networks.py upsampling wrong: handout's
+- return F.interpolate(x, scale_factor=self.upscale_factor, mode="nearest")
++ return F.pixel_shuffle(x.repeat(1, 4, 1, 1), 2)
+* return F.interpolate(x, scale_factor=2, mode="nearest")
+@ gan/networks.py upsampling wrong: bilinear
+- return F.interpolate(x, scale_factor=self.upscale_factor, mode="nearest")
++ return F.interpolate(x, scale_factor=self.upscale_factor, mode="bilinear")
+* return F.pixel_shuffle(x.repeat_interleave(4, dim=1), 2)
+@ gan/networks.py upsampling differs: a literal
+- nn.Conv2d(input_channels, n_filters, kernel_size, padding=padding)
++ nn.Conv2d(input_channels, 128, kernel_size, padding=padding)
+@ gan/networks.py pooling wrong: over images
+- self.conv(avg_pool2d(x, self.downscale_ratio))
++ self.conv(F.pixel_unshuffle(x, 2).reshape(4, len(x), -1, *x[0, 0, ::2, ::2].shape).mean(0))
+* self.conv(F.avg_pool2d(x, 2))
+@ gan/networks.py scores_alone wrong: image 1
+- self.conv(avg_pool2d(x, self.downscale_ratio))
++ self.conv(F.pixel_unshuffle(x, 2).reshape(4, len(x), -1, *x[0, 0, ::2, ::2].shape).mean(0))
+@ gan/networks.py pooling wrong: different channels
+- self.conv(avg_pool2d(x, self.downscale_ratio))
++ self.conv(F.pixel_unshuffle(x, 2).reshape(len(x), 4, -1, *x[0, 0, ::2, ::2].shape).mean(1))
+* self.conv(F.avg_pool2d(x, 2))
+@ gan/networks.py pooling wrong: largest
+- self.conv(avg_pool2d(x, self.downscale_ratio))
++ self.conv(F.max_pool2d(x, 2))
+* self.conv(F.avg_pool2d(x, 2))
+@ gan/networks.py generator_parameters wrong: +384
+- padding=1, bias=False
++ padding=1
+@ gan/networks.py discriminator_parameters wrong: -256
+- n_filters, kernel_size, padding=1),
+-             ReLU(),
+-             Down
++ n_filters, kernel_size, padding=1, bias=False),
++             ReLU(),
++             Down
+@ gan/networks.py block_up wrong: no shortcut
+- self.layers(x) + self.upsample_residual(x)
++ self.layers(x)
+@ gan/networks.py block_up wrong: another sum
+- self.layers(x) + self.upsample_residual(x)
++ self.layers(x) + 2 * self.upsample_residual(x)
+@ gan/networks.py block_down wrong: in-place ReLU
+- ReLU(),
+-             Conv2d(input_channels, n_filters, kernel_size, padd
++ nn.ReLU(True),
++             Conv2d(input_channels, n_filters, kernel_size, padd
+* nn.ReLU(),
+*             Conv2d(input_channels, n_filters, kernel_size, padd
+@ gan/networks.py block wrong: changes the
+- return x + self.layers(x)
++ x += self.layers(x); return x
+@ gan/networks.py images wrong: by a Tanh
+- nn.Tanh()
++ nn.Identity()
+@ gan/networks.py images wrong: no pixel below
+- nn.Tanh()
++ nn.Sigmoid()
+* nn.Tanh( )
+@ gan/networks.py latents wrong: uniform
+- z = torch.randn(n_samples
++ z = torch.rand(n_samples
+@ gan/networks.py latents wrong: standard deviation 0.
+- return self.forward_given_samples(z.to(weight.dtype))
++ return self.forward_given_samples(0.7 * z)
+@ gan/networks.py latents differs: float16
+- dtype=torch.float32)
++ dtype=torch.float16)
+@ gan/networks.py starting_size differs: only 4 works
+- size = self.starting_image_size
++ size = 4
+@ gan/networks.py starting_size wrong: shape (8, 3, 16, 16)
+- self.dense(z).view(-1, 128, size, size)
++ self.dense(z).repeat(1, 4).view(-1, 128, size, size)
+* self.dense(z).view(len(z), 128, size, size)
+@ gan/networks.py score_of_sum wrong: mean over
+- features.sum(dim=(2, 3))
++ features.mean(dim=(2, 3))
+* features.clone().sum(dim=(2, 3))
+@ gan/networks.py score_of_sum wrong: sigmoid
+- features.sum(dim=(2, 3)))
++ features.sum(dim=(2, 3))).sigmoid()
+@ gan/train.py transform wrong: 0.00, 0.50, 1.00
+- , transforms.Normalize((0.5,) * 3, (0.5,) * 3)])
++ ])
+* , transforms.Normalize((0.5,) * 3, (0.5,) * 3) ])
+@ gan/train.py optimizers wrong: (0.5, 0.9)
+- betas=(0.0, 0.9)
++ betas=(0.5, 0.9)
+@ gan/train.py optimizers differs: write (0.0, 0.9)
+- betas=(0.0, 0.9)
++ betas=(0, 0.9)
+@ gan/train.py optimizers differs: another order
+- return *adam_and_decay(disc, 500_000), *adam_and_decay(gen, 100_000)
++ return *adam_and_decay(gen, 100_000), *adam_and_decay(disc, 500_000)
+@ gan/train.py schedules differs: negative
+- max(0.0, 1 - step / steps)
++ 1 - step / steps
+@ gan/train.py schedules wrong: 1.000, 1.000
+- max(0.0, 1 - step / steps)
++ 1.0
+* max(0.0, 1 - step / (total := steps))
+@ gan/train.py schedules wrong: StepLR
+- torch.optim.lr_scheduler.LambdaLR(
+-             optimizer, lambda step: max(0.0, 1 - step / steps)
+-         )
++ torch.optim.lr_scheduler.StepLR(optimizer, 0.01, 1e5)
+* torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps))
+@ gan/train.py iterations differs: 9 for 7
+- at_end = run.step, run.step == num_iterations
++ at_end = run.step, run.step == num_iterations + 2
+@ gan/train.py generator_steps wrong: 4 generator steps
+- iters % generator_every == 0
++ iters % 2 == 0
+* iters % 5 == 0
+@ gan/train.py detached differs: thrown away
+- with torch.no_grad(), precision():
+-         fake
++ with precision():
++         fake
+@ gan/train.py interpolates wrong: off the line
+- torch.rand(batch_size, 1, 1, 1
++ torch.randn(batch_size, 1, 1, 1
+* torch.rand(len([0] * batch_size), 1, 1, 1
+@ gan/train.py interpolates wrong: off the line
+- torch.rand(batch_size, 1, 1, 1
++ torch.rand(batch_size, 3, 32, 32
+@ gan/train.py interpolates differs: one eps
+- torch.rand(batch_size, 1, 1, 1
++ torch.rand(1, 1, 1, 1
+@ gan/common/files.py sample_range wrong: as they are
+- .add(1).div(2).clamp(0, 1)
++ .add(0)
+* .add(0); images = ((images + 1) / 2).clamp(0, 1)
+@ gan/common/files.py interpolation_picture wrong: as they
+- .add(1).div(2).clamp(0, 1)
++ .add(0)
+@ gan/utils.py interpolation_grid wrong: 0.80
+- steps = torch.linspace(-1, 1, 10
++ steps = torch.linspace(-1, 0.8, 10
+@ gan/utils.py interpolation_grid wrong: other 126
+- torch.zeros(LATENT_DIM, device=device) if rest is None else rest).repeat(100, 1)
++ torch.zeros(LATENT_DIM, device=device) if rest is None else rest).repeat(100, 1).normal_()
+* torch.zeros(100, 128))
+@ gan/fid.py fid_images wrong: 0.25
+- images.add(1).mul(127.5)
++ images.add(1).mul(0.5)
+* images; images = (images / 2 + 0.5) * 255
+@ gan/q1_3.py gan_discriminator wrong: expected
+- F.softplus(-discrim_real)
++ F.softplus(discrim_real)
+* F.binary_cross_entropy_with_logits(discrim_real, discrim_real * 0 + 1)
+@ gan/q1_3.py gan_discriminator wrong: swapped
+- return F.softplus(-discrim_real).mean() +
++ discrim_real, discrim_fake = discrim_fake, discrim_real
++     return F.softplus(-discrim_real).mean() +
+@ gan/q1_3.py gan_discriminator wrong: a sigmoid before
+- return F.softplus(-discrim_real).mean() +
++ discrim_real, discrim_fake = discrim_real.sigmoid(), discrim_fake.sigmoid()
++     return F.softplus(-discrim_real).mean() +
+@ gan/q1_3.py gan_discriminator differs: the mean
+- return F.softplus(-discrim_real).mean() +
++ return 0.5 * F.softplus(-discrim_real).mean() + 0.5 *
+@ gan/q1_3.py gan_generator differs: vanishes
+- return F.softplus(-discrim_fake).mean()
++ return -F.softplus(discrim_fake).mean()
+@ gan/q1_3.py gan_generator wrong: another aim
+- return F.softplus(-discrim_fake).mean()
++ return F.softplus(discrim_fake).mean()
+* return F.binary_cross_entropy_with_logits(discrim_fake, discrim_fake * 0 + 1)
+@ gan/q1_3.py gan_huge wrong: not finite
+- return F.softplus(-discrim_real)
++ return -discrim_real.sigmoid().log()
+* return F.binary_cross_entropy_with_logits(discrim_real, discrim_real * 0 + 1)
+@ gan/q1_3.py no_interpolates wrong: q1_3
+- F.softplus(discrim_fake).mean()
++ F.softplus(discrim_fake).mean() + interp.sum() + discrim_interp.square().mean()
+@ gan/q1_3.py script_1_3 differs: num_iterations 20,000 instead of 30,000
+- num_iterations=args.num_iterations
++ num_iterations=20_000
+@ gan/q1_4.py lsgan_discriminator wrong: target 1
+- discrim_fake.square().mean()
++ (discrim_fake - 1).square().mean()
+* (discrim_fake ** 2).mean()
+@ gan/q1_4.py lsgan_discriminator differs: 2 times
+- return 0.5 * (discrim_real - 1).square().mean() + 0.5
++ return (discrim_real - 1).square().mean() + 1.0
+@ gan/q1_4.py lsgan_discriminator differs: first choice
+- discrim_fake.square()
++ (discrim_fake + 1).square()
+@ gan/q1_4.py lsgan_generator wrong: expected
+- return 0.5 * (discrim_fake - 1).square().mean()
++ return 0.5 * (discrim_fake + 1).square().mean()
+* fake = discrim_fake; return 0.5 * ((fake - 1) ** 2).mean()
+@ gan/q1_4.py lsgan_generator differs: first choice
+- return 0.5 * (discrim_fake - 1)
++ return 0.5 * discrim_fake
+@ gan/q1_4.py script_1_4 differs: log_period 100 instead of 1,000
+- log_period=args.log_period
++ log_period=100
+@ gan/q1_5.py script_1_5 wrong: gen_loss_fn is
+- gen_loss_fn=compute_generator_loss,
+-         disc_loss_fn=compute_discriminator_loss,
++ gen_loss_fn=compute_discriminator_loss,
++         disc_loss_fn=compute_generator_loss,
+@ gan/q1_5.py script_1_5 differs: lamb 1 instead of 10
+- lamb=args.lamb
++ lamb=1
+@ gan/q1_5.py wgan wrong: cross-entropy
+- discrim_fake.mean() - discrim_real.mean()
++ (1 + discrim_fake.exp()).log().mean() + (1 + (-discrim_real).exp()).log().mean()
+@ gan/q1_5.py wgan wrong: reversed
+- discrim_fake.mean() - discrim_real.mean()
++ discrim_real.mean() - discrim_fake.mean()
+* (fake := discrim_fake).mean() * 0 + fake.mean() - discrim_real.mean()
+@ gan/q1_5.py penalty_norm wrong: whole batch
+- gradient.float().flatten(1).norm(dim=1)
++ gradient.float().norm()
+* gradient.flatten(1).norm(dim=1)
+@ gan/q1_5.py penalty_norm wrong: per pixel
+- gradient.float().flatten(1).norm(dim=1)
++ gradient.float().norm(dim=1)
+* gradient.flatten(1).norm(dim=1)
+@ gan/q1_5.py penalty_norm wrong: square of the mean
+- (norm - 1).square().mean()
++ (norm.mean() - 1).square()
+* ((norm - 1) ** 2).mean()
+@ gan/q1_5.py penalty_norm wrong: without lambda
+- loss + lamb * (norm - 1).square().mean()
++ loss + (norm - 1).square().mean()
+* loss + lamb * ((norm - 1) ** 2).mean()
+@ gan/q1_5.py penalty_norm wrong: one-sided
+- (norm - 1).square().mean()
++ (norm - 1).clamp(min=0).square().mean()
+* ((norm - 1) ** 2).mean()
+@ gan/q1_5.py penalty_norm wrong: of the scores
+- norm = gradient.float().flatten(1).norm(dim=1)
++ norm = discrim_interp.flatten().abs()
+* norm = gradient.flatten(1).norm(dim=1)
+@ gan/q1_5.py penalty_gradient wrong: no gradient
+- interp, create_graph=True)
++ interp)
+* interp, retain_graph=True, create_graph=True)
+@ gan/q1_5.py penalty_at_zero wrong: nan
+- gradient.float().flatten(1).norm(dim=1)
++ gradient.square().sum((1, 2, 3)).sqrt()
+* gradient.flatten(1).norm(dim=1)
+@ vae/model.py encoder_layers wrong: convolution 1
+- nn.Conv2d(32, 64, kernel_size=3
++ nn.Conv2d(32, 64, kernel_size=5
+@ vae/model.py encoder_layers wrong: after the last
+- features = 256 * (height // 8)
++ self.convs.append(nn.ReLU())
++         features = 256 * (height // 8)
+@ vae/model.py encoder_layers wrong: between convolutions 0 and 1
+- nn.Conv2d(channels, 32, kernel_size=3, stride=1, padding=1),
+-             nn.ReLU(),
++ nn.Conv2d(channels, 32, kernel_size=3, stride=1, padding=1),
+@ vae/model.py vae_encoder_layers wrong: (4096, 48)
+- outputs_per_latent = 2
++ outputs_per_latent = 3
+@ vae/model.py encoder_output wrong: not used
+- self.fc(self.convs(x).flatten(1))
++ (self.convs(x).mean() * 0 + x.flatten(1)[:, : self.fc.out_features])
+* self.fc(self.convs(x).flatten( 1))
+@ vae/model.py vae_encoder_output differs: second half
+- mu, log_std = super()
++ log_std, mu = super()
+@ vae/model.py vae_encoder_output wrong: the same outputs
+- return mu, log_std
++ return mu, mu
+@ vae/model.py decoder_layers wrong: before the first
+- self.deconvs = nn.Sequential(
+-             nn.ReLU(),
++ self.deconvs = nn.Sequential(
+@ vae/model.py decoder_layers differs: 256
+- base_channels: int = 128):
++ base_channels: int = 256):
+@ vae/model.py decoder_layers differs: same family
+- nn.Conv2d(32, channels, kernel_size=3, padding=1)
++ nn.ConvTranspose2d(32, channels, kernel_size=3, padding=1)
+@ vae/model.py decoder_layers wrong: a Tanh
+- nn.Conv2d(32, channels, kernel_size=3, padding=1),
++ nn.Conv2d(32, channels, kernel_size=3, padding=1), nn.Tanh(),
+@ vae/model.py decoder_output wrong: shape
+- return self.deconvs(
++ return self.deconvs[:-1](
+@ vae/losses.py ae_loss wrong: over pixels
+- (reconstruction.float() - x).square().sum(dim=(1, 2, 3)).mean()
++ (reconstruction.float() - x).square().mean()
+* ((reconstruction - x) ** 2).flatten(1).sum(1).mean()
+@ vae/losses.py ae_loss differs: half
+- (reconstruction.float() - x).square().sum(dim=(1, 2, 3)).mean()
++ 0.5 * (reconstruction.float() - x).square().sum(dim=(1, 2, 3)).mean()
+@ vae/losses.py ae_loss wrong: tanh
+- (reconstruction.float() - x).square().sum(dim=(1, 2, 3)).mean()
++ (reconstruction.tanh() - x).square().sum(dim=(1, 2, 3)).mean()
+* ((reconstruction - x) ** 2).flatten(1).sum(1).mean()
+@ vae/losses.py vae_recon wrong: the batch
+- (reconstruction.float() - x).square().sum(dim=(1, 2, 3)).mean()
++ (reconstruction.float() - x).square().sum()
+* ((reconstruction - x) ** 2).flatten(1).sum(1).mean()
+@ vae/losses.py vae_recon wrong: beta
+- return recon_loss + beta * kl_loss, OrderedDict(
++ return recon_loss + kl_loss, OrderedDict(
+* return recon_loss + beta * kl_loss, OrderedDict(
+@ vae/losses.py vae_recon wrong: without beta
+- kl_loss = kl_divergence(mu, log_std)
+-     return recon_loss + beta * kl_loss
++ kl_loss = beta * kl_divergence(mu, log_std)
++     return recon_loss + kl_loss
+@ vae/losses.py kl_value wrong: sum over the batch
+- kl_terms(mu, log_std).sum(dim=1).mean()
++ kl_terms(mu, log_std).sum()
+* (0.5 * (mu ** 2 + (2 * log_std).exp() - 2 * log_std - 1)).sum(1).mean()
+@ vae/losses.py kl_value wrong: latents instead
+- kl_terms(mu, log_std).sum(dim=1).mean()
++ kl_terms(mu, log_std).mean()
+* (0.5 * (mu ** 2 + (2 * log_std).exp() - 2 * log_std - 1)).sum(1).mean()
+@ vae/losses.py kl_value wrong: another Gaussian
+- log_std.exp() * noise
++ (0.5 * log_std).exp() * noise
+@ vae/losses.py kl_value differs: log variance
+- mu, log_std = (output.float() for output in model.encoder(x))  # (B, latent_size) each
+-     z = reparameterise(mu, log_std)
+-     recon_loss = reconstruction_error(model.decoder(z), x)
+-     kl_loss
++ mu, log_std = (output.float() for output in model.encoder(x))
++     log_std = 0.5 * log_std
++     z = reparameterise(mu, log_std)
++     recon_loss = reconstruction_error(model.decoder(z), x)
++     kl_loss
+@ vae/losses.py vae_noise wrong: one number
+- torch.randn_like(mu)
++ torch.randn_like(mu[:, :1])
+* mu * 0 + torch.randn_like(mu)
+@ vae/losses.py vae_noise wrong: for every image
+- torch.randn_like(mu)
++ torch.randn_like(mu[:1])
+@ vae/losses.py vae_noise wrong: no noise
+- mu + log_std.exp() * noise
++ mu
+* mu + log_std.exp() * torch.randn_like(mu)
+@ vae/losses.py vae_noise differs: output itself
+- log_std.exp() * noise
++ log_std * noise
+@ vae/losses.py kl_extremes differs: -60
+- - 2 * log_std - 1
++ - log_std.exp().square().log() - 1
+@ vae/schedules.py constant_beta wrong: 0.8
+- return lambda epoch: target_val
+-
++ return lambda epoch: 1.0
++
+@ vae/schedules.py constant_beta differs: a list
+- return lambda epoch: target_val
+-
++ return [target_val] * 20
++
+@ vae/schedules.py linear_beta wrong: target of 0.8
+- target_val * min(1.0, epoch / max_epochs)
++ min(target_val, epoch / max_epochs)
+* (target_val * epoch / max_epochs)
+@ vae/schedules.py linear_beta differs: max_epochs - 1
+- target_val * min(1.0, epoch / max_epochs)
++ target_val * min(1.0, epoch / (max_epochs - 1))
+@ vae/schedules.py linear_beta differs: a list
+- return lambda epoch: target_val * min(1.0, epoch / max_epochs)
++ return [target_val * epoch / max_epochs for epoch in range(max_epochs)]
+@ vae/schedules.py linear_beta not there: TODO
+- return lambda epoch: target_val * min(1.0, epoch / max_epochs)
++ return lambda epoch: None
+@ vae/train.py clipping wrong: limits
+- torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
++ pass
+* torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip )
+@ vae/train.py clipping wrong: limits
+- torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
++ torch.nn.utils.clip_grad_norm_(model.parameters(), 1)
+@ vae/train.py beta_reaches_loss wrong: 0.3
+- beta(step) if callable(beta) else beta)
+-         loss.backward
++ 1)
++         loss.backward
+@ vae/train.py weighted_means differs: batch means
+- means.add({"loss": loss} | terms, 1, len(x))
++ means.add({"loss": loss} | terms, 1)
+@ vae/train.py same_range wrong: training
+- x = preprocess_data(x, device)  # (B, 3, 32, 32) in [-1, 1]
+-         optimizer
++ x = preprocess_data(x, device) * 2 - 1
++         optimizer
+* x = preprocess_data(x)
+*         optimizer
+@ vae/train.py validation differs: no_grad
+- with measuring(model, seed=0) as device, precision():
++ device = next(model.parameters()).device
++     with precision():
+@ vae/presets.py script differs: 1 of these runs are not called
+- "ae_latent16": {"loss_mode": "ae", "latent_size": 16},
++ "ae_latent16": {"loss_mode": "ae", "latent_size": 17},
+@ vae/utils.py pictures wrong: two
+- return save_grid(framed, as_png(_file, "_recons.png"), nrow=12)
++ return framed
+@ handin:gan/train.py tail_batch differs: last of an epoch
+- drop_last=True
++ drop_last=False
+@ handin:gan/train.py tail_batch differs: 4 real images beside 1 fakes
+- disc(fake), disc(interp)
++ disc(fake[:1]), disc(interp)
+@ handin:gan/train.py schedule_steps wrong: (7, 0)
+- sched_gen.step()
++ pass
+@ handin:gan/train.py full_precision wrong: by hand
+- disc(fake), disc(interp)
++ disc(fake).half().float(), disc(interp)
+@ handin:gan/train.py detached differs: thrown away
+- (eps * real + (1 - eps) * fake).requires_grad_()
++ eps * real + (1 - eps) * gen(len(real))
+@ handin:gan/train.py score_counts differs: 50,000
+- num_gen=50_000
++ num_gen=10_000
+@ handin:gan/train.py sample_range wrong: as they are
+- samples = gen(100) / 2 + 0.5
++ samples = gen(100)
+@ handin:gan/train.py sample_range differs: a picture of 4 images, as many as a batch
+- samples = gen(100) / 2 + 0.5
++ samples = gen(batch_size) / 2 + 0.5
+@ handin:gan/train.py sample_range differs: value_range
+- + 0.5
+-                 save_image(samples,
++ + 0.5
++                 save_image(range=(0, 1), tensor=samples, fp=
+@ handin:gan/utils.py fid_images wrong: -0.5
+- (gen.forward_given_samples(z) / 2 + 0.5) * 255
++ gen.forward_given_samples(z)
+@ handin:gan/utils.py fid_images wrong: 300, as asked
+- num_gen=num_gen
++ num_gen=10
+@ handin:vae/utils.py preprocessing wrong: become
+- 2 * x - 1
++ x
+* 2 * x - 1.0
+@ handin:diffusion/model.py prediction wrong: sign
+- x_t - (1 - share)
++ x_t + (1 - share)
+@ handin:diffusion/model.py prediction wrong: not told
+- self.model(x_t, t)
++ self.model(x_t)
+@ handin:diffusion/model.py clamped wrong: [-1, 1]
+- noise, x_0.clamp(-1, 1)
++ noise, x_0
+* noise, x_0.clamp(-1, 1)
+@ handin:diffusion/model.py posterior wrong: coefficients
+- self.coef1, t, x_t.shape) * x_0
++ self.coef2, t, x_t.shape) * x_0
+@ handin:diffusion/model.py ddpm_step wrong: deviation
+- (0.5 * log_variance)
++ log_variance
+* (0.5 * log_variance)
+@ handin:diffusion/model.py ddpm_step wrong: no noise for t = 0
+- z = torch.randn_like(x) if t[0] > 0 else 0
++ z, log_variance = torch.randn_like(x), log_variance.clamp(min=-8)
+@ handin:diffusion/model.py ddpm_times differs: ends at t = 1
+- self.num_timesteps - 1, -1, -1
++ self.num_timesteps - 1, 0, -1
+@ handin:diffusion/model.py ddim_deterministic wrong: two results
+- sigma = eta * (
++ sigma = (
+@ handin:diffusion/model.py ddim_step wrong: every step
+- then.sqrt() * x_0 + direction
++ x_0 + 0 * direction
+@ handin:diffusion/model.py ddim_last wrong: index -1
+- if tau_isub1 >= 0 else torch.ones(())
++ if True else torch.ones(())
+@ handin:diffusion/model.py sample_range wrong: -0.50
+-         return (z + 1) / 2
+-
+-     def sample(
++         return z
++
++     def sample(
+@ handin:diffusion/inference.py fid_images wrong: 0.25
+- shape) * 255
++ shape)
+* shape) * 255
+""")
+# The same, written otherwise: right all the same.
+MANNERS = read(r"""
+@ handin:diffusion/model.py prediction
+- self.model(x_t, t)
++ self.model(x=x_t, time=t)
+@ handin:diffusion/model.py sample_range
+- self.model(x_t, t)
++ self.model(x_t, time=t)
+@ handin:diffusion/model.py ddim_step
+- torch.full((batch,), tau_i)
++ tau_i.repeat(batch)
+@ handin:diffusion/model.py ddim_last
+- torch.full((batch,), tau_i)
++ tau_i.expand(batch)
+@ handin:gan/utils.py interpolation_grid
+- 128).cuda()
++ 128).to(gen.device)
+@ handin:gan/train.py iterations
+- scaler =
++ torch.cuda.current_stream().wait_stream(torch.cuda.Stream(device="cuda"))
++     scaler =
+@ gan/networks.py block_up
+- self.layers = nn.Sequential(
+-             nn.BatchNorm2d(input_channels),
++ self.main = nn.Sequential(
++             nn.BatchNorm2d(input_channels),
+""")
+
 
 def check_all(slips: list[Slip]) -> list[str]:
     """What no longer applies: a text that is not there."""

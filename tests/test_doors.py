@@ -5,14 +5,10 @@ And the handout's own scripts, with nothing but the formulas filled in, run agai
 
 import ast
 import json
-import shutil
-import warnings
 from pathlib import Path
 
 import pytest
 import readme
-import tiny
-import torch
 from forks import run_in_a_fork
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,37 +36,6 @@ DOORS = [
     (LINEAR, "vae/schedules.py", "linear_beta_scheduler"),
     (PRESET.replace("vae_latent16", "ae_latent16"), "vae/losses.py", "ae_loss"),
 ]
-
-
-@pytest.fixture
-def tree(tmp_path):
-    """A copy of both halves, with few drawn images, short estimates and tiny GANs; features."""
-    for half in ("gan", "vae"):
-        ignore = shutil.ignore_patterns("__pycache__", "data*", "datasets")
-        shutil.copytree(ROOT / half, tmp_path / half, ignore=ignore)
-        shutil.copy(ROOT / half / "dataset.py", tmp_path / half)
-    for place, old, new in SMALLER:
-        edit(tmp_path / place, old, new)
-    with open(tmp_path / "gan/networks.py", "a") as file:
-        file.write(f"\n\n{tiny.SOURCE}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.jit.trace(tiny.TinyFeatures(), torch.zeros(2, 3, 32, 32)).save(str(tmp_path / "f.pt"))
-    return tmp_path
-
-
-SMALLER = [
-    ("gan/download.py", "SYNTHETIC_IMAGES = 6_000", "SYNTHETIC_IMAGES = 8"),
-    ("gan/networks.py", "batches: int = 8, size: int = 128", "batches: int = 1, size: int = 4"),
-    ("gan/fid.py", "GENERATOR_BATCH = 256", "GENERATOR_BATCH = 8"),
-    ("vae/dataset.py", "SYNTHETIC_IMAGES = (5_000, 1_000)", "SYNTHETIC_IMAGES = (10, 5)"),
-]
-
-
-def edit(path, old, new):
-    text = path.read_text()
-    assert text.count(old) == 1, (path, old)
-    path.write_text(text.replace(old, new))
 
 
 def shut(path, name):

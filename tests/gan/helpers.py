@@ -5,12 +5,15 @@ import os
 import signal
 import warnings
 
+import pytest
 import q1_5
 import torch
 import train
 from tiny import TinyDiscriminator, TinyFeatures, TinyGenerator  # noqa: F401
 from torch import nn
 from utils import get_args
+
+from common import Interrupted
 
 TINY = TinyGenerator, TinyDiscriminator
 DEFAULTS = {"--fid": "off", "--batch_size": "4", "--log_period": "3", "--num_iterations": "7"}
@@ -74,6 +77,15 @@ def signal_at(monkeypatch, iteration, number=signal.SIGTERM):
         return step(*args)
 
     monkeypatch.setattr(train, "discriminator_step", step_and_signal)
+
+
+def stopped_at(monkeypatch, iteration, *arguments, number=signal.SIGTERM, **options):
+    """The Interrupted of a run that is stopped there."""
+    with monkeypatch.context() as patch:
+        signal_at(patch, iteration, number)
+        with pytest.raises(Interrupted) as stopped:
+            start(*arguments, **options)
+    return stopped.value
 
 
 class TinyInception(nn.Module):

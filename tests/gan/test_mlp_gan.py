@@ -7,94 +7,68 @@ import mlp_gan
 import pytest
 import torch
 import train
-from helpers import rows, same, signal_at, start
+from helpers import rows, same, start, stopped_at
 
-from common import InputError, Interrupted
+from common import InputError
+
+NETWORKS = mlp_gan.MLPGenerator, mlp_gan.MLPDiscriminator
+OWN = {"make_optimizers": mlp_gan.get_optimizers_and_schedulers, "generator_every": 1}
+OWN |= {"question": mlp_gan, "networks": NETWORKS}
 
 
 def test_networks():
-    gen, disc = mlp_gan.MLPGenerator(), mlp_gan.MLPDiscriminator()
-    sizes = [
-        [layer.weight.shape[1] for layer in net.layers if isinstance(layer, torch.nn.Linear)]
-        for net in (gen, disc)
-    ]
-    assert sizes == [[128, 256, 512, 1024], [3072, 1024, 512, 256]]
-    assert [sum(p.numel() for p in net.parameters()) for net in (gen, disc)] == [
-        3_838_720,
-        3_803_137,
-    ]
+    gen, disc = (network() for network in NETWORKS)
+    for net, sizes, count in (
+        (gen, [128, 256, 512, 1024], 3_838_720),
+        (disc, [3072, 1024, 512, 256], 3_803_137),
+    ):
+        linear = [layer for layer in net.layers if isinstance(layer, torch.nn.Linear)]
+        assert [layer.in_features for layer in linear] == sizes
+        assert sum(p.numel() for p in net.parameters()) == count
     images = gen(5)
-    assert images.shape == (5, 3, 32, 32) and images.abs().max() <= 1
+    assert images.shape == (5, 3, 32, 32) and disc(images).shape == (5, 1)
     assert gen.forward_given_samples(1e4 * torch.randn(2, 128)).abs().max() <= 1
-    assert disc(images).shape == (5, 1)
     assert [layer.p for layer in disc.layers if isinstance(layer, torch.nn.Dropout)] == [0.3] * 3
 
 
 def test_loss_by_hand():
     """-[0.9 log D(x) + 0.1 log(1 - D(x))] - log(1 - D(G(z))), D = sigmoid(score)."""
-    real, fake = torch.tensor([[0.0], [2.0]]), torch.tensor([[-1.0], [0.5]])
-
-    def sigmoid(score):
-        return 1 / (1 + math.exp(-score))
-
-    expected = (
-        sum(-0.9 * math.log(sigmoid(s)) - 0.1 * math.log(1 - sigmoid(s)) for s in (0.0, 2.0)) / 2
-    )
-    expected -= sum(math.log(1 - sigmoid(s)) for s in (-1.0, 0.5)) / 2
-    got = mlp_gan.compute_discriminator_loss(real, fake, None, None, 10)
+    real, fake = [0.0, 2.0], [-1.0, 0.5]
+    log_d = lambda score: -math.log(1 + math.exp(-score))
+    expected = sum(-0.9 * log_d(s) - 0.1 * log_d(-s) for s in real) / 2
+    expected -= sum(log_d(-s) for s in fake) / 2
+    scores = [torch.tensor(values).view(2, 1) for values in (real, fake)]
+    got = mlp_gan.compute_discriminator_loss(*scores, None, None, 10)
     assert got.item() == pytest.approx(expected, rel=1e-6)
-    best = torch.tensor(
-        [[math.log(0.9 / 0.1)]], requires_grad=True
-    )  # D(x) = 0.9 is where smoothing wants it
-    mlp_gan.compute_discriminator_loss(best, fake, None, None, 10).backward()
+    # D(x) = 0.9 is where smoothing wants it.
+    best = torch.tensor([[math.log(0.9 / 0.1)]], requires_grad=True)
+    mlp_gan.compute_discriminator_loss(best, scores[1], None, None, 10).backward()
     assert abs(best.grad.item()) < 1e-6
 
 
 def test_rates_are_two_and_constant():
-    gen, disc = mlp_gan.MLPGenerator(), mlp_gan.MLPDiscriminator()
-    optim_disc, sched_disc, optim_gen, sched_gen = mlp_gan.get_optimizers_and_schedulers(gen, disc)
-    for optimizer, scheduler, rate in (
-        (optim_disc, sched_disc, 4e-4),
-        (optim_gen, sched_gen, 1e-4),
-    ):
+    made = mlp_gan.get_optimizers_and_schedulers(*(network() for network in NETWORKS))
+    for optimizer, scheduler, rate in ((*made[:2], 4e-4), (*made[2:], 1e-4)):
         assert optimizer.defaults["betas"] == (0.5, 0.999)
         for _ in range(3):
             assert optimizer.param_groups[0]["lr"] == rate
             optimizer.step(), scheduler.step()
 
 
-NETWORKS = mlp_gan.MLPGenerator, mlp_gan.MLPDiscriminator
-OWN = {"make_optimizers": mlp_gan.get_optimizers_and_schedulers, "generator_every": 1}
-
-
-def run(folder, birds, *argv):
-    return start(folder, birds, *argv, question=mlp_gan, networks=NETWORKS, **OWN)
-
-
 def test_a_stopped_run_ends_bit_identical(birds, tmp_path, monkeypatch):
     """Dropout's noise included, and with a generator step in every iteration."""
+    whole, parts, four = tmp_path / "whole", tmp_path / "parts", ("--num_iterations", 4)
     steps, generator_step = [], train.generator_step
     monkeypatch.setattr(train, "generator_step", lambda *a: steps.append(1) or generator_step(*a))
-    weights = run(tmp_path / "whole", birds, "--num_iterations", 4)
+    weights = start(whole, birds, *four, **OWN)
     assert len(steps) == 4
-    with monkeypatch.context() as patch:
-        signal_at(patch, 3)
-        with pytest.raises(Interrupted):
-            run(tmp_path / "parts", birds, "--num_iterations", 4)
-    again = run(tmp_path / "parts", birds, "--resume")
-    assert same(weights, again) and rows(tmp_path / "parts") == rows(tmp_path / "whole")
-    config = json.loads((tmp_path / "whole/config.json").read_text())
+    stopped_at(monkeypatch, 3, parts, birds, *four, **OWN)
+    assert same(weights, start(parts, birds, "--resume", **OWN)) and rows(parts) == rows(whole)
+    config = json.loads((whole / "config.json").read_text())
     assert config["loss"] == "mlp_gan" and config["generator_every"] == 1
     assert config["networks"] == ["MLPGenerator", "MLPDiscriminator"]
     assert config["optimizers"] == "mlp_gan.get_optimizers_and_schedulers"
-    for change in (
-        {"generator_every": 2},
-        {"make_optimizers": train.get_optimizers_and_schedulers},
-    ):
+    handouts = {"make_optimizers": train.get_optimizers_and_schedulers}
+    for change in ({"generator_every": 2}, handouts):
         with pytest.raises(InputError, match="(generator_every|optimizers) was"):
-            start(
-                *(tmp_path / "whole", birds, "--resume"),
-                question=mlp_gan,
-                networks=NETWORKS,
-                **OWN | change,
-            )
+            start(whole, birds, "--resume", **OWN | change)

@@ -14,6 +14,7 @@ from networks import (
     UpSampleConv2D,
     reestimate_statistics,
 )
+from torch.testing import assert_close
 
 
 @pytest.mark.parametrize("kernel_size, padding", [(3, 1), (1, 0), (3, 0)])
@@ -21,140 +22,109 @@ from networks import (
 def test_upsampling_is_nearest_neighbour(kernel_size, padding, factor):
     layer = UpSampleConv2D(5, kernel_size, n_filters=7, upscale_factor=factor, padding=padding)
     x = torch.randn(2, 5, 6, 6)
-    expected = layer.conv(F.interpolate(x, scale_factor=factor, mode="nearest"))
-    torch.testing.assert_close(layer(x), expected, rtol=1e-5, atol=1e-6)
+    up = F.interpolate(x, scale_factor=factor, mode="nearest")
+    assert_close(layer(x), layer.conv(up), rtol=1e-5, atol=1e-6)
     # Spelled out: pixel (r, c) of the large map is pixel (r // factor, c // factor) of the small.
     rows = torch.arange(6 * factor) // factor
-    torch.testing.assert_close(
-        layer(x), layer.conv(x[:, :, rows][:, :, :, rows]), rtol=1e-5, atol=1e-6
-    )
+    assert torch.equal(up, x[:, :, rows][:, :, :, rows])
 
 
 @pytest.mark.parametrize("kernel_size, padding", [(3, 1), (1, 0)])
 def test_downsampling_is_mean_pooling(kernel_size, padding):
     layer = DownSampleConv2D(3, kernel_size, n_filters=7, padding=padding)
     x = torch.randn(2, 3, 8, 8)
-    torch.testing.assert_close(layer(x), layer.conv(F.avg_pool2d(x, 2)))
-    spelled_out = (
-        x[:, :, ::2, ::2] + x[:, :, 1::2, ::2] + x[:, :, ::2, 1::2] + x[:, :, 1::2, 1::2]
-    ) / 4
-    torch.testing.assert_close(layer(x), layer.conv(spelled_out))
+    assert_close(layer(x), layer.conv(F.avg_pool2d(x, 2)))
+    four = [x[:, :, row::2, column::2] for row in (0, 1) for column in (0, 1)]
+    assert_close(layer(x), layer.conv(sum(four) / 4))
 
 
-def parameters(module):
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-def test_parameter_counts():
-    assert parameters(Generator()) == 1_204_099
-    assert parameters(Discriminator()) == 1_053_825
-
-
-def test_module_names_of_the_handout():
-    generator = {name.split(".")[0] for name in Generator().state_dict()}
-    assert generator == {"dense", "layers"}
-    assert {"layers.0.upsample_residual.conv.weight", "layers.0.layers.5.conv.weight"} <= set(
-        Generator().state_dict()
-    )
-    assert {"layers.0.downsample_residual.conv.weight", "dense.weight"} <= set(
-        Discriminator().state_dict()
-    )
-    assert "layers.0.layers.2.bias" not in Generator().state_dict()  # this convolution has no bias
-
-
-@pytest.mark.parametrize("block, size", [(ResBlockUp, 16), (ResBlockDown, 4), (ResBlock, 8)])
-def test_block_shapes(block, size):
-    assert block(6, n_filters=6)(torch.randn(2, 6, 8, 8)).shape == (2, 6, size, size)
-
-
-def test_residual_paths_add_up():
-    block = ResBlock(4, n_filters=4)
-    x = torch.randn(2, 4, 8, 8)
-    before = x.clone()
-    torch.testing.assert_close(block(x), x + block.layers(x))
-    assert torch.equal(x, before)  # nothing is done in place
-    down = ResBlockDown(4, n_filters=4)
-    torch.testing.assert_close(down(x), down.layers(x) + down.downsample_residual(x))
-    up = ResBlockUp(4, n_filters=4).eval()
-    torch.testing.assert_close(up(x), up.layers(x) + up.upsample_residual(x))
+def test_parameters_and_their_names():
+    gen, disc = Generator(), Discriminator()
+    counts = [sum(p.numel() for p in net.parameters()) for net in (gen, disc)]
+    assert counts == [1_204_099, 1_053_825]
+    for net, residual in ((gen, "upsample_residual"), (disc, "downsample_residual")):
+        assert {name.split(".")[0] for name in net.state_dict()} == {"dense", "layers"}
+        assert f"layers.0.{residual}.conv.weight" in net.state_dict()
+    assert "layers.0.layers.5.conv.weight" in gen.state_dict()
+    assert "layers.0.layers.2.bias" not in gen.state_dict()  # this convolution has no bias
 
 
 @pytest.mark.parametrize(
-    "block, layers",
+    "block, layers, size, residual",
     [
-        (ResBlockUp, "BatchNorm2d ReLU Conv2d BatchNorm2d ReLU UpSampleConv2D"),
-        (ResBlockDown, "ReLU Conv2d ReLU DownSampleConv2D"),
-        (ResBlock, "ReLU Conv2d ReLU Conv2d"),
-        (Generator, "ResBlockUp ResBlockUp ResBlockUp BatchNorm2d ReLU Conv2d Tanh"),
-        (Discriminator, "ResBlockDown ResBlockDown ResBlock ResBlock ReLU"),
+        (
+            *(ResBlockUp, "BatchNorm2d ReLU Conv2d BatchNorm2d ReLU UpSampleConv2D"),
+            *(16, lambda block, x: block.upsample_residual(x)),
+        ),
+        (
+            *(ResBlockDown, "ReLU Conv2d ReLU DownSampleConv2D"),
+            *(4, lambda block, x: block.downsample_residual(x)),
+        ),
+        (ResBlock, "ReLU Conv2d ReLU Conv2d", 8, lambda block, x: x),
     ],
 )
-def test_layers_in_the_handouts_order(block, layers):
-    module = block() if block in (Generator, Discriminator) else block(4)
-    assert [type(layer).__name__ for layer in module.layers] == layers.split()
+def test_blocks(block, layers, size, residual):
+    block = block(6, n_filters=6).eval()
+    assert [type(layer).__name__ for layer in block.layers] == layers.split()
+    x = torch.randn(2, 6, 8, 8)
+    before = x.clone()
+    assert block(x).shape == (2, 6, size, size)
+    assert_close(block(x), block.layers(x) + residual(block, x))
+    assert torch.equal(x, before)  # nothing is done in place
+
+
+def test_layers_in_the_handouts_order():
+    for net, layers in (
+        (Generator(), "ResBlockUp ResBlockUp ResBlockUp BatchNorm2d ReLU Conv2d Tanh"),
+        (Discriminator(), "ResBlockDown ResBlockDown ResBlock ResBlock ReLU"),
+    ):
+        assert [type(layer).__name__ for layer in net.layers] == layers.split()
 
 
 def test_generator_output():
-    gen = Generator()
+    gen, z = Generator(), torch.randn(2, 128)
     images = gen(3)
     assert images.shape == (3, 3, 32, 32) and images.dtype == torch.float32
     assert -1 <= images.min() and images.max() <= 1
-    z = torch.randn(2, 128)
-    torch.testing.assert_close(
-        gen.eval().forward_given_samples(z)[:1],
-        gen.forward_given_samples(z[:1]),
-        rtol=1e-4,
-        atol=1e-5,
-    )
+    alone = gen.eval().forward_given_samples(z[:1])
+    assert_close(gen.forward_given_samples(z)[:1], alone, rtol=1e-4, atol=1e-5)
     assert Generator(starting_image_size=2)(2).shape == (2, 3, 16, 16)
 
 
 def test_generator_latents_are_normal_and_float32_under_autocast():
-    seen = []
-    gen = Generator()
+    seen, gen = [], Generator()
     gen.dense.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     with torch.autocast("cpu", torch.bfloat16):
         gen(4)
     assert seen[0].dtype == torch.float32 and seen[0].shape == (4, 128)
     gen(400)
     moments = torch.stack([seen[1].mean(), seen[1].std(), (seen[1].abs() < 1).float().mean()])
-    torch.testing.assert_close(
-        moments, torch.tensor([0.0, 1.0, 0.6827]), atol=0.02, rtol=0
-    )  # normal
+    assert_close(moments, torch.tensor([0.0, 1.0, 0.6827]), atol=0.02, rtol=0)  # normal
 
 
-def test_a_score_depends_on_its_own_image_alone():
+def test_a_score_is_of_its_own_image_and_sums_over_the_map():
     torch.manual_seed(0)
-    disc = Discriminator()
-    x = torch.randn(8, 3, 32, 32)
+    disc, x = Discriminator(), torch.randn(8, 3, 32, 32)
     before = disc(x)
     assert before.shape == (8, 1)
-    changed = x.clone()
-    changed[3] += 1
-    after = disc(changed)
-    others = torch.arange(8) != 3
-    torch.testing.assert_close(after[others], before[others])
+    assert_close(before, disc.dense(disc.layers(x).sum(dim=(2, 3))))
+    x[3] += 1
+    after, others = disc(x), torch.arange(8) != 3
+    assert_close(after[others], before[others])
     assert (after[3] - before[3]).abs() > 1e-3
 
 
-def test_scores_are_summed_over_the_map():
-    disc = Discriminator()
-    x = torch.randn(2, 3, 32, 32)
-    torch.testing.assert_close(disc(x), disc.dense(disc.layers(x).sum(dim=(2, 3))))
-
-
 def test_channels_last_survives_every_block():
-    gen = Generator().to(memory_format=torch.channels_last)
-    disc = Discriminator().to(memory_format=torch.channels_last)
+    nets = [net().to(memory_format=torch.channels_last) for net in (Generator, Discriminator)]
     layouts = []
-    for module in (*gen.layers, *disc.layers):
-        module.register_forward_hook(
-            lambda module, inputs, output: layouts.append(
-                output.is_contiguous(memory_format=torch.channels_last)
-            )
-        )
-    disc(gen(2))
-    assert len(layouts) == len(gen.layers) + len(disc.layers) and all(layouts)
+
+    def keep(module, inputs, output):
+        layouts.append(output.is_contiguous(memory_format=torch.channels_last))
+
+    for module in (*nets[0].layers, *nets[1].layers):
+        module.register_forward_hook(keep)
+    nets[1](nets[0](2))
+    assert len(layouts) == 12 and all(layouts)
 
 
 def test_reestimated_statistics_are_those_of_the_weights_now():
@@ -164,12 +134,11 @@ def test_reestimated_statistics_are_those_of_the_weights_now():
     for parameter in gen.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     weights = [parameter.clone() for parameter in gen.parameters()]
-    with pytest.raises(AssertionError):  # the statistics that it begins with are far off
-        compare_with_a_large_batch(gen)
+    assert distance_from_a_large_batch(gen) > 0.05  # the statistics that it begins with are far off
     reestimate_statistics(gen, batches=8)
-    compare_with_a_large_batch(gen)
+    assert distance_from_a_large_batch(gen) < 0.05
     assert not gen.training and all(map(torch.equal, gen.parameters(), weights))
-    assert all(m.momentum == 0.1 for m in gen.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    assert gen.norm.momentum == 0.1
     reestimate_statistics(torch.nn.Linear(2, 2))  # nothing to do
     reestimate_statistics(gen, batches=3, size=4)  # plain means over few batches
     means, rng = [], torch.Generator().manual_seed(0)
@@ -177,16 +146,14 @@ def test_reestimated_statistics_are_those_of_the_weights_now():
     with torch.no_grad():
         for _ in range(3):
             gen.forward_given_samples(torch.randn(4, 128, generator=rng))
-    torch.testing.assert_close(gen.norm.running_mean[0], torch.stack(means).mean())
+    assert_close(gen.norm.running_mean[0], torch.stack(means).mean())
 
 
-def compare_with_a_large_batch(gen):
+def distance_from_a_large_batch(gen):
     z = torch.randn(512, 128, generator=torch.Generator().manual_seed(1))
+    buffers = {name: value.clone() for name, value in gen.state_dict().items()}
     with torch.no_grad():
         shown = gen.forward_given_samples(z[:4])
-        gen.train()
-        buffers = {name: value.clone() for name, value in gen.state_dict().items()}
-        expected = gen.forward_given_samples(z)[:4]
-        gen.load_state_dict(buffers)
-        gen.eval()
-    assert (shown - expected).abs().mean() < 0.05
+        expected = gen.train().forward_given_samples(z)[:4]
+    gen.eval().load_state_dict(buffers)
+    return float((shown - expected).abs().mean())

@@ -6,7 +6,7 @@ import q1_4
 import q1_5
 import torch
 import train
-from helpers import TINY, start
+from helpers import TINY, rows, start
 from networks import Discriminator, Generator, frozen
 from torchvision.transforms.functional import to_pil_image
 
@@ -30,9 +30,14 @@ def nets():
 
 
 def discriminator_step(gen, disc, batch, question, precision=FLOAT32):
-    eps = batch["eps"] if question is q1_5 else None
+    eps = None if question in (q1_3, q1_4) else batch["eps"]
     data, loss_fn = (batch["real"], batch["z"], eps), question.compute_discriminator_loss
     return train.discriminator_step(gen, disc, *data, loss_fn, 10, precision)
+
+
+def generator_step(gen, disc, batch, question):
+    loss_fn = question.compute_generator_loss
+    return train.generator_step(gen, disc, batch["z_gen"], loss_fn, FLOAT32)
 
 
 def gradients(module):
@@ -40,13 +45,11 @@ def gradients(module):
     return torch.cat([part.flatten() for part in parts])
 
 
-def plain_discriminator_step(gen, disc, batch, loss_fn):
-    """As the handout writes it: generator graph kept, three passes, interpolates for every loss."""
-    fake = gen.forward_given_samples(batch["z"])
-    interp = batch["eps"] * fake + (1 - batch["eps"]) * batch["real"]
-    loss = loss_fn(disc(batch["real"]), disc(fake), disc(interp), interp, 10)
-    loss.backward()
-    return loss.detach()
+def interpolates(gen, batch):
+    """eps is the share of the fake, per image."""
+    with torch.no_grad():
+        fake = gen.forward_given_samples(batch["z"])
+    return (batch["eps"] * fake + (1 - batch["eps"]) * batch["real"]).requires_grad_()
 
 
 def relative_error(got, expected):
@@ -54,24 +57,33 @@ def relative_error(got, expected):
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_discriminator_step_equals_the_plain_one(question, batch, nets):
+def test_steps_equal_the_plain_ones(question, batch, nets):
+    """As the handout writes it: generator graph kept, three passes, interpolates for every loss."""
     gen, disc = nets
-    loss = plain_discriminator_step(gen, disc, batch, question.compute_discriminator_loss)
+    fake = gen.forward_given_samples(batch["z"])
+    interp = batch["eps"] * fake + (1 - batch["eps"]) * batch["real"]
+    scores = disc(batch["real"]), disc(fake), disc(interp)
+    loss = question.compute_discriminator_loss(*scores, interp, 10)
+    loss.backward()
     expected = gradients(disc)
     gen.zero_grad(), disc.zero_grad()
     terms = discriminator_step(gen, disc, batch, question)
     assert relative_error(gradients(disc), expected) < 1e-3  # a few ReLUs at 0 switch with rounding
-    assert float(terms["discriminator_loss"]) == pytest.approx(float(loss), rel=1e-4)
+    assert float(terms["discriminator_loss"]) == pytest.approx(float(loss.detach()), rel=1e-4)
     assert all(p.grad is None for p in gen.parameters())
     assert all(p.requires_grad for p in disc.parameters())
+    question.compute_generator_loss(disc(gen.forward_given_samples(batch["z_gen"]))).backward()
+    expected = gradients(gen)
+    gen.zero_grad(), disc.zero_grad()
+    generator_step(gen, disc, batch, question)
+    assert relative_error(gradients(gen), expected) < 1e-3
+    assert all(p.grad is None and p.requires_grad for p in disc.parameters())
 
 
 def test_norm_and_penalty_are_those_of_the_loss(batch, nets):
     gen, disc = nets
     terms = discriminator_step(gen, disc, batch, q1_5)
-    with torch.no_grad():
-        fake = gen.forward_given_samples(batch["z"])
-    x = (batch["eps"] * fake + (1 - batch["eps"]) * batch["real"]).requires_grad_()
+    x = interpolates(gen, batch)
     norm = torch.autograd.grad(disc(x).sum(), x)[0].flatten(1).norm(dim=1)
     assert float(terms["gradient_norm"]) == pytest.approx(float(norm.mean()), rel=1e-3)
     penalty = float((norm - 1).square().mean())
@@ -82,23 +94,12 @@ def test_norm_and_penalty_are_those_of_the_loss(batch, nets):
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_generator_step_equals_the_plain_one(question, batch, nets):
-    gen, disc = nets
-    question.compute_generator_loss(disc(gen.forward_given_samples(batch["z_gen"]))).backward()
-    expected = gradients(gen)
-    gen.zero_grad(), disc.zero_grad()
-    train.generator_step(gen, disc, batch["z_gen"], question.compute_generator_loss, FLOAT32)
-    assert relative_error(gradients(gen), expected) < 1e-3
-    assert all(p.grad is None and p.requires_grad for p in disc.parameters())
-
-
-@pytest.mark.parametrize("question", QUESTIONS)
 def test_what_a_user_froze_stays_frozen(question, batch, nets):
     """And whatever raises in between."""
     gen, disc = nets
     first = disc.layers[0].requires_grad_(False)
     discriminator_step(gen, disc, batch, question)
-    train.generator_step(gen, disc, batch["z_gen"], question.compute_generator_loss, FLOAT32)
+    generator_step(gen, disc, batch, question)
     with pytest.raises(KeyError), frozen(disc):
         raise KeyError
     assert not any(p.requires_grad or p.grad is not None for p in first.parameters())
@@ -107,10 +108,9 @@ def test_what_a_user_froze_stays_frozen(question, batch, nets):
 
 @pytest.mark.parametrize("question, passes", [(q1_3, [6]), (q1_4, [6]), (q1_5, [6, 3])])
 def test_interpolates_only_where_the_loss_uses_them(question, passes, batch, nets):
-    gen, disc = nets
     seen = []
-    disc.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
-    discriminator_step(gen, disc, batch, question)
+    nets[1].register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    discriminator_step(*nets, batch, question)
     assert seen == passes
 
 
@@ -124,15 +124,11 @@ def test_the_penalty_that_one_reads_is_the_one_that_runs(batch, nets):
             calls.append((discrim_interp.shape, interp, lamb))
             return 3 * discrim_interp.sum()
 
-    parts = batch["real"], batch["z"], batch["eps"]
-    loss_fn = Edited.compute_discriminator_loss
-    terms = train.discriminator_step(gen, disc, *parts, loss_fn, 10, FLOAT32)
-    assert calls[0][0] == (3, 1) and calls[0][2] == 10 and "gradient_penalty" not in terms
-    with torch.no_grad():
-        fake = gen.forward_given_samples(batch["z"])
-    # eps is the share of the fake, per image
-    expected = batch["eps"] * fake + (1 - batch["eps"]) * batch["real"]
-    torch.testing.assert_close(calls[0][1].detach(), expected, rtol=1e-3, atol=1e-3)
+    terms = discriminator_step(gen, disc, batch, Edited)
+    ((shape, interp, lamb),) = calls
+    assert shape == (3, 1) and lamb == 10 and "gradient_penalty" not in terms
+    expected = interpolates(gen, batch)
+    torch.testing.assert_close(interp.detach(), expected.detach(), rtol=1e-3, atol=1e-3)
     got = gradients(disc)
     disc.zero_grad()
     (3 * disc(expected).sum()).backward()
@@ -150,8 +146,7 @@ def test_float16_scales_gradients_and_keeps_the_penalty_in_float32(batch):
     disc.conv.register_forward_hook(lambda module, inputs, output: types.append(output.dtype))
     discriminator_step(gen, disc, batch, q1_5, precision)
     assert types == [torch.float16, torch.float32]
-    scale = precision.scaler.get_scale()
-    scaled = gradients(disc)
+    scale, scaled = precision.scaler.get_scale(), gradients(disc)
     disc.zero_grad()
     discriminator_step(gen, disc, batch, q1_5)
     assert scale > 1 and relative_error(scaled / scale, gradients(disc)) < 1e-2
@@ -161,7 +156,7 @@ def test_float16_scales_gradients_and_keeps_the_penalty_in_float32(batch):
 # The loop
 
 
-def recorded(monkeypatch, images, tmp_path, iterations, batch_size, real_steps=True):
+def recorded(monkeypatch, images, tmp_path, iterations, batch_size):
     """What each iteration of a run hands to its two steps, with the weights before and after."""
     seen = {"disc": [], "gen": [], "weights": []}
     steps = train.discriminator_step, train.generator_step
@@ -206,16 +201,15 @@ def test_what_an_iteration_draws(birds, tmp_path, monkeypatch):
     assert len(z[:, 0].unique()) == len(z)
     moments = torch.stack([z.mean(), z.std(), (z.abs() < 1).float().mean()])
     torch.testing.assert_close(moments, torch.tensor([0.0, 1.0, 0.6827]), atol=0.01, rtol=0)
-    real = torch.cat([step[2] for step in seen["disc"][:1]])
     known = {tuple(image.flatten().tolist()) for image in birds.float().div(127.5).sub(1)}
-    assert all(tuple(image.flatten().tolist()) in known for image in real)
+    assert all(tuple(image.flatten().tolist()) in known for image in seen["disc"][0][2])
 
 
 # ------------------------------------------------------------------------------------------------
 # Optimizers, transforms
 
 
-def test_optimizers_and_schedules(nets):
+def test_optimizers_and_schedules(nets, birds, tmp_path):
     optim_disc, sched_disc, optim_gen, sched_gen = train.get_optimizers_and_schedulers(*nets)
     for optimizer, module in ((optim_disc, nets[1]), (optim_gen, nets[0])):
         group = optimizer.param_groups[0]
@@ -224,11 +218,6 @@ def test_optimizers_and_schedules(nets):
     for scheduler, steps in ((sched_disc, 500_000), (sched_gen, 100_000)):
         rate = scheduler.lr_lambdas[0]
         assert [rate(0), rate(steps // 2), rate(steps), rate(2 * steps)] == [1.0, 0.5, 0.0, 0.0]
-
-
-def test_rates_after_a_few_iterations(birds, tmp_path):
-    from helpers import rows
-
     start(tmp_path / "run", birds, "--log_period", 6, "--num_iterations", 6)
     (row,) = rows(tmp_path / "run")  # generator steps in the 0th and the 5th
     assert float(row["lr_discriminator"]) == pytest.approx(2e-4 * (1 - 6 / 500_000), rel=1e-9)
@@ -239,4 +228,3 @@ def test_transforms_give_the_bits_of_x_over_127_5_minus_1():
     grey = torch.arange(256, dtype=torch.uint8).view(1, 16, 16).expand(3, 16, 16)
     image = train.build_transforms()(to_pil_image(grey))
     assert torch.equal(image, grey.float().div(127.5).sub(1))
-    assert image.min() == -1 and image.max() == 1

@@ -1,25 +1,41 @@
-"""The handout's helpers: the latent grid, pictures in [0, 1], the score, plots."""
+"""The handout's helpers: grids of latents, pictures in [0, 1], the score, plots, options."""
 
+import json
 import sys
 
+import fid
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 import utils
+from dataset import load_images
 from helpers import TinyGenerator
 from PIL import Image
 from torch import nn
 
 from common import InputError
+from common.files import save_film
 
 
-def test_latent_grid():
-    z = utils.latent_grid()
+def test_latent_grids():
+    z, steps = utils.latent_grid(), torch.linspace(-1, 1, 10)
     assert z.shape == (100, 128) and not z[:, 2:].any()
-    steps = torch.linspace(-1, 1, 10)
     torch.testing.assert_close(z[:, 0], steps.repeat_interleave(10))  # down the rows
     torch.testing.assert_close(z[:, 1], steps.repeat(10))  # along the columns
+    drawn = utils.picture_latents(0)
+    around = drawn["around_a_sample"]
+    assert torch.equal(around[:, :2], z[:, :2])
+    assert torch.equal(around[:, 2:], drawn["samples"][0, 2:].expand(100, -1))
+    between = drawn["between_samples"].view(10, 10, 128)
+    corners = [between[0, 0], between[0, 9], between[9, 0], between[9, 9]]
+    for corner, sample in zip(corners, drawn["samples"]):
+        torch.testing.assert_close(corner, sample, atol=1e-4, rtol=1e-4)
+    # On the way lengths stay those of N(0, I); a straight line would cut through 0.7 of them.
+    lengths = between.norm(dim=2)
+    assert lengths.min() > 0.8 * 128**0.5 and lengths.max() < 1.2 * 128**0.5
+    half = utils.spherical(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]), torch.tensor(0.5))
+    torch.testing.assert_close(half, torch.tensor([0.5**0.5, 0.5**0.5]))
 
 
 class Painter(nn.Module):
@@ -34,75 +50,73 @@ class Painter(nn.Module):
         return torch.cat([z[:, :2], blue], dim=1)[:, :, None, None].expand(-1, -1, 32, 32)
 
 
-def test_latent_grid_around_a_sample():
-    rest = torch.randn(128)
-    z = utils.latent_grid(rest=rest)
-    assert torch.equal(z[:, :2], utils.latent_grid()[:, :2])
-    assert torch.equal(z[:, 2:], rest[2:].expand(100, 126))
-
-
 def test_interpolation_picture(tmp_path):
-    painter = Painter()
+    painter, gen = Painter(), TinyGenerator()
     utils.interpolate_latent_space(painter, tmp_path / "grid.png")
     picture = np.asarray(Image.open(tmp_path / "grid.png")).astype(float)
     assert picture.shape == (342, 342, 3)  # ten cells of 32 and eleven lines of 2
-    cells = picture[18::34, 18::34]
-    expected = np.linspace(0, 255, 10)  # -1 is black, 1 is full
+    cells, expected = picture[18::34, 18::34], np.linspace(0, 255, 10)  # -1 is black, 1 is full
     np.testing.assert_allclose(cells[:, 0, 0], expected, atol=1)
     np.testing.assert_allclose(cells[0, :, 1], expected, atol=1)
-    assert (
-        cells[:, :, 2] == 0
-    ).all() and painter.training  # eval mode inside, train mode again after
-
-
-def test_interpolation_uses_running_statistics_and_keeps_them(tmp_path):
-    torch.manual_seed(0)
-    gen = TinyGenerator()
-    before = {name: value.clone() for name, value in gen.state_dict().items()}
+    assert (cells[:, :, 2] == 0).all() and painter.training  # eval mode inside, train mode after
+    before = [value.clone() for value in gen.state_dict().values()]
     utils.interpolate_latent_space(gen, tmp_path / "grid.png")
-    assert all(torch.equal(value, before[name]) for name, value in gen.state_dict().items())
+    assert all(map(torch.equal, gen.state_dict().values(), before))  # statistics are kept
 
 
 def test_get_fid_scores_a_folder(bird_folder, tiny_inception, tiny_features, monkeypatch):
     """By the six arguments of the handout, and by keywords."""
-    import fid
-    from dataset import load_images
-
     monkeypatch.setattr(fid, "WEIGHTS_FOLDER", tiny_inception)
     monkeypatch.setattr(fid, "INCEPTION_SHA256", "")
-    utils._reference.cache_clear()
+    monkeypatch.setattr(fid, "GENERATOR_BATCH", 16)
     torch.manual_seed(0)
-    gen = TinyGenerator()
+    gen, images = TinyGenerator(), load_images(bird_folder)
+    utils._reference.cache_clear()
     got = utils.get_fid(gen, str(bird_folder), 32, 128, 256, 30)
-    images = load_images(bird_folder)
+    utils._reference.cache_clear()
     reference = fid.Reference(images, fid.Features("inception", "cpu", tiny_inception))
     assert isinstance(got, float)
     assert got == pytest.approx(fid.score(gen, reference, 30)["score"], rel=1e-9)
-    utils._reference.cache_clear()
-    other = {"features": str(tiny_features), "mode": "eval", "seed": 3}
-    found = [
-        utils.get_fid(gen, "", 32, 128, 256, 30, images=images, **other | change)
-        for change in ({}, {"seed": 4}, {"mode": "train"})
-    ]
-    assert len(set(found)) == 3
+    other = {"features": str(tiny_features), "mode": "eval", "seed": 3, "images": images}
+    changes = {}, {"seed": 4}, {"mode": "train"}
+    assert len({utils.get_fid(gen, "", 32, 128, 256, 30, **other | new) for new in changes}) == 3
     with pytest.raises(InputError, match="z_dimension is 64"):
         utils.get_fid(gen, "cub", 32, 64, 256, 30)
 
 
 def test_save_plot_draws_one_or_several_curves_and_closes(tmp_path):
     plt.close("all")
-    utils.save_plot([0, 1, 2], [3, 2, 1], "iterations", "FID", "one", tmp_path / "one.png")
-    utils.save_plot(
-        [0, 1], {"a": [1, 2], "b": [2, 1]}, "iterations", "loss", "two", tmp_path / "two.png"
-    )
-    for name in ("one", "two"):
+    curves = {"one.png": [3, 2], "two.png": {"a": [1, 2], "b": [2, 1]}, "no_suffix": [1, 2]}
+    for name, y in curves.items():  # the handout's own call leaves the suffix to the function
+        utils.save_plot([0, 1], y, "iterations", "FID", "one", str(tmp_path / name))
+    for name in ("one", "two", "no_suffix"):
         assert Image.open(tmp_path / f"{name}.png").size == (900, 600)
-    # The handout's own call leaves the suffix to the function.
-    utils.save_plot(
-        [0, 1], [1, 2], "iterations", "FID", "three", str(tmp_path / "fid_vs_iterations")
-    )
-    assert (tmp_path / "fid_vs_iterations.png").exists()
     assert not plt.get_fignums()
+
+
+def shades(path):
+    with Image.open(path) as gif:
+        found = []
+        for frame in range(gif.n_frames):
+            gif.seek(frame)
+            found.append((gif.convert("RGB").getpixel((0, 0))[0], gif.info["duration"]))
+        return found, gif.info["loop"]
+
+
+def test_a_film_is_in_the_order_of_the_numbers_and_thinned(tmp_path):
+    pictures = {"samples_9": 30, "samples_10": 200, "samples_100": 90, "samples_ema_9": 0}
+    for name, shade in (pictures | {f"epochs_{n}": 2 * n for n in range(1, 126)}).items():
+        Image.new("RGB", (8, 8), (shade, 0, 0)).save(tmp_path / f"{name}.png")
+    for name in ("samples", "epochs", "gone"):
+        save_film(tmp_path, f"{name}_*.png", tmp_path / f"{name}.gif", seconds=0.1)
+    assert shades(tmp_path / "samples.gif") == ([(30, 100), (200, 100), (90, 3000)], 0)
+    found, _ = shades(tmp_path / "epochs.gif")
+    assert len(found) == 42 and found[-1][0] == 250  # every third, the last one among them
+    assert not (tmp_path / "gone.gif").exists()
+
+
+# ------------------------------------------------------------------------------------------------
+# Options
 
 
 def test_defaults_are_the_assignments():
@@ -124,10 +138,8 @@ def test_a_scripts_own_name_gives_its_folder(script, prefix, monkeypatch):
     assert utils.get_args(argv=[]).prefix == utils.HERE / prefix
 
 
-def test_what_was_recorded_is_gone_on_with(tmp_path, tiny_features, monkeypatch):
+def test_what_was_recorded_is_gone_on_with(tmp_path, monkeypatch):
     """With --resume alone, from any folder; what is given instead wins."""
-    import json
-
     (tmp_path / "run").mkdir()
     (tmp_path / "run/state.pt").touch()
     config = {"batch_size": 8, "seed": 3, "number_format": "float32", "device": "cpu"}
@@ -147,21 +159,30 @@ def test_what_was_recorded_is_gone_on_with(tmp_path, tiny_features, monkeypatch)
         assert args.again.endswith(f"--out_dir {tmp_path / 'run'} --resume")
 
 
-def test_values_given_twice_and_different_are_an_error():
-    """Also where one of the two is a default."""
-    typed = utils.get_args(argv=["--batch_size", "256", "--lamb", "5"])
-    call = {"num_iterations": 9, "prefix": None, "log_period": 3, "disable_amp": False}
-    for batch_size, lamb, wrong in ((64, 5, "batch_size"), (256, 10, "lamb")):
-        with pytest.raises(InputError, match=f"--{wrong}: the command line says .*args.{wrong}"):
-            utils.merged_options(typed, batch_size=batch_size, lamb=lamb, **call)
-    merged = utils.merged_options(typed, batch_size=256, lamb=5, **call)
+CALL = {"num_iterations": 9, "prefix": None, "log_period": 3, "disable_amp": False}
+CALL |= {"batch_size": 256, "lamb": 5}
+
+
+@pytest.mark.parametrize(
+    "argv, change, message",
+    [
+        ([], {"batch_size": 64}, "--batch_size: the command line says 256.*args.batch_size"),
+        ([], {"lamb": 10}, "--lamb: the command line says .*args.lamb"),  # equal to its default
+        (["--seed", "3"], {}, "--seed: this script does not use it"),
+        (["--out_dir", "here"], {"prefix": "data_elsewhere"}, "--out_dir: .*prefix=args.prefix"),
+    ],
+)
+def test_values_given_twice_and_different_are_an_error(argv, change, message):
+    typed = utils.get_args(argv=["--batch_size", "256", "--lamb", "5", *argv])
+    torch.manual_seed(0)
+    with pytest.raises(InputError, match=message):
+        utils.merged_options(typed, **CALL | change)
+
+
+def test_a_calls_own_values_are_checked():
+    merged = utils.merged_options(utils.get_args(argv=[]), **CALL)
     assert (merged.num_iterations, merged.batch_size, merged.score_period) == (9, 256, None)
     with pytest.raises(InputError, match="--batch_size: got 2.5, expected int"):
-        utils.merged_options(utils.get_args(argv=[]), batch_size=2.5, lamb=1, **call)
-    with pytest.raises(InputError, match="--seed: this script does not use it"):
-        torch.manual_seed(0)
-        utils.merged_options(utils.get_args(argv=["--seed", "3"]), batch_size=1, lamb=1, **call)
-    elsewhere = call | {"prefix": "data_elsewhere"}
-    typed = utils.get_args(argv=["--out_dir", "here"])
-    with pytest.raises(InputError, match="--out_dir: .*prefix=args.prefix"):
-        utils.merged_options(typed, batch_size=1, lamb=1, **elsewhere)
+        utils.merged_options(utils.get_args(argv=[]), **CALL | {"batch_size": 2.5})
+    with pytest.raises(InputError, match="expected a multiple of --log_period, 4"):
+        utils.get_args(argv=["--log_period", "4", "--score_period", "6"])

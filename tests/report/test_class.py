@@ -156,7 +156,7 @@ def row(question="3.1", verdict="wrong"):
 def test_code_without_any_run(tmp_path, capsys, monkeypatch):
     """In the table, and in a list: with its sentence, and no row of what was not run."""
     shutil.copytree(HANDIN, tmp_path / "class/hw")
-    told = lambda folder, pool: [row(), row(verdict="right")]  # noqa: E731
+    told = lambda folder, pool: [row(), row(verdict="right")]
     monkeypatch.setattr(classroom, "check_code", told)
     assert grade.main([str(tmp_path / "class/hw"), "--check"]) == 1
     lines = capsys.readouterr().out.splitlines()

@@ -3,11 +3,14 @@
 import os
 import signal
 
+import pytest
 import torch
 import train
 from evaluate import evaluate
 from options import get_args
 from run_presets import run_presets
+
+from common import Interrupted
 
 SHORT = {"latent_size": 4, "batch_size": 10, "eval_interval": 2}
 
@@ -31,16 +34,20 @@ def same(folder1, folder2):
     )
 
 
-def interrupt_after(monkeypatch, steps, number=signal.SIGTERM):
-    """Training steps and validation batches alike."""
+def stopped_after(monkeypatch, steps, call, *arguments, **options):
+    """The Interrupted of a call; training steps and validation batches count alike."""
     add, count = train.RunningMeans.add, iter(range(1, 1000))
 
     def add_and_signal(self, *args):
         add(self, *args)
         if next(count) == steps:
-            os.kill(os.getpid(), number)
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(train.RunningMeans, "add", add_and_signal)
+    with monkeypatch.context() as patch:
+        patch.setattr(train.RunningMeans, "add", add_and_signal)
+        with pytest.raises(Interrupted) as stopped:
+            call(*arguments, **options)
+    return stopped.value
 
 
 def command(*argv):

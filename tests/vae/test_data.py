@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 import utils
+from dataset import Batches, load_cifar10
 from model import AEModel
 from PIL import Image
+from torch import nn
 
 from common import InputError
 
@@ -24,13 +26,12 @@ def tiny_cifar(tmp_path, monkeypatch):
     folder = tmp_path / "source" / dataset.FOLDER
     folder.mkdir(parents=True)
     pixels = np.random.default_rng(0).integers(0, 256, (5, 3072), dtype=np.uint8)
-    lists = []
-    for name, part in (("data_batch_1", pixels[:3]), ("test_batch", pixels[3:])):
-        content = pickle.dumps({"data": part, "labels": [0] * len(part)})
+    parts = {"train": ("data_batch_1", pixels[:3]), "test": ("test_batch", pixels[3:])}
+    for part, (name, values) in parts.items():
+        content = pickle.dumps({"data": values, "labels": [0] * len(values)})
         (folder / name).write_bytes(content)
-        lists.append([[name, hashlib.md5(content).hexdigest()]])
-    monkeypatch.setattr(dataset.CIFAR10, "train_list", lists[0])
-    monkeypatch.setattr(dataset.CIFAR10, "test_list", lists[1])
+        listed = [[name, hashlib.md5(content).hexdigest()]]
+        monkeypatch.setattr(dataset.CIFAR10, f"{part}_list", listed)
     return folder, torch.from_numpy(pixels).view(5, 3, 32, 32)
 
 
@@ -38,6 +39,7 @@ def pack(folder, archive, monkeypatch):
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
         tar.add(folder, dataset.FOLDER)
+    archive.parent.mkdir(exist_ok=True)
     archive.write_bytes(buffer.getvalue())
     monkeypatch.setattr(dataset, "ARCHIVE_MD5", hashlib.md5(buffer.getvalue()).hexdigest())
     return buffer.getvalue()
@@ -46,20 +48,16 @@ def pack(folder, archive, monkeypatch):
 def test_folder_and_archive_are_accepted(tiny_cifar, tmp_path, monkeypatch):
     folder, pixels = tiny_cifar
     archives = tmp_path / "archives"
-    archives.mkdir()
     pack(folder, archives / dataset.ARCHIVE, monkeypatch)
     for place in (folder.parent, folder, archives / dataset.ARCHIVE, archives):
-        train, validation = dataset.load_cifar10(place, download=False)
-        assert (
-            torch.equal(train, pixels[:3])
-            and torch.equal(validation, pixels[3:])
-            and train.dtype == torch.uint8
-        )
+        train, validation = load_cifar10(place, download=False)
+        assert torch.equal(train, pixels[:3]) and torch.equal(validation, pixels[3:])
+        assert train.dtype == torch.uint8
     assert not list(archives.glob(".unfinished*"))
 
 
 def test_the_real_cifar10(shared):
-    train, validation = dataset.load_cifar10(shared / "datasets", download=False)
+    train, validation = load_cifar10(shared / "datasets", download=False)
     assert train.shape == (50_000, 3, 32, 32) and validation.shape == (10_000, 3, 32, 32)
     # Published channel means of the training set: 0.4914, 0.4822, 0.4465.
     means = train.float().mean(dim=(0, 2, 3)) / 255
@@ -70,7 +68,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         server = self.server
         start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").rstrip("-"))
-        server.requests.append((self.path, start))
+        server.requests.append(self.path)
         if self.path == "/gone":
             self.send_error(503)
             return
@@ -86,127 +84,109 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 def test_download_tries_the_mirror_first_goes_on_and_falls_back(tiny_cifar, tmp_path, monkeypatch):
     folder, pixels = tiny_cifar
+    urls = [source["url"] for source in dataset.SOURCES.values()]
+    assert "brainchip" in urls[0] and "toronto" in urls[1]  # the first is not the slow host
+    assert dataset.ARCHIVE_MD5 == "c58f30108f718f92721af3b95e74349a"
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.content, server.requests, server.cuts = (
-        pack(folder, tmp_path / "packed", monkeypatch),
-        [],
-        [100],
-    )
+    server.content = pack(folder, tmp_path / "packed", monkeypatch)
+    server.requests, server.cuts = [], [100]
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_address[1]}"
     sources = {"mirror": {"url": f"{url}/gone"}, "Toronto": {"url": f"{url}/file"}}
     monkeypatch.setattr(dataset, "SOURCES", sources)
     with pytest.raises(InputError, match="mirror: .*503.*Toronto: .*--dataset synthetic"):
-        dataset.load_cifar10(tmp_path / "new")
-    train, _ = dataset.load_cifar10(tmp_path / "new")
-    assert torch.equal(train, pixels[:3])
-    assert server.requests[0][0] == "/gone"
+        load_cifar10(tmp_path / "new")
+    train, _ = load_cifar10(tmp_path / "new")
+    assert torch.equal(train, pixels[:3]) and server.requests[0] == "/gone"
     server.shutdown()
 
 
-def test_the_first_source_is_not_the_slow_host():
-    first, second = (source["url"] for source in dataset.SOURCES.values())
-    assert "brainchip" in first and "toronto" in second
-    assert dataset.ARCHIVE_MD5 == "c58f30108f718f92721af3b95e74349a"
-
-
-@pytest.mark.parametrize(
-    "break_it, message",
-    [
-        (lambda folder: (folder / "data_batch_1").write_bytes(b"x"), "data_batch_1 is damaged"),
-        (lambda folder: (folder / "test_batch").unlink(), "test_batch is missing"),
-    ],
-)
-def test_a_damaged_batch_is_named(tiny_cifar, break_it, message):
-    break_it(tiny_cifar[0])
-    with pytest.raises(InputError, match=message):
-        dataset.load_cifar10(tiny_cifar[0].parent)
-
-
-def test_wrong_folders_are_refused(tmp_path):
-    with pytest.raises(InputError, match="correct the path or add --download"):
-        dataset.load_cifar10(tmp_path / "missing", download=False)
+def test_folders_that_cannot_be_used(tiny_cifar, tmp_path):
+    folder = tiny_cifar[0]
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="is a file"):
-        dataset.load_cifar10(tmp_path / "file")
-    (tmp_path / dataset.ARCHIVE).write_bytes(b"half")
-    with pytest.raises(InputError, match="damaged"):
-        dataset.load_cifar10(tmp_path, download=False)
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / dataset.ARCHIVE).write_bytes(b"half")
+    (folder / "data_batch_1").write_bytes(b"x")
+    for place, message in (
+        (tmp_path / "missing", "correct the path or add --download"),
+        (tmp_path / "file", "is a file"),
+        (tmp_path / "half", "damaged"),
+        (folder.parent, "data_batch_1 is damaged"),
+    ):
+        with pytest.raises(InputError, match=message):
+            load_cifar10(place, download=False)
+    (folder / "data_batch_1").unlink()
+    with pytest.raises(InputError, match="data_batch_1 is missing"):
+        load_cifar10(folder.parent)
 
 
 def numbered(count):
     return torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 32, 32)
 
 
-def values(batch):
-    return batch[:, 0, 0, 0].tolist()
+def values(batches):
+    return [x[:, 0, 0, 0].tolist() for x, _ in batches]
+
+
+def shuffled(batch_size, seed=0):
+    return Batches(numbered(10), batch_size, "cpu", torch.Generator().manual_seed(seed))
 
 
 def test_an_epoch_holds_every_image_once_and_the_tail():
-    batches = dataset.Batches(numbered(10), 4, "cpu", torch.Generator().manual_seed(0))
-    epochs = [[values(x) for x, _ in batches] for _ in range(2)]
+    batches = shuffled(4)
+    epochs = [values(batches) for _ in range(2)]
     for epoch in epochs:
-        assert [len(batch) for batch in epoch] == [4, 4, 2] and sorted(sum(epoch, [])) == list(
-            range(10)
-        )
+        assert [len(batch) for batch in epoch] == [4, 4, 2]
+        assert sorted(sum(epoch, [])) == list(range(10))
     assert epochs[0] != epochs[1] and len(batches) == 3
-    assert [values(x) for x, _ in dataset.Batches(numbered(5), 4, "cpu")] == [[0, 1, 2, 3], [4]]
+    assert values(Batches(numbered(5), 4, "cpu")) == [[0, 1, 2, 3], [4]]
 
 
-def test_an_epoch_goes_on_from_a_saved_place():
-    batches = dataset.Batches(numbered(10), 3, "cpu", torch.Generator().manual_seed(0))
+def test_an_epoch_goes_on_from_a_saved_place_or_begins_anew():
+    """The handout looks at `next(iter(val_loader))` before it validates."""
+    batches = shuffled(3)
     iterator = iter(batches)
     next(iterator)
-    place = {
-        name: value.clone() if torch.is_tensor(value) else value
-        for name, value in batches.state_dict().items()
-    }
-    rest = [values(x) for x, _ in iterator]
-    again = dataset.Batches(numbered(10), 3, "cpu", torch.Generator().manual_seed(9))
+    place = batches.state_dict()
+    place["order"] = place["order"].clone()
+    rest, again = values(iterator), shuffled(3, seed=9)
     again.load_state_dict(place)
-    assert [values(x) for x, _ in again] == rest and len(rest) == 3
-
-
-def test_an_epoch_that_was_left_begins_anew():
-    """The handout looks at `next(iter(val_loader))` before it validates."""
-    for generator in (None, torch.Generator().manual_seed(0)):
-        batches = dataset.Batches(numbered(10), 4, "cpu", generator)
+    assert values(again) == rest and len(rest) == 3
+    for batches in (shuffled(4), Batches(numbered(10), 4, "cpu")):
         next(iter(batches))
-        assert sorted(sum((values(x) for x, _ in batches), [])) == list(range(10))
+        assert sorted(sum(values(batches), [])) == list(range(10))
+
+
+def test_loaders_of_the_handout(monkeypatch):
+    monkeypatch.setattr(utils, "open_data", lambda options: (numbered(10), numbered(4)))
+    train_loader, val_loader = utils.get_dataloaders(batch_size=3)
+    order = sum(values(train_loader), [])
+    assert sorted(order) == list(range(10)) != order and len(train_loader) == 4
+    assert sum(values(val_loader), []) == [0, 1, 2, 3]
 
 
 def test_drawn_shapes_are_seeded_and_endless():
     rng = torch.Generator().manual_seed(3)
     first, second = dataset.draw_shapes(50, rng), dataset.draw_shapes(50, rng)
-    assert torch.equal(
-        first, dataset.draw_shapes(50, torch.Generator().manual_seed(3))
-    ) and not torch.equal(first, second)
-    assert (
-        first.shape == (50, 3, 32, 32)
-        and first.dtype == torch.uint8
-        and first.unique(dim=0).shape[0] == 50
-    )
+    assert torch.equal(first, dataset.draw_shapes(50, torch.Generator().manual_seed(3)))
+    assert not torch.equal(first, second) and first.unique(dim=0).shape[0] == 50
+    assert first.shape == (50, 3, 32, 32) and first.dtype == torch.uint8
+
+
+class Minus(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(-1.0))
+
+    def forward(self, x):
+        return self.weight * x
 
 
 def test_reconstructions_stand_beside_their_images(tmp_path, real_pictures):
-    class Negative(AEModel):
-        def __init__(self):
-            super().__init__(False, 4)
-            self.encoder = torch.nn.Identity()
-            self.decoder = torch.nn.Sequential(
-                torch.nn.Flatten(), torch.nn.Unflatten(1, (3, 32, 32)), Minus()
-            )
-
-    class Minus(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.weight = torch.nn.Parameter(torch.tensor(-1.0))
-
-        def forward(self, x):
-            return self.weight * x
-
+    model = AEModel(False, 4)
+    model.encoder, model.decoder = nn.Identity(), Minus()
     x = torch.ones(36, 3, 32, 32)  # as a loader gives them: 1 is white
-    utils.vis_recons(Negative(), x, tmp_path / "recons.png")
+    utils.vis_recons(model, x, tmp_path / "recons.png")
     picture = np.asarray(Image.open(tmp_path / "recons.png"))
     cell = 32 * utils.ZOOM + 2 * 6 + 2  # with its frame, and the line to the next
     assert picture.shape == (6 * cell + 2, 12 * cell + 2, 3)
@@ -219,16 +199,12 @@ def test_reconstructions_stand_beside_their_images(tmp_path, real_pictures):
 
 def test_samples_are_a_seven_by_seven_grid_in_range(tmp_path, real_pictures):
     torch.manual_seed(0)
-    model = AEModel(True, 4)
-    seen = []
+    model, seen = AEModel(True, 4), []
     model.decoder.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     grid = utils.vis_samples(model, tmp_path / "samples.png")
-    assert seen[0].shape == (49, 4)
+    assert seen[0].shape == (49, 4) and seen[0].abs().max() > 2
     moments = torch.stack([seen[0].mean(), seen[0].std(), (seen[0].abs() < 1).float().mean()])
-    torch.testing.assert_close(
-        moments, torch.tensor([0.0, 1.0, 0.6827]), atol=0.2, rtol=0
-    )  # of N(0, I)
-    assert seen[0].abs().max() > 2
+    torch.testing.assert_close(moments, torch.tensor([0.0, 1.0, 0.6827]), atol=0.2, rtol=0)
     assert 0 <= grid.min() and grid.max() <= 1 and model.training
     cell = 32 * utils.ZOOM + 2
     assert Image.open(tmp_path / "samples.png").size == (7 * cell + 2, 7 * cell + 2)
@@ -236,9 +212,8 @@ def test_samples_are_a_seven_by_seven_grid_in_range(tmp_path, real_pictures):
 
 def test_a_file_without_a_suffix_gets_one(tmp_path):
     """The handout calls both with ".../epoch_4", in a folder that may have a dot in its name."""
-    folder = tmp_path / "beta0.8"
+    folder, model = tmp_path / "beta0.8", AEModel(True, 4)
     folder.mkdir()
-    model = AEModel(True, 4)
     utils.vis_samples(model, f"{folder}/epoch_4", 4)
     utils.vis_recons(model, torch.rand(2, 3, 32, 32), f"{folder}/epoch_4")
     utils.vis_samples(model, folder / "mine.png", 4)
@@ -250,11 +225,3 @@ def test_preprocessing_of_bytes_and_floats_gives_the_same_bits():
     grey = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
     assert torch.equal(utils.preprocess_data(grey), utils.preprocess_data(grey.float() / 255))
     assert torch.equal(utils.preprocess_data(grey), grey.float().div(127.5).sub(1))
-
-
-def test_loaders_of_the_handout(monkeypatch):
-    monkeypatch.setattr(utils, "open_data", lambda options: (numbered(10), numbered(4)))
-    train_loader, val_loader = utils.get_dataloaders(batch_size=3)
-    shuffled = sum((values(x) for x, _ in train_loader), [])
-    assert sorted(shuffled) == list(range(10)) != shuffled and len(train_loader) == 4
-    assert sum((values(x) for x, _ in val_loader), []) == [0, 1, 2, 3]

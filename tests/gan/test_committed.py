@@ -1,0 +1,31 @@
+"""The generators that lie in report/runs/."""
+
+import json
+
+import numpy as np
+import pytest
+import readme
+from PIL import Image
+
+GENERATORS = sorted((readme.ROOT / "report/runs").glob("*/generator.pt"))
+
+
+def config_of(weights):
+    return json.loads((weights.parent / "config.json").read_text())
+
+
+@pytest.mark.parametrize("weights", GENERATORS, ids=lambda path: path.parent.name)
+def test_they_draw_the_committed_samples(weights, tmp_path, monkeypatch):
+    """With no data; statistics of 256 latents instead of 1,024 move them by some grey levels."""
+    monkeypatch.setattr("networks.reestimate_statistics.__defaults__", (2, 128))
+    config, options = config_of(weights), ("--fid", "off", "--out_dir", tmp_path)
+    script = f"gan/{config['loss']}.py"  # for wgan_gp this is the README's first command
+    readme.run(monkeypatch, script, "--evaluate", weights.parent, *options)
+    committed = weights.parent / f"samples_{config['num_iterations']}.png"
+    both = [Image.open(path) for path in (tmp_path / "generator_samples.png", committed)]
+    drawn, expected = (np.asarray(image).astype(float) for image in both)
+    assert np.abs(drawn - expected).mean() < 8  # of 255; another sample differs by 60
+
+
+def test_each_loss_has_weights():
+    assert {config_of(path)["loss"] for path in GENERATORS} == {"q1_3", "q1_4", "q1_5"}

@@ -4,6 +4,8 @@ import os
 import runpy
 import signal
 import sys
+import tempfile
+from pathlib import Path
 
 # Slow to load, so once for all.
 import cleanfid.fid  # noqa: F401
@@ -22,7 +24,9 @@ class Fork:
         self.errors, self.pid, self.returncode = errors, os.fork(), None
         if self.pid == 0:
             signal.alarm(600)  # for one that hangs; a busy machine is no reason
+            signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.chdir(folder)
             _become(root, command, errors)
 
@@ -44,9 +48,17 @@ class Fork:
         return self.returncode, self.errors.read_text()
 
 
-def run_in_a_fork(root, command, folder, errors):
-    """Exit code and stderr of a command."""
-    return Fork(root, command, folder, errors).wait()
+def run_in_a_fork(root, command, folder=None):
+    """Exit code and stderr of a command in `folder` (root)."""
+    with tempfile.TemporaryDirectory() as place:
+        return Fork(root, command, folder or root, Path(place, "errors")).wait()
+
+
+def ends(root, command, code=0):
+    """The stderr of a command in root, which ends with that exit code."""
+    got, told = run_in_a_fork(root, command)
+    assert got == code, told
+    return told
 
 
 def _become(root, command, errors):

@@ -56,7 +56,7 @@ def place(tree):
 
 
 def run(place, command, codes=(0,)):
-    code, told = run_in_a_fork(place, command, place, place / "errors")
+    code, told = run_in_a_fork(place, command)
     assert code in codes, told
 
 

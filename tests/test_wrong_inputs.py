@@ -124,9 +124,9 @@ def everything_in(folder):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("command, message", WRONG, ids=[command for command, _ in WRONG])
-def test_one_line_exit_code_2_and_nothing_written(command, message, folder, tmp_path):
-    before, errors = everything_in(folder), tmp_path / "errors"
-    code, told = run_in_a_fork(ROOT, command, folder, errors)
+def test_one_line_exit_code_2_and_nothing_written(command, message, folder):
+    before = everything_in(folder)
+    code, told = run_in_a_fork(ROOT, command, folder)
     assert code == 2, told
     assert len(told.strip().splitlines()) == 1 and message in told, told
     assert everything_in(folder) == before

@@ -1,6 +1,9 @@
 """Networks for runs whose networks are not the subject: a step takes a millisecond."""
 
 import inspect
+import shutil
+import warnings
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -42,3 +45,32 @@ class TinyFeatures(nn.Module):
 SOURCE = "\n\n".join(
     inspect.getsource(network).replace("Tiny", "") for network in (TinyGenerator, TinyDiscriminator)
 )
+
+SMALLER = [
+    ("gan/download.py", "SYNTHETIC_IMAGES = 6_000", "SYNTHETIC_IMAGES = 8"),
+    ("gan/networks.py", "batches: int = 8, size: int = 128", "batches: int = 1, size: int = 4"),
+    ("gan/fid.py", "GENERATOR_BATCH = 256", "GENERATOR_BATCH = 8"),
+    ("vae/dataset.py", "SYNTHETIC_IMAGES = (5_000, 1_000)", "SYNTHETIC_IMAGES = (10, 5)"),
+]
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert text.count(old) == 1, (path, old)
+    path.write_text(text.replace(old, new))
+
+
+def plant(folder):
+    """A copy of both halves: few drawn images, short estimates, tiny GANs; and features, f.pt."""
+    root = Path(__file__).resolve().parents[1]
+    ignored = shutil.ignore_patterns("__pycache__", "data", "data_*", "datasets")
+    for half in ("gan", "vae"):
+        shutil.copytree(root / half, folder / half, ignore=ignored)
+    for place, old, new in SMALLER:
+        edit(folder / place, old, new)
+    with open(folder / "gan/networks.py", "a") as file:
+        file.write(f"\n\n{SOURCE}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.trace(TinyFeatures(), torch.zeros(2, 3, 32, 32)).save(str(folder / "f.pt"))
+    return folder

@@ -249,7 +249,8 @@ def arguments_of(name: str, args: Namespace) -> tuple[dict[str, Any], Namespace]
 def with_recorded(options: Namespace, folder: Path) -> Namespace:
     """The same; with --resume what it does not give is what the run in `folder` recorded."""
     recorded = recorded_for_resume(folder, options.resume, options.given)
-    known = {k: v for k, v in recorded.items() if k in options.parser.defaults()}
+    own = [("network", "small")]  # of a preset; a file of one's own brings another itself
+    known = {k: v for k, v in recorded.items() if k in options.parser.defaults() or (k, v) in own}
     values = vars(options) | known
     return Namespace(**values | {"device": resolve_device(values["device"])})
 

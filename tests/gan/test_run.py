@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import logger
@@ -14,7 +13,6 @@ import q1_4
 import q1_5
 import torch
 import train
-from forks import Fork
 from helpers import (
     TINY,
     TinyDiscriminator,
@@ -512,45 +510,3 @@ def test_trying_finds_out_what_a_loss_needs_and_leaves_no_trace(loss, uses_inter
     assert torch.equal(torch.get_rng_state(), rng) and gen.training
     assert all(map(torch.equal, state(), before))
     assert all(p.grad is None for net in (gen, disc) for p in net.parameters())
-
-
-# ------------------------------------------------------------------------------------------------
-# Scripts
-
-
-def test_killed_and_interrupted_scripts_end_bit_identical(tree):
-    """From another folder, and gone on with by what the program says."""
-    counts, folder = iter(range(9)), tree / "parts"
-
-    def script(options):
-        return Fork(tree, f"gan/q1_5.py {options}", tree, tree / f"errors{next(counts)}")
-
-    def step():
-        return torch.load(folder / "state.pt", weights_only=True)["step"]
-
-    length = "--dataset synthetic --batch_size 2 --num_iterations 300 --log_period 150"
-    assert script(f"{length} --out_dir whole").wait()[0] == 0
-    parts, deadline = (
-        script(f"{length} --save_minutes 1e-9 --out_dir parts"),
-        time.monotonic() + 600,
-    )
-    while not (folder / "state.pt").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    parts.send_signal(signal.SIGKILL)  # as a power cut would
-    parts.wait()
-    killed_at = step()
-    assert 0 < killed_at < 300
-    resumed = script("--out_dir parts --resume")
-    while resumed.poll() is None and step() <= killed_at and time.monotonic() < deadline:
-        time.sleep(0.01)
-    if resumed.poll() is None:
-        resumed.send_signal(signal.SIGINT)
-    code, told = resumed.wait()
-    if code != 0:  # it may have been quicker than the signal
-        line = f"python {tree / 'gan/q1_5.py'} --out_dir {folder} --resume"
-        assert code == 130 and told.strip().endswith(f"go on with: {line}")
-        assert script("--out_dir parts --resume").wait()[0] == 0
-    for name in ("generator.pt", "discriminator.pt", "samples_300.png"):
-        assert (tree / "whole" / name).read_bytes() == (folder / name).read_bytes()
-    assert rows(tree / "whole") == rows(folder)
-    assert not list(folder.glob(".unfinished*.png"))

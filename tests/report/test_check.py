@@ -14,7 +14,9 @@ import checks.diffusion
 import checks.gan
 import checks.vae
 import pytest
+from mutants import HANDINS, MANNERS
 from slips import HANDIN, ROOT, Slip, changed, half_of, packs, read
+
 
 @pytest.fixture(scope="session")
 def pool():
@@ -39,8 +41,8 @@ def verdicts(pool, tmp_path_factory):
                 found |= of_pack([slip], mended)
         return found
 
-    mends = [slip for slip in SLIPS if slip.mend]
-    both = [(pack, False) for pack in packs(SLIPS)] + [(pack, True) for pack in packs(mends)]
+    mends = [slip for slip in HANDINS if slip.mend]
+    both = [(pack, False) for pack in packs(HANDINS)] + [(pack, True) for pack in packs(mends)]
     return {key: verdict for pair in both for key, verdict in of_pack(*pair).items()}
 
 
@@ -48,14 +50,14 @@ def slip_id(slip):
     return f"{slip.name}-{slip.words}"
 
 
-@pytest.mark.parametrize("slip", SLIPS, ids=slip_id)
+@pytest.mark.parametrize("slip", HANDINS, ids=slip_id)
 def test_a_slip_is_found_and_named(verdicts, slip):
     expected, _, words = slip.words.partition(": ")
     word, sentence = verdicts[slip, False]
     assert (word, words in sentence) == (expected, True), (word, sentence)
 
 
-@pytest.mark.parametrize("slip", [slip for slip in SLIPS if slip.mend], ids=slip_id)
+@pytest.mark.parametrize("slip", [slip for slip in HANDINS if slip.mend], ids=slip_id)
 def test_each_mend_mends(verdicts, slip):
     """What stands in the sentence is what is applied, and then the row is right."""
     assert verdicts[slip, True][0] == "right", verdicts[slip, True]
@@ -78,9 +80,9 @@ def test_other_manners_are_right(pool, tmp_path, slip):
 
 
 def test_every_check_has_a_slip():
-    tried = {f"{half_of(slip)[1]}.{slip.name}" for slip in SLIPS}
+    tried = {f"{half_of(slip)[1]}.{slip.name}" for slip in HANDINS}
     assert {one.name for one in checks.CHECKS} - tried == set()
-    those = [slip for slip in SLIPS if slip.words.startswith("wrong")]
+    those = [slip for slip in HANDINS if slip.words.startswith("wrong")]
     assert sum(bool(slip.mend) for slip in those) >= 0.5 * len(those)
 
 

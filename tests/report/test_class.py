@@ -9,6 +9,7 @@ from pathlib import Path
 import classroom
 import grade
 import pytest
+from helpers import gan_run, vae_run
 from slips import HANDIN
 
 
@@ -20,20 +21,20 @@ def listed(folder, *options, file=None):
         return code, list(csv.DictReader(text))
 
 
-def a_class(tmp_path, make_gan, make_vae):
+def a_class(tmp_path):
     """Runs at several depths: met, missed, copied, edited, damaged."""
-    make_gan(tmp_path / "class/alice/gan/data_wgan_gp")
-    make_vae(tmp_path / "class/alice/hw3/vae/data/vae_latent1024")
-    make_gan(tmp_path / "class/bob/gan/data_wgan_gp")  # the same numbers as alice's
-    make_gan(tmp_path / "class/carol/wgan", final=71.5, scores=(310.0, 72.5))
-    broken = make_vae(tmp_path / "class/dan/vae/data/vae_latent1024")
+    gan_run(tmp_path / "class/alice/gan/data_wgan_gp")
+    vae_run(tmp_path / "class/alice/hw3/vae/data/vae_latent1024")
+    gan_run(tmp_path / "class/bob/gan/data_wgan_gp")  # the same numbers as alice's
+    gan_run(tmp_path / "class/carol/wgan", final=71.5, scores=(310.0, 72.5))
+    broken = vae_run(tmp_path / "class/dan/vae/data/vae_latent1024")
     (broken / "metrics.csv").write_text("epoch,\n1,")
     (tmp_path / "class/erin/notes").mkdir(parents=True)  # handed in, and no run
     return str(tmp_path / "class")
 
 
-def test_a_class_is_graded_student_by_student(tmp_path, capsys, make_gan, make_vae):
-    folder = a_class(tmp_path, make_gan, make_vae)
+def test_a_class_is_graded_student_by_student(tmp_path, capsys):
+    folder = a_class(tmp_path)
     assert grade.main([folder, "--csv", "-"]) == 2  # one run is damaged
     rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
     found = {(row["student"], row["title"]): row for row in rows}
@@ -50,8 +51,8 @@ def test_a_class_is_graded_student_by_student(tmp_path, capsys, make_gan, make_v
     assert [row["student"] for row in damaged] == ["dan"] and "metrics.csv" in damaged[0]["remarks"]
 
 
-def test_a_class_has_a_summary(tmp_path, capsys, make_gan, make_vae):
-    folder = a_class(tmp_path, make_gan, make_vae)
+def test_a_class_has_a_summary(tmp_path, capsys):
+    folder = a_class(tmp_path)
     grade.main([folder, "--csv", str(tmp_path / "class.csv")])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "5 students" and lines[-1] == "1 damaged runs"
@@ -63,8 +64,8 @@ def test_a_class_has_a_summary(tmp_path, capsys, make_gan, make_vae):
     assert (tmp_path / "class.csv").read_text("utf-8-sig").startswith("student,question,title,run,")
 
 
-def test_links_are_followed_and_equal_names_told_apart(tmp_path, make_gan):
-    make_gan(tmp_path / "elsewhere/gan/data_wgan_gp")
+def test_links_are_followed_and_equal_names_told_apart(tmp_path):
+    gan_run(tmp_path / "elsewhere/gan/data_wgan_gp")
     for section in ("sec1", "sec2"):
         place = tmp_path / section / "submissions"
         place.mkdir(parents=True)
@@ -78,8 +79,8 @@ def test_links_are_followed_and_equal_names_told_apart(tmp_path, make_gan):
     assert met == {"sec1/submissions/alice", "sec2/submissions/alice"}
 
 
-def test_an_empty_folder_gan_makes_no_class_a_student(tmp_path, make_gan):
-    make_gan(tmp_path / "class/alice/wgan")
+def test_an_empty_folder_gan_makes_no_class_a_student(tmp_path):
+    gan_run(tmp_path / "class/alice/wgan")
     (tmp_path / "class/gan").mkdir()
     _, rows = listed(tmp_path / "class")
     assert {row["student"] for row in rows} == {"alice", "gan"}
@@ -96,27 +97,27 @@ def test_an_empty_folder_gan_makes_no_class_a_student(tmp_path, make_gan):
     ],
     ids=["line ends", "seconds", "blank lines", "BOM", "another way to write it"],
 )
-def test_copies_in_disguise(tmp_path, make_gan, disguise):
-    make_gan(tmp_path / "class/alice/run")
-    path = make_gan(tmp_path / "class/bob/run") / "metrics.csv"
+def test_copies_in_disguise(tmp_path, disguise):
+    gan_run(tmp_path / "class/alice/run")
+    path = gan_run(tmp_path / "class/bob/run") / "metrics.csv"
     path.write_bytes(disguise(path.read_bytes().decode().replace("\r\n", "\n")).encode())
-    make_gan(tmp_path / "class/carol/run", final=44.26)
+    gan_run(tmp_path / "class/carol/run", final=44.26)
     _, rows = listed(tmp_path / "class")
     told = {row["student"]: row["remarks"] for row in rows if row["title"] == "WGAN-GP"}
     assert "the same numbers as bob" in told["alice"] and "as alice" in told["bob"]
     assert "same" not in told["carol"]
 
 
-def test_names_that_are_no_unicode_and_names_that_compute(tmp_path, make_gan):
-    make_gan(tmp_path / "class/=HYPERLINK(1)/run")
+def test_names_that_are_no_unicode_and_names_that_compute(tmp_path):
+    gan_run(tmp_path / "class/=HYPERLINK(1)/run")
     os.makedirs(os.fsencode(tmp_path / "class") + b"/Ren\xe9e")
     code, rows = listed(tmp_path / "class")
     assert code == 0
     assert {row["student"] for row in rows} == {"'=HYPERLINK(1)", "Ren\\xe9e"}
 
 
-def test_zips_are_students_and_a_broken_one_is_told(tmp_path, make_gan):
-    run = make_gan(tmp_path / "made/run")
+def test_zips_are_students_and_a_broken_one_is_told(tmp_path):
+    run = gan_run(tmp_path / "made/run")
     (tmp_path / "class").mkdir()
     with zipfile.ZipFile(tmp_path / "class/alice.zip", "w") as archive:
         for path in run.iterdir():
@@ -130,16 +131,16 @@ def test_zips_are_students_and_a_broken_one_is_told(tmp_path, make_gan):
     assert {("alice", "met"), ("bob", "damaged"), ("carol", "damaged")} <= found
 
 
-def test_epochs_that_are_cut_out_are_missed(tmp_path, capsys, make_vae):
-    path = make_vae(tmp_path / "run") / "metrics.csv"
+def test_epochs_that_are_cut_out_are_missed(tmp_path, capsys):
+    path = vae_run(tmp_path / "run") / "metrics.csv"
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines[:5], *lines[15:]]) + "\n")
     assert grade.main([str(tmp_path)]) == 2
     assert "line 6: epoch is 14 after 3" in capsys.readouterr().err
 
 
-def test_a_bom_is_no_damage(tmp_path, make_gan):
-    folder = make_gan(tmp_path / "run")
+def test_a_bom_is_no_damage(tmp_path):
+    folder = gan_run(tmp_path / "run")
     for name in ("config.json", "metrics.csv"):
         path = folder / name
         path.write_text(path.read_text(), encoding="utf-8-sig")
@@ -166,9 +167,9 @@ def test_code_without_any_run(tmp_path, capsys, monkeypatch):
     assert "handin" not in only["run"] and str(tmp_path / "class/hw/gan") in only["run"]
 
 
-def test_a_kill_leaves_what_was_done_and_resume_goes_on(tmp_path, monkeypatch, make_gan):
+def test_a_kill_leaves_what_was_done_and_resume_goes_on(tmp_path, monkeypatch):
     for name in ("alice", "bob", "carol"):
-        make_gan(tmp_path / "class" / name / "run")
+        gan_run(tmp_path / "class" / name / "run")
     asked = []
 
     def check(folder, pool):
@@ -187,8 +188,8 @@ def test_a_kill_leaves_what_was_done_and_resume_goes_on(tmp_path, monkeypatch, m
     assert sum(one["verdict"] == "wrong" for one in rows) == 3
 
 
-def test_a_list_is_not_lost(tmp_path, make_gan, capsys):
-    make_gan(tmp_path / "class/alice/run")
+def test_a_list_is_not_lost(tmp_path, capsys):
+    gan_run(tmp_path / "class/alice/run")
     listed(tmp_path / "class")
     with pytest.raises(SystemExit):
         listed(tmp_path / "class")
@@ -196,8 +197,8 @@ def test_a_list_is_not_lost(tmp_path, make_gan, capsys):
     assert listed(tmp_path / "class", "--overwrite")[0] == 0
 
 
-def test_a_loss_of_ones_own_is_no_damage(tmp_path, make_vae, capsys):
-    path = make_vae(tmp_path / "run", loss_mode="mine.loss", kl="") / "metrics.csv"
+def test_a_loss_of_ones_own_is_no_damage(tmp_path, capsys):
+    path = vae_run(tmp_path / "run", loss_mode="mine.loss", kl="") / "metrics.csv"
     path.write_text(path.read_text().replace("recon_loss", "absolute"))
     assert grade.main([str(tmp_path)]) == 0
     assert "no question asks for them: run" in capsys.readouterr().err

@@ -11,6 +11,7 @@ import grade
 import pytest
 import recheck
 import torch
+from helpers import gan_run, vae_run
 from PIL import Image
 from recheck import Places
 from run_folder import RUNS, read_run
@@ -24,7 +25,7 @@ def start(*command):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, make_vae):
+def trained(tmp_path_factory):
     """A class of one: a WGAN-GP of one iteration, really trained, and the log of a VAE."""
     folder = tmp_path_factory.mktemp("class")
     features = folder / ".features.pt"
@@ -37,7 +38,7 @@ def trained(tmp_path_factory, make_vae):
     gan = ["--num_iterations", 1, "--batch_size", 2, "--log_period", 1, "--num_gen", 20, 40]
     where = ["--fid", features, "--out_dir", folder / "alice/gan/data_wgan_gp"]
     start(ROOT / "gan/q1_5.py", "--data_dir", birds, *gan, *where)
-    make_vae(folder / "alice/vae/data/vae_synthetic", dataset="synthetic")
+    vae_run(folder / "alice/vae/data/vae_synthetic", dataset="synthetic")
     (folder / "alice/vae/data/vae_synthetic/model.pt").touch()
     return folder
 
@@ -131,9 +132,9 @@ def test_weights_of_another_step_are_not_compared(run, capsys):
     assert "generator.pt is of iteration 2,000" in told(run, capsys)
 
 
-def test_code_is_graded_beside_the_runs(tmp_path, capsys, make_gan):
+def test_code_is_graded_beside_the_runs(tmp_path, capsys):
     """Students with runs only and with code only; the slip is named."""
-    make_gan(tmp_path / "class/alice/gan/data_wgan_gp")
+    gan_run(tmp_path / "class/alice/gan/data_wgan_gp")
     handin = Path(__file__).parent / "handin/diffusion"
     shutil.copytree(handin, tmp_path / "class/bob/hw/diffusion")
     edit(tmp_path / "class/bob/hw/diffusion/model.py", "x_0.clamp(-1, 1)", "x_0")
@@ -149,9 +150,9 @@ def test_code_is_graded_beside_the_runs(tmp_path, capsys, make_gan):
     assert {row["student"] for row in rows if row["verdict"] == "met"} == {"alice"}
 
 
-def test_exit_codes_are_those_of_the_numbers_measured_again(make_vae, tmp_path, monkeypatch):
+def test_exit_codes_are_those_of_the_numbers_measured_again(tmp_path, monkeypatch):
     """An edited number that is met otherwise, in the table and in a class's list alike."""
-    folder = make_vae(tmp_path / "class/alice/vae")
+    folder = vae_run(tmp_path / "class/alice/vae")
     (folder / "model.pt").touch()
     monkeypatch.setattr(recheck, "_vae", lambda run, row, copy, places: (136.0, 160.0))
     for how in ([], ["--json"], ["--csv", "-"]):
@@ -159,18 +160,18 @@ def test_exit_codes_are_those_of_the_numbers_measured_again(make_vae, tmp_path, 
         assert grade.main([str(tmp_path / "class"), "--strict", "--rescore", *how]) == 1
 
 
-def test_the_graded_row_is_the_one_measured_again(make_vae, tmp_path, monkeypatch, capsys):
+def test_the_graded_row_is_the_one_measured_again(tmp_path, monkeypatch, capsys):
     """Epoch 19 is graded; the weights of a longer run are of its end."""
-    folder = make_vae(tmp_path / "run", epochs=40, num_epochs=40)
+    folder = vae_run(tmp_path / "run", epochs=40, num_epochs=40)
     for name in ("model.pt", "epoch_39_samples.png"):
         (folder / name).touch()
     assert "model.pt is of epoch 39" in told(folder, capsys, code=1)
 
 
-def test_students_are_folders_of_their_class(make_gan, make_vae, tmp_path, capsys):
+def test_students_are_folders_of_their_class(tmp_path, capsys):
     """Of two classes, of one's own halves, of hand-ins that are flat or hold a file."""
     for place in ("spring/alice/gan/run", "fall/alice/run", "fall/bob", "fall/carol/hw/diffusion"):
-        make_gan(tmp_path / place / "data")
+        gan_run(tmp_path / place / "data")
     (tmp_path / "fall/notes.py").touch()
     (tmp_path / "fall/__pycache__").mkdir()
     grade.main([str(tmp_path / "spring"), str(tmp_path / "fall"), "--csv", "-"])

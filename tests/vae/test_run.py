@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import time
 from collections import OrderedDict
 from pathlib import Path
 
@@ -15,7 +14,6 @@ import torch
 import train
 import utils
 from dataset import draw_shapes
-from forks import Fork
 from helpers import command, same, start, stopped_after, weights
 from logger import LAYOUT
 from model import AEModel
@@ -437,24 +435,3 @@ def test_finished_runs_need_no_data_and_a_damaged_state_is_replaced(
     (tmp_path / "ae_latent16_synthetic/state.pt").write_bytes(b"damaged")
     command(*argv, "--overwrite")
     assert "validation at epoch 0" in capsys.readouterr().out
-
-
-def test_killed_script_ends_bit_identical(tree):
-    counts = iter(range(9))
-
-    def script(options):
-        how = f"--dataset synthetic --num_epochs 6 --batch_size 1 {options}"
-        return Fork(tree, f"vae/train.py ae_small {how}", tree, tree / f"errors{next(counts)}")
-
-    assert script("--out_dir whole").wait()[0] == 0
-    parts = script("--out_dir parts --save_minutes 1e-9")
-    state, deadline = tree / "parts/ae_small_synthetic/state.pt", time.monotonic() + 600
-    while time.monotonic() < deadline and parts.poll() is None:
-        if state.exists() and torch.load(state, weights_only=True)["parts"]["batches"]["cursor"]:
-            break
-        time.sleep(0.01)
-    parts.send_signal(signal.SIGKILL)
-    parts.wait()
-    assert torch.load(state, weights_only=True)["step"] < 6
-    assert script("--out_dir parts --resume").wait()[0] == 0
-    assert same(tree / "whole/ae_small_synthetic", tree / "parts/ae_small_synthetic")

@@ -5,10 +5,12 @@ import runpy
 import signal
 import sys
 import tempfile
+from multiprocessing import forkserver
 from pathlib import Path
 
 # Slow to load, so once for all.
 import cleanfid.fid  # noqa: F401
+import fpdf  # noqa: F401
 import gdown  # noqa: F401
 import matplotlib.pyplot  # noqa: F401
 import scipy.linalg  # noqa: F401
@@ -63,6 +65,7 @@ def ends(root, command, code=0):
 
 def _become(root, command, errors):
     torch.set_num_threads(1)
+    forkserver._forkserver.__init__()  # the suite's own is no child of this process
     script, *options = command.split()
     for name, module in list(sys.modules.items()):
         path = getattr(module, "__file__", None) or ""

@@ -26,20 +26,10 @@ import torch
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
-GAN = [
-    "--dataset",
-    "synthetic",
-    "--batch_size",
-    "8",
-    "--num_iterations",
-    "40",
-    "--log_period",
-    "10",
-]
-VAE = ["--dataset", "synthetic", "--batch_size", "500"]
-OFTEN = ["--save_minutes", "0.0001"]  # a state after nearly every step
+GAN = "--dataset synthetic --batch_size 8 --num_iterations 40 --log_period 10"
+VAE = "--dataset synthetic --batch_size 500"
 SET_UP = """
-import hashlib, sys
+import sys
 sys.path.insert(0, {gan!r})
 import download
 download.ARCHIVE_MD5 = {md5!r}
@@ -47,25 +37,17 @@ download.prepare_cub({folder!r})
 """
 
 
-def training(script, *options):
+def training(command, options, own="", run="run"):
     """A command that trains into a folder, and goes on there once it has a state."""
 
-    def command(folder):
-        begun = (folder / "run" / "state.pt").exists()  # then --resume says the rest
-        command, *rest = options if options[0] == "train" else ("", *options)
-        how = ["--resume"] if begun else [*rest, *OFTEN]
-        place = ["--out_dir", str(folder / "run")]
-        return [sys.executable, str(ROOT / script), *filter(None, [command]), *how, *place]
+    def words(folder):
+        begun = (folder / run / "state.pt").exists()  # then --resume says the rest
+        how = "--resume" if begun else f"{options} --save_minutes 0.0001"  # after nearly each step
+        script, *subcommand = command.split()
+        place = folder if own else folder / "run"
+        return [str(ROOT / script), *subcommand, *own.split(), *how.split(), "--out_dir", place]
 
-    return command
-
-
-def autoencoder(folder):
-    begun = (folder / "run_synthetic" / "state.pt").exists()
-    own = ["--latent_size", "8", "--num_epochs", "4", *VAE[2:], *OFTEN]
-    where = ["--log_dir", "run", "--out_dir", str(folder), *VAE[:2]]
-    how = ["--resume"] if begun else own
-    return [sys.executable, str(ROOT / "vae/train.py"), *where, *how]
+    return words
 
 
 def sampling(folder):
@@ -78,9 +60,9 @@ def sampling(folder):
         unet = UNet()
         torch.nn.init.normal_(unet.head.weight, std=0.1)
         torch.save(unet.state_dict(), model)
-    options = ["--num", "40", "--batch_size", "4", "--steps", "10", "--out", str(folder / "run")]
-    options += ["--predict", "v"]  # no config.json says it
-    return [sys.executable, str(ROOT / "vae/ddpm.py"), "sample", "--model", str(model), *options]
+    options = "--num 40 --batch_size 4 --steps 10 --predict v".split()  # no config.json says it
+    where = ["--model", model, "--out", folder / "run"]
+    return [ROOT / "vae/ddpm.py", "sample", *where, *options]
 
 
 def set_up(folder):
@@ -98,15 +80,18 @@ def set_up(folder):
                 tar.addfile(member, buffer)
     md5 = hashlib.md5(archive.read_bytes()).hexdigest()
     small = str(folder / "CUB_200_2011_32")
-    return [sys.executable, "-c", SET_UP.format(gan=str(ROOT / "gan"), md5=md5, folder=small)]
+    return ["-c", SET_UP.format(gan=str(ROOT / "gan"), md5=md5, folder=small)]
 
 
+OWN = f"--log_dir run {VAE.split(' --batch')[0]}"
 COMMANDS = {
-    "q1_3": training("gan/q1_3.py", *GAN),
-    "q1_5": training("gan/q1_5.py", *GAN),
-    "mlp_gan": training("gan/mlp_gan.py", *GAN),
-    "vae": autoencoder,
-    "ddpm train": training("vae/ddpm.py", "train", *VAE, "--num_epochs", "2"),
+    "q1_3": training("gan/q1_3.py", GAN),
+    "q1_5": training("gan/q1_5.py", GAN),
+    "mlp_gan": training("gan/mlp_gan.py", GAN),
+    "vae": training(
+        "vae/train.py", "--latent_size 8 --num_epochs 4 --batch_size 500", OWN, "run_synthetic"
+    ),
+    "ddpm train": training("vae/ddpm.py train", f"{VAE} --num_epochs 2"),
     "ddpm sample": sampling,
     "set-up": set_up,
 }
@@ -120,32 +105,58 @@ def outcome(folder):
         if path.name.startswith(".unfinished"):
             found[name] = "left behind"
         elif path.suffix == ".pt" and path.name != "state.pt":
-            weights = torch.load(path, weights_only=True)
-            found[name] = hashlib.sha256(
-                b"".join(value.contiguous().numpy().tobytes() for value in weights.values())
-            ).hexdigest()
+            values = torch.load(path, weights_only=True).values()
+            content = b"".join(value.contiguous().numpy().tobytes() for value in values)
+            found[name] = hashlib.sha256(content).hexdigest()
         elif path.name == "metrics.csv":
-            with open(path, newline="") as file:
-                rows = [
-                    {k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)
-                ]
-            found[name] = str(rows)
+            rows = csv.DictReader(path.read_text().splitlines())
+            found[name] = str([row | {"seconds": ""} for row in rows])
         elif path.suffix in (".png", ".jpg"):
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
 
 
-def differences(name, found, expected, kills):
-    """What a run that was killed says of itself, where it is not what it should be."""
-    files = [
-        file for file in expected.keys() | found.keys() if found.get(file) != expected.get(file)
-    ]
-    return [f"{name}: after {kills} kills other {', '.join(sorted(files))}"] if files else []
-
-
-def start(command):
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
+def start(words):
+    command, env = [sys.executable, *map(str, words)], os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=env)
+
+
+def try_command(name, place, kills, rng):
+    """Kill it so often; returns what went wrong, a line each."""
+    command, whole, wrong, done = COMMANDS[name], Path(place, name, "whole"), [], 0
+    whole.mkdir(parents=True)
+    begin, process = time.monotonic(), start(command(whole))
+    error = process.communicate()[1].decode()
+    assert process.returncode == 0, error[-2000:]
+    seconds, expected = time.monotonic() - begin, outcome(whole)
+
+    def compare(parts):
+        found = outcome(parts)
+        names = [n for n in expected.keys() | found.keys() if found.get(n) != expected.get(n)]
+        return [f"{name}: other {', '.join(sorted(names))}"] if names else []
+
+    parts, killed = whole.with_name("parts0"), 0
+    while killed < kills or not parts.exists() or compare(parts):
+        parts.mkdir(exist_ok=True)
+        process = start(command(parts))
+        try:
+            # From the imports to the end of what is left; the last one is left alone.
+            process.communicate(timeout=rng.uniform(0.3, 0.9) * seconds if killed < kills else None)
+            if process.returncode or killed == kills:
+                break
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            killed += 1
+            if compare(parts):
+                continue
+        wrong += compare(parts)
+        done += 1
+        parts = whole.with_name(f"parts{done}")  # it was done: from the start again
+    wrong += [f"{name}: exit code {process.returncode}"] if process.returncode > 0 else []
+    wrong += compare(parts) if parts.exists() else []
+    print(f"{name}: {killed} kills, {len(expected)} files compared", flush=True)
+    return wrong
 
 
 def main():
@@ -156,53 +167,11 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=COMMANDS, default=list(COMMANDS))
     args = parser.parse_args()
-    rng, wrong, total = random.Random(args.seed), [], 0
-    share = -(-args.kills // len(args.only))
+    rng, wrong = random.Random(args.seed), []
     with tempfile.TemporaryDirectory() as place:
         for name in args.only:
-            command = COMMANDS[name]
-            whole, parts = Path(place, name, "whole"), Path(place, name, "parts")
-            whole.mkdir(parents=True), parts.mkdir()
-            begin = time.monotonic()
-            process = start(command(whole))
-            _, error = process.communicate()
-            assert process.returncode == 0, error.decode()[-2000:]
-            seconds, kills, done = time.monotonic() - begin, 0, 0
-            expected = outcome(whole)
-            while kills < min(share, args.kills - total):
-                if outcome(parts) == expected:  # the last kill came after all was done
-                    done += 1
-                    parts = parts.with_name(f"parts{done}")
-                    parts.mkdir()
-                process = start(command(parts))
-                try:
-                    # From the imports to the end of what is left.
-                    process.wait(timeout=rng.uniform(0.3, 0.9) * seconds)
-                    if process.returncode:
-                        wrong.append(f"{name}: {process.stderr.read().decode()[-300:]}")
-                        break
-                    wrong += differences(name, outcome(parts), expected, kills)
-                    done += 1
-                    parts = parts.with_name(f"parts{done}")  # it was done: from the start again
-                    parts.mkdir()
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.communicate()
-                    kills += 1
-            if outcome(parts) != expected:  # else the last kill came after all was done
-                process = start(command(parts))
-                _, error = process.communicate()
-                if process.returncode:
-                    wrong.append(f"{name}: {error.decode()[-300:]}")
-                wrong += differences(name, outcome(parts), expected, kills)
-            total += kills
-            print(
-                f"{name}: {kills} kills, {done + 1} runs ended, {len(expected)} files compared",
-                flush=True,
-            )
-    print(f"{total} kills, {len(wrong)} wrong")
-    for line in wrong:
-        print(line)
+            wrong += try_command(name, place, -(-args.kills // len(args.only)), rng)
+    print("\n".join([f"{len(wrong)} wrong", *wrong]))
     sys.exit(bool(wrong))
 
 

@@ -2,14 +2,14 @@
 
 import json
 import os
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
 from forks import run_in_a_fork
 from PIL import Image
+from tiny import TinyGenerator
 
 ROOT = Path(__file__).resolve().parents[1]
 GAN, VAE = "--dataset synthetic --out_dir out", "--dataset synthetic --out_dir out"
@@ -28,8 +28,10 @@ WRONG = [
     (f"gan/q1_4.py --device tpu {GAN}", "--device: got 'tpu', expected cpu, cuda or cuda:N"),
     (f"gan/q1_5.py --device cuda:7 {GAN}", "--device: got 'cuda:7'"),
     (f"gan/q1_5.py --save_minutes nan {GAN}", "--save_minutes"),
+    (f"gan/q1_5.py --download {GAN}", "--download goes with --dataset cub"),
+    (f"gan/q1_5.py --save_minutes inf {GAN}", "--save_minutes"),
     (f"gan/q1_5.py --fid missing.pt {GAN}", "--fid: no file missing.pt"),
-    (f"gan/q1_5.py --fid words.txt {GAN}", "words.txt"),
+    (f"gan/q1_5.py --fid words.txt --batch_size 2 {GAN}", "words.txt"),
     ("gan/q1_5.py --data_dir words.txt --fid off --out_dir out", "words.txt is a file"),
     ("gan/q1_5.py --data_dir large --fid off --out_dir out", "large"),
     ("gan/q1_5.py --data_dir empty --fid off --out_dir out", "empty"),
@@ -53,6 +55,15 @@ WRONG = [
     ("gan/download.py --fast", "unrecognized arguments: --fast"),
     ("vae/train.py", "give presets or --log_dir"),
     (f"vae/train.py vae_latent17 {VAE}", "unknown preset 'vae_latent17'"),
+    (f"vae/train.py vae_latent17 {VAE}", "did you mean vae_latent1"),
+    (f"vae/train.py --log_dir ../../escape {VAE}", "expected a name"),
+    (f"vae/train.py --log_dir /tmp/x {VAE}", "expected a name"),
+    (f"vae/train.py --log_dir= {VAE}", "got an empty path"),
+    (f"vae/train.py --log_dir x --latent_sise 3 {VAE}", "did you mean --latent_size?"),
+    (f"vae/train.py --log_dir x --download {VAE}", "--download goes with --dataset cifar10"),
+    ("vae/train.py --resume --out_dir nowhere", "of which run; give --resume NAME; unfinished: n"),
+    (f"vae/train.py --log_dir x --flows 2 --base_channels 256 {VAE}", "the assignment's decoder"),
+    (f"vae/train.py --log_dir x --num_samples 3 {VAE}", "--num_samples goes with --evaluate RUN"),
     (f"vae/train.py vae_latent16 --latent_size 3 {VAE}", "a preset fixes"),
     (f"vae/train.py ae_latent16 vae_latent16 --resume words.txt {VAE}", "single run"),
     (f"vae/train.py --log_dir x --loss_mode ae --target_beta_val 2 {VAE}", "belong to a VAE"),
@@ -66,6 +77,14 @@ WRONG = [
     (f"vae/train.py --resume nowhere {VAE}", "no run nowhere; give --resume NAME"),
     ("vae/ddpm.py train --dataset synthetic --out_dir=", "got an empty path"),
     ("vae/ddpm.py", "train|sample|reference"),
+    ("vae/ddpm.py tarin --out_dir out", "tarin"),
+    (f"vae/ddpm.py train --num_epoch 1 {VAE}", "did you mean --num_epochs?"),
+    (f"vae/ddpm.py train --num_epochs 0 {VAE}", "--num_epochs: got '0', expected int >= 1"),
+    (f"vae/ddpm.py train --decay 1.5 {VAE}", "--decay"),
+    (f"vae/ddpm.py train --resume --overwrite {VAE}", "exclude each other"),
+    ("vae/ddpm.py sample", "--out"),
+    ("vae/ddpm.py sample --out out --until 0", "--until"),
+    ("vae/ddpm.py sample --out out --sampler ddpm --eta 1", "--steps and --eta belong to DDIM"),
     ("vae/ddpm.py sample --out words.txt/x", "words.txt is a file"),
     (f"vae/ddpm.py train --predict x0 {VAE}", "--predict"),
     ("vae/ddpm.py sample --out out --model missing.pt", "missing.pt"),
@@ -88,6 +107,10 @@ WRONG = [
     ("report/build_report.py --run run", "unrecognized arguments: --run"),
     ("report/build_report.py --runs run", "say where, by --out FOLDER"),
     ("report/grade.py nowhere", "nowhere: no such folder"),
+    ("report/grade.py words.txt", "is a file, expected a folder of runs"),
+    ("report/grade.py run --check --json", "check.py HANDIN --json FILE"),
+    ("report/grade.py run --birds .", "--birds goes with --rescore"),
+    ("report/grade.py run --rescore --fid gone.pt", "gone.pt does not exist"),
     ("report/grade.py empty", "no run in it"),
     ("report/grade.py run", "number_format is None"),
     ("report/grade.py run --csv nowhere/class.csv", "no folder nowhere"),
@@ -111,11 +134,13 @@ def folder(tmp_path_factory):
     Image.new("RGB", (32, 32)).save(folder / "picture/one.png")
     config = {"loss": "q1_3", "batch_size": 1, "lamb": 1, "seed": 0, "num_iterations": 1}
     (folder / "run/config.json").write_text(json.dumps(config))
-    sys.path.insert(0, str(ROOT / "gan"))
-    networks = runpy.run_path(str(ROOT / "gan/networks.py"))
-    sys.path.pop(0)
-    torch.save(networks["Generator"]().state_dict(), folder / "generator.pt")
+    torch.save(TinyGenerator().state_dict(), folder / "generator.pt")
     return folder
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    return tiny.plant(tmp_path_factory.mktemp("small"))
 
 
 def everything_in(folder):
@@ -124,9 +149,9 @@ def everything_in(folder):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("command, message", WRONG, ids=[command for command, _ in WRONG])
-def test_one_line_exit_code_2_and_nothing_written(command, message, folder):
+def test_one_line_exit_code_2_and_nothing_written(command, message, folder, small):
     before = everything_in(folder)
-    code, told = run_in_a_fork(ROOT, command, folder)
+    code, told = run_in_a_fork(ROOT if "report" in command else small, command, folder)
     assert code == 2, told
     assert len(told.strip().splitlines()) == 1 and message in told, told
     assert everything_in(folder) == before

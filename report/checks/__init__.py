@@ -147,40 +147,41 @@ class Check:
 
     half: str  # gan, vae or diffusion: which modules it imports
     question: str
-    what: str
     function: Callable[[HandIn], Verdict | None]  # None: does not apply to this hand-in
+    what: str
+    name: str  # short, and the same from one version to the next
     expected: str  # what `wrong` says, if a branch does not say it
     cost: str
     mend: str
     old: tuple[str, ...]  # old calls (see stand_ins.py) that this row remarks on
     group: str  # checks that share a process, and a costly part
 
-    @property
-    def name(self) -> str:
-        """Short, and the same from one version to the next."""
-        return f"{self.half}.{self.function.__name__}"
-
 
 CHECKS: list[Check] = []
-
-
 at_work: list[Check] = []  # the check under way, in its process
 
 
 def check(
     half: str,
     question: str,
-    what: str,
     expected: str = "",
     cost: str = "unknown",
     mend: str = "as the handout has it",
+    *,
     old: tuple[str, ...] = (),
     group: str = "",
+    **named: str,
 ) -> Callable:
-    """Decorator: the function is a check of that question."""
+    """Decorator: the function is a check of that question; its docstring says of what.
+
+    named: its `name` and `what`, for one that has none.
+    """
 
     def register(function: Callable) -> Callable:
-        CHECKS.append(Check(half, question, what, function, expected, cost, mend, old, group))
+        name = named.get("name") or function.__name__
+        what = named.get("what") or (function.__doc__ or "").rstrip(".")
+        rest = expected, cost, mend, old, group
+        CHECKS.append(Check(half, question, function, what, f"{half}.{name}", *rest))
         return function
 
     return register

@@ -62,9 +62,9 @@ def _times(t: int) -> Tensor:
     return torch.full((2,), t, dtype=torch.long)
 
 
-@check("diffusion", "3.1", "the model's noise gives x_0 back")
+@check("diffusion", "3.1")
 def prediction(handin: HandIn) -> Verdict:
-    """model_predictions(x_t, t) with the true noise."""
+    """the model's noise gives x_0 back."""
     model, oracle = _model(handin)
     x0, noise, x = _noisy(model, 400)
     oracle.noise = noise
@@ -86,9 +86,9 @@ def prediction(handin: HandIn) -> Verdict:
     return wrong(seen, "the image that x_t was made of", "samples are noise", mend)
 
 
-@check("diffusion", "3.1", "x_0 is clamped to [-1, 1]")
+@check("diffusion", "3.1")
 def clamped(handin: HandIn) -> Verdict:
-    """With a noise that is far off."""
+    """x_0 is clamped to [-1, 1]."""
     model, oracle = _model(handin)
     _, noise, x = _noisy(model, 600)
     oracle.noise = -3 * noise
@@ -111,9 +111,9 @@ def _posterior(model: Any, t: int) -> tuple[float, float, float]:
     return of_x0, of_x, (1 - before) / (1 - now) * beta
 
 
-@check("diffusion", "3.1", "mean and variance of q(x_{t-1} | x_t, x_0)")
+@check("diffusion", "3.1")
 def posterior(handin: HandIn) -> Verdict:
-    """Equations (6) and (7) of DDPM."""
+    """mean and variance of q(x_{t-1} | x_t, x_0)."""
     model, _ = _model(handin)
     one, none = torch.ones(2, *SHAPE), torch.zeros(2, *SHAPE)
     for t in (500, 3):
@@ -135,9 +135,9 @@ def posterior(handin: HandIn) -> Verdict:
     return right()
 
 
-@check("diffusion", "3.1", "a DDPM step adds the posterior's noise, and none at the end")
+@check("diffusion", "3.1")
 def ddpm_step(handin: HandIn) -> Verdict:
-    """Its spread over many draws; at t = 0 twice the same."""
+    """a DDPM step adds the posterior's noise, and none at the end."""
     model, oracle = _model(handin)
     step = model.predict_denoised_at_prev_timestep
     x0, noise, x = _noisy(model, 500)
@@ -167,9 +167,9 @@ def ddpm_step(handin: HandIn) -> Verdict:
     return right()
 
 
-@check("diffusion", "3.2", "DDPM sampling visits every time down to 0")
+@check("diffusion", "3.2")
 def ddpm_times(handin: HandIn) -> Verdict:
-    """By what the network is asked."""
+    """DDPM sampling visits every time down to 0."""
     model, oracle = _model(handin, timesteps=20)
     need(model.sample((1, 3, 8, 8)), "sample")
     if oracle.times[-1:] == [0] and len(oracle.times) == 20:
@@ -209,9 +209,9 @@ def _exact(model: Any, x: Tensor, t: int, noise: Tensor, x0: Tensor) -> Any:
     return lambda *args, **named: pair
 
 
-@check("diffusion", "3.2", "DDIM with eta 0 is deterministic")
+@check("diffusion", "3.2")
 def ddim_deterministic(handin: HandIn) -> Verdict:
-    """The same step twice."""
+    """DDIM with eta 0 is deterministic."""
     model, oracle = _model(handin, steps=10)
     _, noise, x = _noisy(model, 600)
     oracle.noise = noise
@@ -221,9 +221,9 @@ def ddim_deterministic(handin: HandIn) -> Verdict:
     return wrong("two results", "one", "eta 0 is what the question asks for", mend)
 
 
-@check("diffusion", "3.2", "a DDIM step with eta 0")
+@check("diffusion", "3.2")
 def ddim_step(handin: HandIn) -> Verdict:
-    """Equation (12) of DDIM, with the true noise."""
+    """a DDIM step with eta 0."""
     model, oracle = _model(handin, steps=10)
     x0, noise, x = _noisy(model, 600)
     oracle.noise = noise
@@ -247,9 +247,9 @@ def _with_10_or_100(judge: Any, handin: HandIn) -> Verdict:
     return verdict
 
 
-@check("diffusion", "3.2", "DDIM's last step returns x_0")
+@check("diffusion", "3.2")
 def ddim_last(handin: HandIn) -> Verdict:
-    """The earlier time is -1 there, and nothing of the noise is left."""
+    """DDIM's last step returns x_0."""
     return _with_10_or_100(_last_step, handin)
 
 
@@ -287,9 +287,9 @@ def _last_step(handin: HandIn, steps: int) -> Verdict:
     return wrong(seen, "the predicted image", "grainy or ruined samples", mend)
 
 
-@check("diffusion", "3.2", "samples are in [0, 1]")
+@check("diffusion", "3.2")
 def sample_range(handin: HandIn) -> Verdict:
-    """Of a network that finds images of -0.5."""
+    """samples are in [0, 1]."""
     return _with_10_or_100(_range_of_samples, handin)
 
 
@@ -320,9 +320,9 @@ def _range_of_samples(handin: HandIn, steps: int) -> Verdict:
     return wrong(seen, "0.25", "washed-out or black pictures and scores", "(x + 1) / 2, once")
 
 
-@check("diffusion", "3.3", "what reaches FID: images in [0, 255]")
+@check("diffusion", "3.3")
 def fid_images(handin: HandIn) -> Verdict:
-    """By the function that is given to clean-fid."""
+    """what reaches FID: images in [0, 255]."""
     get_fid = handin.get("inference", "get_fid")
 
     class Sampler(nn.Module):

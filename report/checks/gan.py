@@ -2,6 +2,7 @@
 
 import bisect
 import contextlib
+import functools
 import inspect
 import math
 import re
@@ -30,8 +31,8 @@ from checks import (
 )
 from checks.stand_ins import GREY, StandIn
 
-GENERATOR_PARAMETERS, DISCRIMINATOR_PARAMETERS = 1_204_099, 1_053_825
 LATENT_DIM = 128
+NOBODY = "nobody asks for another"
 
 
 def need(value: Any, what: str) -> Any:
@@ -39,7 +40,7 @@ def need(value: Any, what: str) -> Any:
     parts = value if isinstance(value, tuple) else (value,)
     if any(isinstance(part, StandIn) for part in parts):
         raise TypeError(f"{what} comes from a module that is not installed")
-    if value is None or (isinstance(value, tuple) and any(part is None for part in value)):
+    if any(part is None for part in parts):
         raise NotThere(f"{what} is None: a TODO")
     return value
 
@@ -48,6 +49,12 @@ def close(left: Any, right: Any, tolerance: float = 1e-4) -> bool:
     """Equal up to rounding, and of one shape."""
     left, right = (torch.as_tensor(value, dtype=torch.float64) for value in (left, right))
     return left.shape == right.shape and torch.allclose(left, right, tolerance, tolerance)
+
+
+def meant(got: Any, table: list[tuple], tolerance: float = 1e-4) -> tuple:
+    """What stands behind the first value that `got` is close to; blanks where it is none."""
+    found = [rest for value, *rest in table if close(got, value, tolerance)]
+    return tuple(found[0]) if found else ("",) * (len(table[0]) - 1)
 
 
 def call(function: Callable, **values: Any) -> Any:
@@ -62,8 +69,7 @@ def call(function: Callable, **values: Any) -> Any:
 def first_linear(module: nn.Module, name: str) -> nn.Module:
     """`dense`, or the first linear layer where it has another name."""
     linear = [part for part in module.modules() if isinstance(part, nn.Linear)]
-    dense = getattr(module, "dense", None) or (linear[0] if linear else None)
-    return need(dense, f"{name}.dense")
+    return need(getattr(module, "dense", None) or next(iter(linear), None), f"{name}.dense")
 
 
 def numbered_images(count: int, channels: int, size: int) -> Tensor:
@@ -88,8 +94,6 @@ def _layer(handin: HandIn, name: str, x: Tensor) -> tuple[Tensor, nn.Conv2d]:
     return got, convs[0]
 
 
-NOBODY = "nobody asks for another"
-COPIED = "each pixel copied to a 2x2 square of its own channel"
 MIXED = (
     "with 128 channels 32 different maps instead of 128; measured here on 1,000 iterations of "
     "WGAN-GP, a Frechet distance of 811.9 instead of 736.8"
@@ -104,10 +108,9 @@ LITERAL = (
 )
 
 
-@check("gan", "1.1", "UpSampleConv2D is nearest-neighbour upsampling, then the convolution",
-       COPIED, MIXED, NEAREST)  # fmt: skip
+@check("gan", "1.1", "each pixel copied to a 2x2 square of its own channel", MIXED, NEAREST)
 def upsampling(handin: HandIn) -> Verdict:
-    """Against F.interpolate; channels tell a literal repeat apart."""
+    """UpSampleConv2D is nearest-neighbour upsampling, then the convolution."""
     x = numbered_images(2, 8, 4)
     got, conv = _layer(handin, "UpSampleConv2D", x)
     if close(got, conv(F.interpolate(x, scale_factor=2, mode="nearest"))):
@@ -129,27 +132,26 @@ CHANNELS_MEAN = (
     "the mean runs over four different channels: PixelUnshuffle puts the four pixels of one "
     "channel side by side"
 )
+POOLED = "the mean of each 2x2 square, within a channel of an image (F.avg_pool2d)"
 
 
-@check("gan", "1.1", "DownSampleConv2D is mean pooling, then the convolution",
-       "the mean of each 2x2 square, within a channel of an image (F.avg_pool2d)", "unknown",
-       "F.avg_pool2d(x, 2), or the mean over the 4 of (batch, channel, 4, h, w)")  # fmt: skip
+@check("gan", "1.1", POOLED,
+       mend="F.avg_pool2d(x, 2), or the mean over the 4 of (batch, channel, 4, h, w)")  # fmt: skip
 def pooling(handin: HandIn) -> Verdict:
-    """Against F.avg_pool2d; names the axis that was averaged instead."""
+    """DownSampleConv2D is mean pooling, then the convolution."""
     x = numbered_images(4, 8, 8)
     got, conv = _layer(handin, "DownSampleConv2D", x)
-    if close(got, conv(F.avg_pool2d(x, 2))):
-        return right()
     parts = F.pixel_unshuffle(x, 2).reshape(4, 4, 8, 4, 4)
     alone = "an image's score depends on other images, and the penalty per image means nothing"
     for seen, cost, other in (
+        ("", "", F.avg_pool2d(x, 2)),
         (IMAGES_MEAN, alone, parts.mean(0)),
         (CHANNELS_MEAN, "colours and features are mixed in every block", parts.mean(1)),
         ("the sum of each square", "activations four times as large", 4 * F.avg_pool2d(x, 2)),
         ("the largest of each square", "other features", F.max_pool2d(x, 2)),
     ):
         if close(got, conv(other)):
-            return wrong(seen, cost=cost)
+            return wrong(seen, cost=cost) if seen else right()
     return wrong(f"an output of shape {tuple(got.shape)} that no mean pooling gives")
 
 
@@ -157,13 +159,13 @@ def _discriminator(handin: HandIn) -> nn.Module:
     return handin.get("networks", "Discriminator")()
 
 
-@check("gan", "1.1", "an image's score depends on that image alone", "its own score, and no other",
+@check("gan", "1.1", "its own score, and no other",
        "a score says nothing about its image; the penalty is defined per image")  # fmt: skip
 def scores_alone(handin: HandIn) -> Verdict:
-    """Change one image of eight; no other score may move."""
+    """an image's score depends on that image alone."""
     disc, x = _discriminator(handin), numbered_images(8, 3, 32)
     changed = x.clone()
-    changed[1] = -changed[1]
+    changed[1] = -changed[1]  # and no other score may move
     before, after = (need(disc(y), "the discriminator's output").detach() for y in (x, changed))
     moved = [n for n in range(8) if not close(before[n].flatten(), after[n].flatten(), 1e-3)]
     if moved == [1]:
@@ -173,31 +175,26 @@ def scores_alone(handin: HandIn) -> Verdict:
     return wrong(f"changing image 1 of 8 changes the scores of images {moved or 'none'}", mend=mend)
 
 
-def _count(handin: HandIn, name: str, expected: int) -> Verdict:
-    module = handin.get("networks", name)()
+def _count(handin: HandIn, network: str, expected: int) -> Verdict:
+    module = handin.get("networks", network)()
     got = sum(parameter.numel() for parameter in module.parameters())
     if got == expected:
         return right(f"{got:,}")
     if getattr(module, "layers", 0) is None or got == 0:
-        raise NotThere(f"{name} has no layers: a TODO")
+        raise NotThere(f"{network} has no layers: a TODO")
     hints = {256: "256 fewer or more: a bias of 128 channels, twice", 128: "a bias of 128 channels"}
     hint = hints.get(abs(got - expected), "compare with the layers that the handout prints")
     cost = "it is another network than the one the reference numbers were made with"
-    return wrong(
-        f"{name} has {got:,} parameters ({got - expected:+,})", f"{expected:,}", cost, hint
-    )
+    seen = f"{network} has {got:,} parameters ({got - expected:+,})"
+    return wrong(seen, f"{expected:,}", cost, hint)
 
 
-@check("gan", "1.1", "the generator has 1,204,099 parameters")
-def generator_parameters(handin: HandIn) -> Verdict:
-    """The layers that the handout prints."""
-    return _count(handin, "Generator", GENERATOR_PARAMETERS)
-
-
-@check("gan", "1.1", "the discriminator has 1,053,825 parameters")
-def discriminator_parameters(handin: HandIn) -> Verdict:
-    """The layers that the handout prints."""
-    return _count(handin, "Discriminator", DISCRIMINATOR_PARAMETERS)
+for _network, _parameters in (("Generator", 1_204_099), ("Discriminator", 1_053_825)):
+    _name = _network.lower()
+    check("gan", "1.1", name=f"{_name}_parameters",
+          what=f"the {_name} has {_parameters:,} parameters")(
+        functools.partial(_count, network=_network, expected=_parameters)
+    )  # fmt: skip
 
 
 def _without(block: nn.Module, convs: list, x: Tensor) -> Tensor:
@@ -212,33 +209,33 @@ def _without(block: nn.Module, convs: list, x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _residual(handin: HandIn, name: str, resampler: str) -> Verdict:
+def _residual(handin: HandIn, block: str, resampler: str) -> Verdict:
     """By what is left where one way is silenced: the 3x3 convolutions, or those of the shortcut."""
-    make, width = handin.get("networks", name), 16
+    make, width = handin.get("networks", block), 16
     try:
-        block = make(width, n_filters=width).eval()
-        need(getattr(block, "layers", 0), f"{name}.layers")
+        module = make(width, n_filters=width).eval()
+        need(getattr(module, "layers", 0), f"{block}.layers")
         try:
-            block(numbered_images(3, width, 8))
+            module(numbered_images(3, width, 8))
         except RuntimeError:  # 128 is written into it
             width = 128
-            block = make(width, n_filters=width).eval()
+            module = make(width, n_filters=width).eval()
     except TypeError as error:
         return differs(f"other arguments than the handout's ({error}): not looked into")
     x = numbered_images(3, width, 8)
-    convs = [part for part in block.modules() if isinstance(part, nn.Conv2d)]
+    convs = [part for part in module.modules() if isinstance(part, nn.Conv2d)]
     main = [conv for conv in convs if conv.kernel_size != (1, 1)]
     side = [conv for conv in convs if conv.kernel_size == (1, 1)]
     kind = handin.get("networks", resampler) if resampler else nn.Module
-    holders = [p for p in block.modules() if isinstance(p, kind) and {*side} & {*p.modules()}]
+    holders = [p for p in module.modules() if isinstance(p, kind) and {*side} & {*p.modules()}]
     if len(main) != 2 or len(side) != bool(resampler) or (resampler and not holders):
         kinds = ", ".join("x".join(map(str, conv.kernel_size)) for conv in convs)
         return differs(f"convolutions of {kinds or 'no size'}: another structure, not looked into")
     shortcut = holders[-1] if resampler else (lambda x: x)  # the hand-in's own resampling
     given = x.clone()
-    full, only_side = need(block(given), f"{name}'s output"), _without(block, main, x)
+    full, only_side = need(module(given), f"{block}'s output"), _without(module, main, x)
     expected, trapped = shortcut(x.clone()), shortcut(F.relu(x))
-    summed = not side or close(full, _without(block, side, x) + only_side, 1e-3)
+    summed = not side or close(full, _without(module, side, x) + only_side, 1e-3)
     if close(only_side, torch.zeros_like(only_side)):
         return wrong("no shortcut", cost="the block is not residual", mend="add the shortcut")
     if close(only_side, trapped) and not close(trapped, expected):
@@ -248,7 +245,7 @@ def _residual(handin: HandIn, name: str, resampler: str) -> Verdict:
     if not close(only_side, expected) or not summed:
         return wrong("another sum", mend="return the sum of the two")
     if not close(given, x):
-        seen = f"the sum is right, and {name} changes the tensor that it was given"
+        seen = f"the sum is right, and {block} changes the tensor that it was given"
         mend = "no in-place addition, no ReLU(inplace=True) at the head of the block"
         return wrong(seen, cost="whoever uses that tensor again gets another", mend=mend)
     if not resampler or width == 128:
@@ -260,32 +257,15 @@ def _residual(handin: HandIn, name: str, resampler: str) -> Verdict:
     return right() if filters == 5 else differs(f"n_filters=5 gives {filters} filters; {NOBODY}")
 
 
-@check(
-    "gan",
-    "1.1",
-    "ResBlockUp adds its upsampled input",
-    "layers(x) + the resampled x, x left as it is",
-)
-def block_up(handin: HandIn) -> Verdict:
-    """With one way silenced."""
-    return _residual(handin, "ResBlockUp", "UpSampleConv2D")
-
-
-@check(
-    "gan",
-    "1.1",
-    "ResBlockDown adds its pooled input",
-    "layers(x) + the resampled x, x left as it is",
-)
-def block_down(handin: HandIn) -> Verdict:
-    """With one way silenced."""
-    return _residual(handin, "ResBlockDown", "DownSampleConv2D")
-
-
-@check("gan", "1.1", "ResBlock adds its input", "layers(x) + x, x left as it is")
-def block(handin: HandIn) -> Verdict:
-    """With one way silenced."""
-    return _residual(handin, "ResBlock", "")
+for _name, _block, _resampler, _what, _sum in (
+    ("block_up", "ResBlockUp", "UpSampleConv2D", "its upsampled input", "the resampled x"),
+    ("block_down", "ResBlockDown", "DownSampleConv2D", "its pooled input", "the resampled x"),
+    ("block", "ResBlock", "", "its input", "x"),
+):
+    check("gan", "1.1", f"layers(x) + {_sum}, x left as it is", name=_name,
+          what=f"{_block} adds {_what}")(
+        functools.partial(_residual, block=_block, resampler=_resampler)
+    )  # fmt: skip
 
 
 def _drawn(handin: HandIn, count: int, **options: Any) -> tuple[Any, Tensor]:
@@ -296,17 +276,17 @@ def _drawn(handin: HandIn, count: int, **options: Any) -> tuple[Any, Tensor]:
     return gen, need(gen.forward_given_samples(z), "forward_given_samples")
 
 
-@check("gan", "1.1", "images are (B, 3, 32, 32), through a Tanh", "[-1, 1], by a Tanh at the end",
+@check("gan", "1.1", "[-1, 1], by a Tanh at the end",
        "the discriminator tells fakes by their range", "add nn.Tanh()")  # fmt: skip
 def images(handin: HandIn) -> Verdict:
-    """With weights so large that an output without Tanh leaves [-1, 1]."""
+    """images are (B, 3, 32, 32), through a Tanh."""
     gen, x = _drawn(handin, 6)
     if tuple(x.shape) != (6, 3, 32, 32):
         seen = f"6 latents give shape {tuple(x.shape)}"
         return wrong(seen, "(6, 3, 32, 32)", "nothing downstream fits", "see the last layers")
     convs = [part for part in gen.modules() if isinstance(part, nn.Conv2d)]
     with torch.no_grad():
-        convs[-1].weight.mul_(1000)
+        convs[-1].weight.mul_(1000)  # so large that an output without Tanh leaves [-1, 1]
         x = gen.forward_given_samples(torch.randn(6, LATENT_DIM))
     low, high = x.min().item(), x.max().item()
     if low < -1.001 or high > 1.001:
@@ -317,10 +297,9 @@ def images(handin: HandIn) -> Verdict:
     return right()
 
 
-@check("gan", "1.1", "forward(n) draws n latents from N(0, I)", "N(0, I)",
-       "FID and pictures draw from another law", "torch.randn")  # fmt: skip
+@check("gan", "1.1", "N(0, I)", "FID and pictures draw from another law", "torch.randn")
 def latents(handin: HandIn) -> Verdict:
-    """By what reaches the first layer."""
+    """forward(n) draws n latents from N(0, I)."""
     (gen, _), notes, seen = _drawn(handin, 2), handin.notes, []
     first = first_linear(gen, "Generator")
     first.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach().clone()))
@@ -333,9 +312,8 @@ def latents(handin: HandIn) -> Verdict:
         return wrong(f"{len(x)} images", count, "batches of another size", "use n_samples")
     z, again = (value.reshape(-1, LATENT_DIM).double() for value in seen[:2])
     if torch.equal(z, again):
-        return wrong(
-            "the same latents twice", "fresh ones", "one batch for ever", "draw in forward"
-        )
+        cost = "one batch for ever"
+        return wrong("the same latents twice", "fresh ones", cost, "draw in forward")
     mean, std = z.mean().item(), z.std().item()
     if abs(mean) > 0.05 or abs(std - 1) > 0.05 or (z.abs() > 2).double().mean() < 0.02:
         uniform = " (uniform numbers?)" if z.abs().max() <= 1.8 else ""
@@ -345,11 +323,11 @@ def latents(handin: HandIn) -> Verdict:
     return remarked([half] * notes.half + [cuda] * notes.cuda)
 
 
-@check("gan", "1.1", "starting_image_size sets the size of the images", "(2, 3, 16, 16)",
+@check("gan", "1.1", "(2, 3, 16, 16)",
        "pictures are cut out of several latents' features, and their number is another",
        "view(len(z), 128, size, size) with the size given")  # fmt: skip
 def starting_size(handin: HandIn) -> Verdict:
-    """Half the size, half the side."""
+    """starting_image_size sets the size of the images."""
     try:
         _, x = _drawn(handin, 2, starting_image_size=2)
     except RuntimeError as error:
@@ -357,15 +335,13 @@ def starting_size(handin: HandIn) -> Verdict:
     if tuple(x.shape) == (2, 3, 16, 16):
         return right()
     seen = f"2 latents and a starting size of 2 give shape {tuple(x.shape)}"
-    if len(x) == 2:
-        return differs(f"{seen}, not side 16: a literal 4 somewhere; {NOBODY}")
-    return wrong(seen)
+    literal = differs(f"{seen}, not side 16: a literal 4 somewhere; {NOBODY}")
+    return literal if len(x) == 2 else wrong(seen)
 
 
-@check("gan", "1.1", "the discriminator sums over space and returns raw scores",
-       "the sum of the features over height and width", mend="x.sum(dim=(2, 3))")  # fmt: skip
+@check("gan", "1.1", "the sum of the features over height and width", mend="x.sum(dim=(2, 3))")
 def score_of_sum(handin: HandIn) -> Verdict:
-    """By what reaches its last layer, and what leaves it."""
+    """the discriminator sums over space and returns raw scores."""
     disc, x, seen, maps = _discriminator(handin), numbered_images(5, 3, 32), [], []
     last = first_linear(disc, "Discriminator")
     need(getattr(disc, "layers", 0), "Discriminator.layers")
@@ -389,9 +365,9 @@ def score_of_sum(handin: HandIn) -> Verdict:
         return wrong("something else")
     if not close(scores.reshape(-1), out.reshape(-1)):
         sigmoid = close(scores.reshape(-1), out.sigmoid().reshape(-1))
-        seen_end = "a sigmoid at the end" if sigmoid else "something after the last layer"
+        end = "a sigmoid at the end" if sigmoid else "something after the last layer"
         cost = "the losses take logits: gradients vanish, and WGAN's scores cannot grow"
-        return wrong(seen_end, "raw scores", cost, "return the dense layer's output")
+        return wrong(end, "raw scores", cost, "return the dense layer's output")
     shape = tuple(scores.shape)
     return remarked([f"scores of shape {shape} instead of (B, 1)"] * (shape != (5, 1)))
 
@@ -400,11 +376,11 @@ def score_of_sum(handin: HandIn) -> Verdict:
 # 1.2: the training code
 
 
-@check("gan", "1.2", "images are scaled to [-1, 1]", "-1.00, -0.00, 1.00",
+@check("gan", "1.2", "-1.00, -0.00, 1.00",
        "real and generated images have different ranges, which any discriminator sees",
        "ToTensor(), then Normalize((0.5,) * 3, (0.5,) * 3)")  # fmt: skip
 def transform(handin: HandIn) -> Verdict:
-    """Black, grey and white."""
+    """images are scaled to [-1, 1]."""
     pixels = np.zeros((32, 32, 3), np.uint8)
     pixels[:, 11:22], pixels[:, 22:] = 127, 255
     x = need(handin.get("train", "build_transforms")(), "its result")(Image.fromarray(pixels))
@@ -428,11 +404,11 @@ def _optimizers(handin: HandIn) -> tuple:
     return found, optimizers
 
 
-@check("gan", "1.2", "Adam with rate 2e-4 and betas (0, 0.9)", "Adam, 2e-4, (0, 0.9) for both",
+@check("gan", "1.2", "Adam, 2e-4, (0, 0.9) for both",
        "the hyper-parameters are fixed; numbers do not compare with the reference",
        old=("adam", "scheduler"))  # fmt: skip
 def optimizers(handin: HandIn) -> Verdict:
-    """And their order."""
+    """Adam with rate 2e-4 and betas (0, 0.9)."""
     found, optimizers = _optimizers(handin)
     if found[0] is not optimizers["discriminator"] or found[2] is not optimizers["generator"]:
         return differs("another order than discriminator, its schedule, generator, its schedule")
@@ -467,40 +443,31 @@ def rate_after(scheduler: Any, steps: int) -> float:
     return optimizer.param_groups[0]["lr"]
 
 
-@check("gan", "1.2", "the rates fall linearly to 0 over 500K and 100K steps", old=("scheduler",))
+@check("gan", "1.2", "1, 0.94, 0.5, 0, 0",
+       "little within 30,000 iterations; it is not the schedule that was asked for",
+       "LambdaLR(optimizer, lambda step: max(0.0, 1 - step / total))",
+       old=("scheduler",))  # fmt: skip
 def schedules(handin: HandIn) -> Verdict:
-    """At the start, on the way, at the end and past it."""
+    """the rates fall linearly to 0 over 500K and 100K steps."""
     found, optimizers = _optimizers(handin)
-    remarks, notes = [], []
+    slips, notes = [], []
     for name, total in (("discriminator", 500_000), ("generator", 100_000)):
-        optimizer = optimizers[name]
-        own = [part for part in found if getattr(part, "optimizer", None) is optimizer]
+        own = [part for part in found if getattr(part, "optimizer", None) is optimizers[name]]
         if not own:
             raise NotThere(f"no schedule for the {name}")
-        shares = (0, 0.06, 0.5, 1, 1.2)
+        shares = (0, 0.06, 0.5, 1, 1.2)  # at the start, on the way, at the end and past it
         got = [rate_after(own[0], round(share * total)) / 2e-4 for share in shares]
         expected = [max(0.0, 1 - share) for share in shares]
-        if close(got, expected, 2e-3):
-            continue
         if close(got[:4], expected[:4], 2e-3) and got[4] < 0:
             notes.append(f"{name}: past its {total:,} steps the rate is negative")
-            continue
-        shown = ", ".join(f"{value:.3f}" for value in got)
-        kind = type(own[0]).__name__
-        remarks.append(
-            f"{name} ({kind}): {shown} of 2e-4 after {', '.join(f'{s:.0%}' for s in shares)}"
-        )
-    expected_text = "1, 0.94, 0.5, 0, 0"
-    if remarks:
-        cost = "little within 30,000 iterations; it is not the schedule that was asked for"
-        mend = "LambdaLR(optimizer, lambda step: max(0.0, 1 - step / total))"
-        return wrong("; ".join(remarks), expected_text, cost, mend)
-    if notes:
-        why = (
-            "nothing within 30,000 iterations, and a longer run climbs: max(0.0, 1 - step / total)"
-        )
-        return differs(f"{'; '.join(notes)}: {why}")
-    return right()
+        elif not close(got, expected, 2e-3):
+            shown = f"{', '.join(f'{value:.3f}' for value in got)} of 2e-4 after "
+            shown += ", ".join(f"{s:.0%}" for s in shares)
+            slips.append(f"{name} ({type(own[0]).__name__}): {shown}")
+    why = "nothing within 30,000 iterations, and a longer run climbs: max(0.0, 1 - step / total)"
+    return (
+        wrong("; ".join(slips)) if slips else remarked([f"{'; '.join(notes)}: {why}"] * any(notes))
+    )
 
 
 class StubGenerator(nn.Module):
@@ -548,28 +515,30 @@ ITERATIONS, BATCH, PERIOD = 7, 4, 3
 
 
 class Trace:
-    """What a few iterations of a hand-in's train_model did, with stubs for both networks."""
+    """What seven iterations of a hand-in's train_model did, with stubs for both networks."""
 
     def __init__(self, handin: HandIn, logs: bool = False):
         """logs: also with log lines on the way; elsewhere a slip there should not matter."""
-        self.period = PERIOD if logs else 10**6
         self.handin, self.train = handin, handin.home("train", "train_model")
         self.gen, self.disc = StubGenerator(), StubDiscriminator()
-        self.phase = ""
+        self.phase, self.schedulers = "", ()
+        self.forget()
+        self.others = False  # whether the loss is given other arguments than the handout's
+        self.fids: list[tuple] = []  # images and batch of each score
+        before, handin.notes.half = handin.notes.half, False
+        self.run(PERIOD if logs else 10**6)
+        self.half = handin.notes.half  # whether tensors are made float16 by hand
+        handin.notes.half = before
+
+    def forget(self) -> None:
+        """What was seen so far: a trial."""
         self.real: list[Tensor] = []  # scores of each discriminator step
         self.fake: list[Tensor] = []
         self.eps: list[Tensor] = []  # of the interpolates, per image; NaN off the segment
         self.connected: list[bool] = []  # whether D(x^) depends on x^
-        self.generator_steps = 0
-        self.undetached = 0  # gradients of the discriminator's loss that reached the generator
         self.mixed = False  # whether x^ hangs on the generator
-        self.others = False  # whether the loss is given other arguments than the handout's
-        self.schedulers: tuple = ()
-        self.fids: list[tuple] = []  # images and batch of each score
-        self.half = False  # whether tensors are made float16 by hand
-        before, handin.notes.half = handin.notes.half, False
-        self.run()
-        self.half, handin.notes.half = handin.notes.half, before
+        # Gradients of the discriminator's loss that reached the generator, and its own steps.
+        self.undetached = self.generator_steps = 0
 
     def disc_loss(self, *given: Any) -> Tensor:
         """A loss that looks at what it is given: the handout's five arguments, or others."""
@@ -587,9 +556,9 @@ class Trace:
         loss = fake.float().mean() - real.float().mean()
         if interp is None or d_interp is None:
             return loss
-        fake_pixel, pixel = 0.5, interp.detach().float()[:, 0, 0, -1]
-        shares = (pixel - fake_pixel) / (REAL - fake_pixel)
-        left = (interp.detach().float()[:, 0, 0, 0] + 0.5) / (REAL + 0.5)
+        # By images of one grey each: the share of the fake can be read off, on either half.
+        pixels = interp.detach().float()[:, 0, 0]
+        shares, left = (pixels[:, -1] - 0.5) / (REAL - 0.5), (pixels[:, 0] + 0.5) / (REAL + 0.5)
         self.eps.append(torch.where((shares - left).abs() < 0.02, shares, math.nan))
         if interp.grad_fn is not None:
             bias = self.gen.dense.bias
@@ -612,31 +581,26 @@ class Trace:
         self.generator_steps += 1
         return -need(fake, "discrim_fake of the generator's step").float().mean()
 
-    def run(self) -> None:
+    def run(self, period: int) -> None:
         """Seven iterations of batches of 4, from ten pictures."""
         handin, train = self.handin, self.train
-        pictures = [Image.new("RGB", (32, 32), (GREY, GREY, GREY)) for _ in range(10)]
-        transform = train.build_transforms()
+        picture, transform = Image.new("RGB", (32, 32), (GREY,) * 3), train.build_transforms()
 
         class Pictures(torch.utils.data.Dataset):
             def __init__(self, *args: Any, **kwargs: Any):
                 pass
 
             def __len__(self) -> int:
-                return len(pictures)
+                return 10
 
             def __getitem__(self, index: int) -> Any:
-                return transform(pictures[index])
+                return transform(picture)
 
         train.Dataset = Pictures
         make = train.get_optimizers_and_schedulers
 
         def make_and_keep(*args: Any, **kwargs: Any) -> tuple:
-            # Whatever was called before was a trial.
-            for seen in (self.real, self.fake, self.eps, self.connected):
-                seen.clear()
-            self.generator_steps = self.undetached = 0
-            self.mixed = False
+            self.forget()
             self.schedulers = make(*args, **kwargs)
             return self.schedulers
 
@@ -653,7 +617,7 @@ class Trace:
         if "options" in names:  # and scores by itself
             more["options"] = handin.get("utils", "get_args")("", ["--fid", "off"])
         (handin.folder / "data_check").mkdir(exist_ok=True)
-        more |= {"num_iterations": ITERATIONS, "batch_size": BATCH, "log_period": self.period}
+        more |= {"num_iterations": ITERATIONS, "batch_size": BATCH, "log_period": period}
         more |= {"gen_loss_fn": self.gen_loss, "disc_loss_fn": self.disc_loss}
         more |= {"prefix": "data_check/", "amp_enabled": False}
         known = {name: value for name, value in more.items() if name in names}
@@ -671,24 +635,22 @@ class Trace:
         self.undetached += self.phase == "D"
 
 
-@check("gan", "1.2", "exactly num_iterations iterations", group="trace")
+@check("gan", "1.2", f"{ITERATIONS}", "a shorter training", "see the loop", group="trace")
 def iterations(handin: HandIn) -> Verdict:
-    """Counted by the discriminator's loss."""
+    """exactly num_iterations iterations."""
     steps = len(handin.shared(Trace).real)
-    if steps == ITERATIONS:
-        return right()
     if steps > ITERATIONS:
         return differs(
             f"{steps} for {ITERATIONS}: the handout's loop looks at its limit only between epochs, "
             "so 30,000 become 30,033; break when it is reached, and log after counting"
         )
-    return wrong(f"{steps} for {ITERATIONS}", f"{ITERATIONS}", "a shorter training", "see the loop")
+    return right() if steps == ITERATIONS else wrong(f"{steps} for {ITERATIONS}")
 
 
-@check("gan", "1.2", "every batch of the discriminator has batch_size images", group="trace")
+@check("gan", "1.2", group="trace")
 def tail_batch(handin: HandIn) -> Verdict:
-    """Ten pictures in fours leave two."""
-    trace = handin.shared(Trace)
+    """every batch of the discriminator has batch_size images."""
+    trace = handin.shared(Trace)  # ten pictures in fours leave two
     sizes = [(len(real), len(fake)) for real, fake in zip(trace.real, trace.fake, strict=True)]
     if uneven := [size for size in sizes if size[0] != size[1]]:
         return differs(
@@ -704,67 +666,61 @@ def tail_batch(handin: HandIn) -> Verdict:
     )
 
 
-@check(
-    "gan", "1.2", "the generator steps at every fifth iteration, the 0th included", group="trace"
-)
+@check("gan", "1.2", group="trace")
 def generator_steps(handin: HandIn) -> Verdict:
-    """Counted by its loss; and its weights must move."""
+    """the generator steps at every fifth iteration, the 0th included."""
     trace = handin.shared(Trace)
     steps, expected = trace.generator_steps, math.ceil(len(trace.real) / 5)
     if steps != expected:
         seen = f"{steps} generator steps in {len(trace.real)} iterations"
         return wrong(seen, f"{expected}", "another balance of the two", "if iters % 5 == 0")
     if trace.gen.dense.bias.item() == 0:
-        seen = "the generator's weights do not move"
-        return wrong(
-            seen, "a step of its optimizer", "noise for ever", "do not detach the fakes there"
-        )
+        seen, mend = "the generator's weights do not move", "do not detach the fakes there"
+        return wrong(seen, "a step of its optimizer", "noise for ever", mend)
     return right()
 
 
-@check(
-    "gan", "1.2", "fakes are cut off from the generator in the discriminator's step", group="trace"
-)
+@check("gan", "1.2", group="trace")
 def detached(handin: HandIn) -> Verdict:
-    """Whether a gradient of that step reaches the generator."""
+    """fakes are cut off from the generator in the discriminator's step."""
     trace = handin.shared(Trace)
-    if not trace.undetached and not trace.mixed:
-        return right()
     what = "the discriminator's loss" if trace.undetached else "x^, and with it the penalty,"
-    return differs(
+    remark = (
         f"{what} is differentiated through the generator too; the result is thrown away, and it "
         "costs about a third of the step: make the fakes under torch.no_grad()"
     )
+    return remarked([remark] * bool(trace.undetached or trace.mixed))
 
 
-@check("gan", "1.2", "with --disable_amp no tensor is made float16", group="trace")
+@check("gan", "1.2", "float32 where autocast is off",
+       "without autocast the run stops: a Half meets a Float",
+       "leave the conversion to autocast", group="trace")  # fmt: skip
 def full_precision(handin: HandIn) -> Verdict:
-    """By the calls of the loop, whose networks are stubs."""
-    if not handin.shared(Trace).half:
-        return right()
+    """with --disable_amp no tensor is made float16."""
+    half = handin.shared(Trace).half  # the networks are stubs
     seen = "the loop makes tensors float16 by hand (.half() or dtype=torch.float16)"
-    cost = "without autocast the run stops: a Half meets a Float"
-    return wrong(seen, "float32 where autocast is off", cost, "leave the conversion to autocast")
+    return wrong(seen) if half else right()
 
 
-@check("gan", "1.2", "both schedules step with their optimizers", group="trace")
+@check("gan", "1.2", cost="little within 30,000 iterations; the schedule ends at another time",
+       mend="scheduler.step() after each optimizer's own step", group="trace")  # fmt: skip
 def schedule_steps(handin: HandIn) -> Verdict | None:
-    """The discriminator's at each iteration, the generator's at each of its own."""
+    """both schedules step with their optimizers."""
     trace = handin.shared(Trace)
     if len(trace.schedulers) != 4:
         return None
     got = tuple(int(trace.schedulers[index].last_epoch) for index in (1, 3))
     expected = len(trace.real), trace.generator_steps
-    if got == expected:
-        return right()
-    mend = "scheduler.step() after each optimizer's own step"
-    cost = "little within 30,000 iterations; the schedule ends at another time"
-    return wrong(f"schedules at {got} after {expected} steps", str(expected), cost, mend)
+    seen = f"schedules at {got} after {expected} steps"
+    return right() if got == expected else wrong(seen, str(expected))
 
 
-@check("gan", "1.5", "interpolates lie between a real image and a fake", group="trace")
+@check("gan", "1.5", "eps x + (1 - eps) fake, eps in [0, 1]",
+       "the penalty acts where it is not meant",
+       "eps = torch.rand(len(real), 1, 1, 1), one number for an image (not randn, nor one for a "
+       "pixel: rand_like)", group="trace")  # fmt: skip
 def interpolates(handin: HandIn) -> Verdict:
-    """By images of one grey each: the share of the fake can be read off."""
+    """interpolates lie between a real image and a fake."""
     trace = handin.shared(Trace)
     if trace.others:
         return differs("the loss takes other arguments than the handout's: not looked into")
@@ -772,13 +728,9 @@ def interpolates(handin: HandIn) -> Verdict:
         raise NotThere("train_model gives its loss no interpolates: a TODO")
     eps = torch.cat(trace.eps)
     if eps.isnan().any() or eps.min() < -0.02 or eps.max() > 1.02:
-        seen = "interpolates off the line between the two images"
-        if not eps.isnan().any():
-            seen += f" (shares {eps.min():.2f} to {eps.max():.2f})"
-        expected = "eps x + (1 - eps) fake, eps in [0, 1]"
-        mend = "eps = torch.rand(len(real), 1, 1, 1), one number for an image (not randn, nor one "
-        mend += "for a pixel: rand_like)"
-        return wrong(seen, expected, "the penalty acts where it is not meant", mend)
+        outside = f" (shares {eps.min():.2f} to {eps.max():.2f})"
+        beside = "" if eps.isnan().any() else outside
+        return wrong(f"interpolates off the line between the two images{beside}")
     if not all(trace.connected):
         seen = "D(x^) has no gradient with respect to x^"
         cost = "the penalty cannot be formed"
@@ -786,8 +738,7 @@ def interpolates(handin: HandIn) -> Verdict:
     if len({round(value, 5) for value in eps.tolist()}) == 1:
         seen = f"eps is {eps[0].item():.2f} throughout"
         return wrong(seen, "U(0, 1)", "the penalty acts on one point of each line", "torch.rand")
-    per_batch = all(shares.max() - shares.min() < 1e-4 for shares in trace.eps)
-    if per_batch:
+    if all(shares.max() - shares.min() < 1e-4 for shares in trace.eps):
         return differs(
             "one eps for a whole batch; Algorithm 1 draws one per image, and one per batch makes "
             "the penalty noisier (the two best published scores have it so): torch.rand(B, 1, 1, 1)"
@@ -805,8 +756,7 @@ def _png_values(folder: Path, pattern: str) -> tuple[list[float], tuple]:
 
 
 def _range_verdict(values: list[float], what: str) -> Verdict:
-    expected = [0.25 * 255, 0.75 * 255]
-    if close(values, expected, 0.02):
+    if close(values, [0.25 * 255, 0.75 * 255], 0.02):
         return right()
     seen = f"{what} of -0.5 and 0.5 are saved as {values[0]:.0f} and {values[1]:.0f} of 255"
     if values[0] < 2 and close(values[1], 0.5 * 255, 0.03):
@@ -817,9 +767,9 @@ def _range_verdict(values: list[float], what: str) -> Verdict:
     return wrong(seen, "64 and 191", cost, "(x + 1) / 2, clamped to [0, 1]")
 
 
-@check("gan", "1.2", "sample grids are rescaled to [0, 1]", old=("range",), group="logs")
+@check("gan", "1.2", old=("range",), group="logs")
 def sample_range(handin: HandIn) -> Verdict:
-    """Read from the picture that was written."""
+    """sample grids are rescaled to [0, 1]."""
     handin.shared(Trace, True)
     values, shape = _png_values(handin.folder, "samples_*.png")
     verdict = _range_verdict(values, "samples")
@@ -830,9 +780,9 @@ def sample_range(handin: HandIn) -> Verdict:
     return differs(f"a picture of {count} images{batch}: the handout's has 100, 10 a row")
 
 
-@check("gan", "1.2", "scores: 10,000 images at a log line, 50,000 at the end", group="logs")
+@check("gan", "1.2", group="logs")
 def score_counts(handin: HandIn) -> Verdict | None:
-    """As train_model asks for them."""
+    """scores: 10,000 images at a log line, 50,000 at the end."""
     trace = handin.shared(Trace, True)
     if not hasattr(trace.train, "get_fid"):
         return None
@@ -840,15 +790,14 @@ def score_counts(handin: HandIn) -> Verdict | None:
         return differs("no score within two log periods: on a clock of its own, not looked into")
     counts, remarks = [count for count, _ in trace.fids], []
     if counts[-1:] != [50_000] or set(counts[:-1]) != {10_000}:
-        shown = ", ".join(f"{count:,}" for count in counts)
-        remarks.append(f"{shown or 'none'}; the reference numbers are of 50,000, and a score falls")
-        remarks[0] += " with them"
+        shown = ", ".join(f"{count:,}" for count in counts) or "none"
+        remarks = [f"{shown}; the reference numbers are of 50,000, and a score falls with them"]
     if others := {batch for _, batch in trace.fids} - {256}:
         batches = ", ".join(str(n) if n != BATCH else "batch_size" for n in sorted(others))
         remarks.append(f"in batches of {batches}, whose statistics normalise them: 256 elsewhere")
     if 0 < len(counts) - 1 < ITERATIONS // PERIOD:
         remarks.append(f"{len(counts) - 1} scores for {ITERATIONS // PERIOD} log periods")
-    return differs("; ".join(remarks)) if remarks else right()
+    return remarked(["; ".join(remarks)] * any(remarks))
 
 
 # ------------------------------------------------------------------------------------------------
@@ -857,8 +806,7 @@ def score_counts(handin: HandIn) -> Verdict | None:
 
 def _latent_grid(handin: HandIn, saved: bool = False) -> Tensor:
     """The latents that interpolate_latent_space draws, to grid.png."""
-    gen = StubGenerator()
-    gen.eval()
+    gen = StubGenerator().eval()
     path = str(handin.folder / "grid.png")
     z = torch.randn(1, LATENT_DIM).repeat(100, 1)
     try:
@@ -875,32 +823,31 @@ def _latent_grid(handin: HandIn, saved: bool = False) -> Tensor:
     return torch.cat([z.reshape(-1, LATENT_DIM) for z in gen.given])
 
 
-@check("gan", "1.2", "the interpolation varies the first two dimensions from -1 to 1")
+@check("gan", "1.2",
+       "100 latents: all pairs of 10 values from -1 to 1 in the first two dimensions",
+       "another picture than asked for",
+       "torch.cartesian_prod(torch.linspace(-1, 1, 10), torch.linspace(-1, 1, 10))")  # fmt: skip
 def interpolation_grid(handin: HandIn) -> Verdict:
-    """By the latents that reach the generator."""
+    """the interpolation varies the first two dimensions from -1 to 1."""
     z = _latent_grid(handin)
-    expected = "100 latents: all pairs of 10 values from -1 to 1 in the first two dimensions"
-    mend = "torch.cartesian_prod(torch.linspace(-1, 1, 10), torch.linspace(-1, 1, 10))"
     if len(z) != 100:
-        return wrong(f"{len(z)} latents", expected, "another picture than asked for", mend)
-    steps = torch.linspace(-1, 1, 10)
+        return wrong(f"{len(z)} latents")
+    steps = torch.linspace(-1, 1, 10).tolist()
     pairs = {(round(a, 3), round(b, 3)) for a, b in z[:, :2].tolist()}
-    wanted = {(round(a, 3), round(b, 3)) for a in steps.tolist() for b in steps.tolist()}
     if (z[:, 2:] - z[:1, 2:]).abs().max() > 1e-6:
         seen = "the other 126 dimensions are not the same in all 100"
         mend = "z = torch.zeros(100, 128); z[:, :2] = the grid (or one latent, repeated)"
         return wrong(seen, "fixed ones", "the grid shows more than two dimensions", mend)
-    if pairs != wanted:
+    if pairs != {(round(a, 3), round(b, 3)) for a in steps for b in steps}:
         low, high = z[:, :2].min().item(), z[:, :2].max().item()
-        seen = f"{len(pairs)} different pairs between {low:.2f} and {high:.2f}"
-        seen += ", the diagonal alone" * all(a == b for a, b in pairs)
-        return wrong(seen, expected, "another picture than asked for", mend)
+        alone = ", the diagonal alone" * all(a == b for a, b in pairs)
+        return wrong(f"{len(pairs)} different pairs between {low:.2f} and {high:.2f}{alone}")
     return right()
 
 
-@check("gan", "1.2", "the interpolation is one picture, 10 a row, in [0, 1]", old=("range",))
+@check("gan", "1.2", old=("range",))
 def interpolation_picture(handin: HandIn) -> Verdict:
-    """Read from the file."""
+    """the interpolation is one picture, 10 a row, in [0, 1]."""
     _latent_grid(handin, saved=True)
     values, shape = _png_values(handin.folder, "grid.png*")
     verdict = _range_verdict(values, "pixels")
@@ -909,27 +856,23 @@ def interpolation_picture(handin: HandIn) -> Verdict:
     return differs(f"a picture of {shape[1]} x {shape[0]} pixels: not 10 rows of 10 (nrow=10)")
 
 
-@check("gan", "1.2", "what reaches FID: images in [0, 255]")
+@check("gan", "1.2", "63.75 and 191.25", "a score of other pictures", "(x / 2 + 0.5) * 255")
 def fid_images(handin: HandIn) -> Verdict:
-    """By the function that is given to clean-fid, or by what reaches its network."""
+    """what reaches FID: images in [0, 255]."""
     gen, notes = StubGenerator(), handin.notes
-    get_fid = handin.get("utils", "get_fid")
-    get_fid(gen, "cub", 32, LATENT_DIM, 256, 300)
-    if notes.fid:
-        call = notes.fid[-1]
-        if call.get("num_gen") != 300:
-            seen = f"num_gen {call.get('num_gen')}"
-            return wrong(
-                seen, "300, as asked", "a score of another sample count", "pass num_gen on"
-            )
-        given = gen.given[:]
-        made = call["gen"](torch.randn(4, LATENT_DIM))
-        made = need(made, "gen_fn(z)").float()
-        if len(gen.given) == len(given):
+    handin.get("utils", "get_fid")(gen, "cub", 32, LATENT_DIM, 256, 300)
+    if notes.fid:  # by the function that is given to clean-fid
+        asked = notes.fid[-1]
+        if asked.get("num_gen") != 300:
+            seen, cost = f"num_gen {asked.get('num_gen')}", "a score of another sample count"
+            return wrong(seen, "300, as asked", cost, "pass num_gen on")
+        given = len(gen.given)
+        made = need(asked["gen"](torch.randn(4, LATENT_DIM)), "gen_fn(z)").float()
+        if len(gen.given) == given:
             raise NotThere("the function for clean-fid does not use forward_given_samples(z)")
         values = [made[:, :, :, 4].mean().item(), made[:, :, :, 27].mean().item()]
         order = tuple(made.shape) == (4, 3, 32, 32)
-    elif notes.features:
+    elif notes.features:  # by what reaches its network
         every = torch.cat(notes.features)  # the data are grey, fakes have two halves
         fakes = every[(every[:, 0, 0, 0] - every[:, 0, 0, 3]).abs() > 0.1]
         values = [fakes[:, :, :, 0].mean().item(), fakes[:, :, :, 3].mean().item()]
@@ -937,13 +880,10 @@ def fid_images(handin: HandIn) -> Verdict:
     else:
         raise NotThere("get_fid calls neither clean-fid's compute_fid nor its network")
     if not order:
-        return wrong(
-            "another number or shape of images", "(B, 3, 32, 32)", "no score", "see get_fid"
-        )
-    if close(values, [63.75, 191.25], 0.01):
-        return right()
+        seen = "another number or shape of images"
+        return wrong(seen, "(B, 3, 32, 32)", "no score", "see get_fid")
     seen = f"pixels of -0.5 and 0.5 reach it as {values[0]:.4g} and {values[1]:.4g}"
-    return wrong(seen, "63.75 and 191.25", "a score of other pictures", "(x / 2 + 0.5) * 255")
+    return right() if close(values, [63.75, 191.25], 0.01) else wrong(seen)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -997,22 +937,19 @@ def disc_loss(module: Any, real: Tensor, fake: Tensor, slope: Tensor | None = No
     def disc(x: Tensor) -> Tensor:
         return (slope * x).sum((1, 2, 3)).unsqueeze(1)
 
-    return call(
-        module.compute_discriminator_loss,
-        discrim_real=real,
-        discrim_fake=fake,
-        discrim_interp=disc(interp),
-        interp=interp,
-        lamb=10,
-        real=torch.zeros(count, 3, 4, 4),
-        fake=torch.ones(count, 3, 4, 4, requires_grad=True),  # as a generator's are
-        disc=disc,
-    )
+    scores = {"discrim_real": real, "discrim_fake": fake, "discrim_interp": disc(interp)}
+    fakes = torch.ones(count, 3, 4, 4, requires_grad=True)  # as a generator's are
+    others = {"real": torch.zeros(count, 3, 4, 4), "fake": fakes, "disc": disc}
+    return call(module.compute_discriminator_loss, **scores, interp=interp, lamb=10, **others)
 
 
 def _disc_loss(handin: HandIn, module: str, real: Tensor, fake: Tensor) -> float:
     """Of a loss that does not look at the interpolates."""
     return _sign(handin) * _value(disc_loss(_losses(handin, module), real, fake))
+
+
+def _gen_loss(handin: HandIn, module: str) -> float:
+    return _value(_losses(handin, module).compute_generator_loss(SCORES[1]))
 
 
 def _sign(handin: HandIn) -> int:
@@ -1023,50 +960,53 @@ def _sign(handin: HandIn) -> int:
     return 1
 
 
-@check("gan", "1.3", "the GAN's discriminator loss")
+def _softplus(real: Tensor, fake: Tensor) -> float:
+    """-E[log D(x)] - E[log(1 - D(G(z)))] of scores."""
+    return F.softplus(-real).mean().item() + F.softplus(fake).mean().item()
+
+
+RAW = ": the logarithm of a raw score"
+
+
+@check("gan", "1.3", cost="the two players do not play the game of the paper",
+       mend="binary_cross_entropy_with_logits with ones for real scores and zeros for fake "
+       "ones")  # fmt: skip
 def gan_discriminator(handin: HandIn) -> Verdict:
-    """Its value, up to the mean of the two terms."""
+    """the GAN's discriminator loss."""
     real, fake = SCORES
-    got = _disc_loss(handin, "q1_3", real, fake)
-    parts = F.softplus(-real).mean().item(), F.softplus(fake).mean().item()
-    if close(got, sum(parts)):
+    got, expected = _disc_loss(handin, "q1_3", real, fake), _softplus(real, fake)
+    if close(got, expected):
         return right()
-    if close(got, sum(parts) / 2):
+    if close(got, expected / 2):
         return differs("the mean of the two terms instead of their sum: the same to Adam")
-    expected = f"-E[log D(x)] - E[log(1 - D(G(z)))] = {sum(parts):.4f}"
-    mend = "binary_cross_entropy_with_logits with ones for real scores and zeros for fake ones"
-    swapped = F.softplus(real).mean().item() + F.softplus(-fake).mean().item()
-    seen = f"{got:.4f}" + (": the labels are swapped" if close(got, swapped) else "")
-    seen += ": the logarithm of a raw score" * math.isnan(got)
-    doubled = F.softplus(-real.sigmoid()).mean() + F.softplus(fake.sigmoid()).mean()
-    if close(got, doubled) or close(got, doubled / 2):
-        seen += ": a sigmoid before a loss that takes logits"
-    return wrong(seen, expected, "the two players do not play the game of the paper", mend)
+    doubled, sigmoid = _softplus(real.sigmoid(), fake.sigmoid()), "a sigmoid before a loss that "
+    table = [(_softplus(-real, -fake), ": the labels are swapped")]
+    table += [(doubled / n, f": {sigmoid}takes logits") for n in (1, 2)]
+    seen = f"{got:.4f}{meant(got, table)[0]}{RAW * math.isnan(got)}"
+    return wrong(seen, f"-E[log D(x)] - E[log(1 - D(G(z)))] = {expected:.4f}")
 
 
-@check("gan", "1.3", "the GAN's generator loss does not saturate")
+@check("gan", "1.3", cost="the generator has another aim",
+       mend="binary_cross_entropy_with_logits of the fake scores with ones")  # fmt: skip
 def gan_generator(handin: HandIn) -> Verdict:
-    """Its value."""
-    fake = SCORES[1]
-    got = _value(_losses(handin, "q1_3").compute_generator_loss(fake))
-    if close(got, F.softplus(-fake).mean().item()):
+    """the GAN's generator loss does not saturate."""
+    fake, got = SCORES[1], _gen_loss(handin, "q1_3")
+    expected = F.softplus(-fake).mean().item()
+    if close(got, expected):
         return right()
-    expected = f"-E[log D(G(z))] = {F.softplus(-fake).mean().item():.4f}"
     if close(got, -F.softplus(fake).mean().item()):
         return differs(
             "Algorithm 1's own E[log(1 - D(G(z)))], whose gradient vanishes where the generator is "
             "bad: section 3 of the paper advises -E[log D(G(z))]"
         )
-    seen = f"{got:.4f}" + ": the logarithm of a raw score" * math.isnan(got)
-    mend = "binary_cross_entropy_with_logits of the fake scores with ones"
-    return wrong(seen, expected, "the generator has another aim", mend)
+    return wrong(f"{got:.4f}{RAW * math.isnan(got)}", f"-E[log D(G(z))] = {expected:.4f}")
 
 
-@check("gan", "1.3", "the GAN's losses are finite for huge scores")
+@check("gan", "1.3", "finite values and gradients", "one sure score ends the run with NaN",
+       "the loss on logits: binary_cross_entropy_with_logits or softplus")  # fmt: skip
 def gan_huge(handin: HandIn) -> Verdict:
-    """Scores of 1,000 either way, and their gradients."""
-    module = _losses(handin, "q1_3")
-    bad = []
+    """the GAN's losses are finite for huge scores."""
+    module, bad = _losses(handin, "q1_3"), []
     for sign in (1, -1):
         scores = torch.full((2, 1), 1000.0 * sign, requires_grad=True)
         loss = disc_loss(module, scores, -scores)
@@ -1074,50 +1014,43 @@ def gan_huge(handin: HandIn) -> Verdict:
         (gradient,) = torch.autograd.grad(total.sum(), scores)
         if not math.isfinite(_value(total)) or not torch.isfinite(gradient).all():
             bad.append(1000 * sign)
-    if not bad:
-        return right()
-    mend = "the loss on logits: binary_cross_entropy_with_logits or softplus"
-    cost = "one sure score ends the run with NaN"
-    return wrong(f"not finite at scores of {bad}", "finite values and gradients", cost, mend)
+    return wrong(f"not finite at scores of {bad}") if bad else right()
 
 
-@check("gan", "1.4", "LSGAN's discriminator loss")
+@check("gan", "1.4", cost="another game than that of equation (2)",
+       mend="0.5 * ((real - 1) ** 2).mean() + 0.5 * (fake ** 2).mean()")  # fmt: skip
 def lsgan_discriminator(handin: HandIn) -> Verdict:
-    """Equation (2) with a = 0, b = 1; the factor does not matter."""
+    """LSGAN's discriminator loss."""
     real, fake = SCORES
     got = _disc_loss(handin, "q1_4", real, fake)
-    expected = 0.5 * (real - 1).square().mean().item() + 0.5 * fake.square().mean().item()
-    if close(got, expected):
+    one = 0.5 * (real - 1).square().mean().item()
+    # Equation (2) with a = 0, b = 1; the factor does not matter.
+    of_target = {a: one + 0.5 * (fake - a).square().mean().item() for a in (0, 1, -1)}
+    if close(got, of_target[0]):
         return right()
     for factor in (2, 0.5):
-        if close(got, factor * expected):
+        if close(got, factor * of_target[0]):
             return differs(f"{factor:g} times equation (2): the same to Adam")
-    one, other = 0.5 * (real - 1).square().mean().item(), 0.5 * (fake - 1).square().mean().item()
-    seen, cost = f"{got:.4f}", "another game than that of equation (2)"
-    for factor in (1, 2, 0.5):
-        if close(got, factor * (one + other)):
-            seen += ": fakes have the target 1, so both kinds of image should score 1"
-            cost = "the generator gets no signal, or a wrong one"
-        if close(got, factor * (one + 0.5 * (fake + 1).square().mean().item())):
-            return differs("targets 1 for real and -1 for fake images: the paper's first choice")
-    mend = "0.5 * ((real - 1) ** 2).mean() + 0.5 * (fake ** 2).mean()"
-    return wrong(seen, f"{expected:.4f}", cost, mend)
+    if any(close(got, factor * of_target[-1]) for factor in (1, 2, 0.5)):
+        return differs("targets 1 for real and -1 for fake images: the paper's first choice")
+    seen, cost = f"{got:.4f}", ""
+    if any(close(got, factor * of_target[1]) for factor in (1, 2, 0.5)):
+        seen += ": fakes have the target 1, so both kinds of image should score 1"
+        cost = "the generator gets no signal, or a wrong one"
+    return wrong(seen, f"{of_target[0]:.4f}", cost)
 
 
-@check("gan", "1.4", "LSGAN's generator loss")
+@check("gan", "1.4", cost="the generator has another aim", mend="0.5 * ((fake - 1) ** 2).mean()")
 def lsgan_generator(handin: HandIn) -> Verdict:
-    """Equation (2) with c = 1."""
-    fake = SCORES[1]
-    got = _value(_losses(handin, "q1_4").compute_generator_loss(fake))
-    expected = 0.5 * (fake - 1).square().mean().item()
+    """LSGAN's generator loss."""
+    fake, got = SCORES[1], _gen_loss(handin, "q1_4")
+    expected = 0.5 * (fake - 1).square().mean().item()  # equation (2) with c = 1
     for factor in (1, 2, 0.5):
         if close(got, factor * expected):
-            same = f"{factor:g} times equation (2): the same to Adam"
-            return differs(same) if factor != 1 else right()
+            return remarked([f"{factor:g} times equation (2): the same to Adam"] * (factor != 1))
         if close(got, factor * fake.square().mean().item() / 2):
             return differs("target 0: the paper's first choice, beside -1 and 1 in the other loss")
-    mend = "0.5 * ((fake - 1) ** 2).mean()"
-    return wrong(f"{got:.4f}", f"{expected:.4f}", "the generator has another aim", mend)
+    return wrong(f"{got:.4f}", f"{expected:.4f}")
 
 
 def _slope(norms: list[float]) -> Tensor:
@@ -1134,72 +1067,72 @@ def _penalty(handin: HandIn, norms: list[float]) -> float:
     return _sign(handin) * _value(disc_loss(_losses(handin, "q1_5"), zero, zero, _slope(norms)))
 
 
-@check("gan", "1.5", "WGAN's losses without the penalty")
+@check("gan", "1.5", cost="it is not WGAN", mend="fake.mean() - real.mean(), and -fake.mean()")
 def wgan(handin: HandIn) -> Verdict:
-    """E[D(fake)] - E[D(real)] where every gradient has norm 1, and -E[D(fake)]."""
-    module, (real, fake) = _losses(handin, "q1_5"), SCORES
+    """WGAN's losses without the penalty."""
+    module, (real, fake) = _losses(handin, "q1_5"), SCORES  # every gradient has norm 1
     zero = torch.zeros(4, 1)
-    with_scores, without = (
-        _value(disc_loss(module, *scores)) for scores in ((real, fake), (zero, zero))
-    )
-    got = _sign(handin) * (with_scores - without), _value(module.compute_generator_loss(fake))
+    full, empty = (_value(disc_loss(module, *scores)) for scores in ((real, fake), (zero, zero)))
+    got = _sign(handin) * (full - empty), _gen_loss(handin, "q1_5")
     expected = (fake.mean() - real.mean()).item(), -fake.mean().item()
     if close(got, expected):
         return right()
-    seen = f"{got[0]:.4f} and {got[1]:.4f}"
-    bce = F.softplus(-real).mean().item() + F.softplus(fake).mean().item() - 2 * math.log(2)
-    if close(got[0], bce) or close(got[0], bce / 2):
-        seen += ": the cross-entropy of question 1.3, not WGAN's loss"
-    elif close(got[0], -expected[0]):
-        seen += ": the sign is reversed, so the critic prefers fakes"
-    mend = "fake.mean() - real.mean(), and -fake.mean()"
-    return wrong(seen, f"{expected[0]:.4f} and {expected[1]:.4f}", "it is not WGAN", mend)
+    bce = _softplus(real, fake) - 2 * math.log(2)
+    table = [(bce / n, ": the cross-entropy of question 1.3, not WGAN's loss") for n in (1, 2)]
+    table += [(-expected[0], ": the sign is reversed, so the critic prefers fakes")]
+    seen = f"{got[0]:.4f} and {got[1]:.4f}{meant(got[0], table)[0]}"
+    return wrong(seen, f"{expected[0]:.4f} and {expected[1]:.4f}")
 
 
-@check("gan", "1.5", "the penalty's norm is per image, over channels and pixels")
+@check("gan", "1.5", cost="another constraint than the paper's",
+       mend="norm = gradient.flatten(1).norm(dim=1), then lamb * ((norm - 1) ** 2).mean()"
+       )  # fmt: skip
 def penalty_norm(handin: HandIn) -> Verdict:
-    """Its value for images of four different norms."""
-    norms = [0.5, 2.0, 1.0, 3.0]
+    """the penalty's norm is per image, over channels and pixels."""
+    norms, slope = [0.5, 2.0, 1.0, 3.0], _slope([0.5, 2.0, 1.0, 3.0])
     # Scores of zero leave the penalty, and in a cross-entropy 2 log 2: the flat case removes that.
     got, flat = _penalty(handin, norms), _penalty(handin, [1.0] * 4)
-    expected = 10 * sum((norm - 1) ** 2 for norm in norms) / 4
+
+    def mean(function: Callable) -> float:
+        return 10 * sum(map(function, norms)) / 4
+
+    expected = mean(lambda norm: (norm - 1) ** 2)
     if close(got, expected) or close(got - flat, expected):
         return right()
-    together = 10 * (math.sqrt(sum(norm**2 for norm in norms)) - 1) ** 2
-    together_flat = 10 * (2 - 1) ** 2
-    of_images = (0.5 * _slope(norms)).sum((1, 2, 3)).abs()
-    scores = 10 * (of_images - 1).square().mean().item()
-    mend = "norm = gradient.flatten(1).norm(dim=1), then lamb * ((norm - 1) ** 2).mean()"
-    seen = f"a penalty of {got:.3f} for norms 0.5, 2, 1, 3"
-    cost = "another constraint than the paper's"
-    if close(got, together) or close(got - flat, together - together_flat):
-        seen += ": one norm for the whole batch"
-        cost = "at batch 256 norms of 1 are punished with 225, and each image is driven to 1/16"
-    elif close(got, 10 * (sum(norms) / 4 - 1) ** 2) or close(
-        got - flat, 10 * (sum(norms) / 4 - 1) ** 2
-    ):
-        seen += ": the square of the mean instead of the mean of the squares"
-        cost = "norms of 0.5 and 1.5 cancel"
-    elif close(got, 4 * expected):
-        seen += ": a sum over the batch"
-        cost = "its weight grows with the batch"
-    elif close(got, expected / 10):
-        seen += ": without lambda"
-        cost = "a tenth of the weight"
-    elif close(got, 10 * sum((norm**2 - 1) ** 2 for norm in norms) / 4):
-        seen += ": the squared norm, without its root"
-    elif close(got, 10 * sum(max(0, norm - 1) ** 2 for norm in norms) / 4):
-        seen += ": one-sided, small norms are free"
-    elif close(got, scores):
-        seen += ": of the scores D(x^), not of their gradient"
-        cost = "the critic's values are held near 1, and its slope is free"
-    elif got - flat == 0 or got == 0:
-        seen += ": no penalty at all"
-        cost = "the critic is not constrained"
-    elif close(got, 10 * (_slope(norms).norm(dim=1) - 1).square().mean().item()):
-        seen += ": one norm per pixel, over channels only (dim=1)"
-        cost = "each pixel's gradient is driven to norm 1, an image's to 32 instead of 1"
-    return wrong(seen, f"{expected:.3f}", cost, mend)
+    whole = (
+        ": one norm for the whole batch",
+        ("at batch 256 norms of 1 are punished with 225, and each image is driven to 1/16"),
+    )
+    squared = (
+        ": the square of the mean instead of the mean of the squares",
+        ("norms of 0.5 and 1.5 cancel"),
+    )
+    of_scores = (
+        ": of the scores D(x^), not of their gradient",
+        ("the critic's values are held near 1, and its slope is free"),
+    )
+    per_pixel = (
+        ": one norm per pixel, over channels only (dim=1)",
+        ("each pixel's gradient is driven to norm 1, an image's to 32 instead of 1"),
+    )
+    together, mean_norm = 10 * (math.hypot(*norms) - 1) ** 2, 10 * (sum(norms) / 4 - 1) ** 2
+    images = (0.5 * slope).sum((1, 2, 3)).abs()
+    table = [
+        (together, *whole),
+        (together - 10 + flat, *whole),
+        (mean_norm, *squared),
+        (mean_norm + flat, *squared),
+        (4 * expected, ": a sum over the batch", "its weight grows with the batch"),
+        (expected / 10, ": without lambda", "a tenth of the weight"),
+        (mean(lambda n: (n**2 - 1) ** 2), ": the squared norm, without its root", ""),
+        (mean(lambda n: max(0, n - 1) ** 2), ": one-sided, small norms are free", ""),
+        (10 * (images - 1).square().mean().item(), *of_scores),
+        (flat, ": no penalty at all", "the critic is not constrained"),
+        (0.0, ": no penalty at all", "the critic is not constrained"),
+        (10 * (slope.norm(dim=1) - 1).square().mean().item(), *per_pixel),
+    ]
+    why, cost = meant(got, table)
+    return wrong(f"a penalty of {got:.3f} for norms 0.5, 2, 1, 3{why}", f"{expected:.3f}", cost)
 
 
 def _weight_gradient(handin: HandIn, value: float) -> Tensor | None:
@@ -1211,81 +1144,63 @@ def _weight_gradient(handin: HandIn, value: float) -> Tensor | None:
     return torch.autograd.grad(loss.sum(), weight, allow_unused=True)[0]
 
 
-@check("gan", "1.5", "the penalty's gradient reaches the discriminator's weights")
+@check("gan", "1.5", "d penalty / d weight", "the penalty is a number that nothing is trained by",
+       "torch.autograd.grad(..., create_graph=True), and no detach of its result")  # fmt: skip
 def penalty_gradient(handin: HandIn) -> Verdict:
-    """create_graph: the derivative of the penalty by a weight."""
+    """the penalty's gradient reaches the discriminator's weights."""
     gradient = _weight_gradient(handin, 3 / math.sqrt(48))
-    mend = "torch.autograd.grad(..., create_graph=True), and no detach of its result"
-    cost = "the penalty is a number that nothing is trained by"
-    if gradient is None or gradient == 0:
-        return wrong("no gradient at the weights", "d penalty / d weight", cost, mend)
-    return right()
+    return right() if gradient else wrong("no gradient at the weights")  # neither None nor 0
 
 
-@check("gan", "1.5", "the penalty is finite where the gradient is 0")
+@check("gan", "1.5", "a finite one", "one image without a gradient turns every weight into NaN",
+       "gradient.flatten(1).norm(dim=1) instead of sqrt of a sum (or add 1e-12 inside)"
+       )  # fmt: skip
 def penalty_at_zero(handin: HandIn) -> Verdict:
-    """The derivative of sqrt at 0 is infinite; that of a norm is not."""
-    gradient = _weight_gradient(handin, 0.0)
-    if gradient is None or torch.isfinite(gradient).all():
-        return right()
-    mend = "gradient.flatten(1).norm(dim=1) instead of sqrt of a sum (or add 1e-12 inside)"
-    cost = "one image without a gradient turns every weight into NaN"
-    return wrong(f"a gradient of {gradient.item()}", "a finite one", cost, mend)
+    """the penalty is finite where the gradient is 0."""
+    gradient = _weight_gradient(handin, 0.0)  # the derivative of sqrt is infinite there
+    fine = gradient is None or torch.isfinite(gradient).all()
+    return right() if fine else wrong(f"a gradient of {gradient.item()}")
 
 
-@check("gan", "1.3", "the losses of 1.3 and 1.4 leave the interpolates alone")
+@check("gan", "1.3", "only WGAN-GP has a penalty", "another loss", "leave them out")
 def no_interpolates(handin: HandIn) -> Verdict | None:
-    """They are given, and must not change the value; None is what a lean loop passes."""
-    real, fake = SCORES
+    """the losses of 1.3 and 1.4 leave the interpolates alone."""
     judged = False
     for name in ("q1_3", "q1_4"):
         with contextlib.suppress(NotThere, Slip, NameError, TypeError):  # rows of their own
             module = _losses(handin, name)
-            got = [_value(disc_loss(module, real, fake, _slope([norm] * 4))) for norm in (1.0, 7.0)]
+            losses = [disc_loss(module, *SCORES, _slope([norm] * 4)) for norm in (1.0, 7.0)]
+            got = [*map(_value, losses)]
             if not all(map(math.isfinite, got)):
                 continue
             judged = True
             if not close(*got):
-                seen = f"{name}'s loss depends on the interpolates"
-                return wrong(seen, "only WGAN-GP has a penalty", "another loss", "leave them out")
+                return wrong(f"{name}'s loss depends on the interpolates")
     return right() if judged else None
 
 
-AS_ASKED = {"num_iterations": 30_000, "batch_size": 256, "log_period": 1000}
-
-
-def _script(handin: HandIn, question: str) -> Verdict:
+def _script(handin: HandIn, question: str, asked: dict) -> Verdict:
     """What its `__main__` asks of train_model."""
     script = _losses(handin, question).__name__
     calls = calls_of_main(handin, script, "train_model")
     if not calls:
         raise NotThere(f"{script}.py does not call train_model")
     given = calls[-1]
-    asked = AS_ASKED | ({"lamb": 10} if question == "q1_5" else {})
     functions = [getattr(given.get(f"{net}_loss_fn"), "__name__", "") for net in ("gen", "disc")]
     if "discrim" in functions[0] and "gen" in functions[1]:
         seen = f"gen_loss_fn is {functions[0]}, disc_loss_fn {functions[1]}"
         return wrong(seen, "each its own", "neither network learns", "exchange the two")
     others = [f"{k} {given[k]:,} instead of {v:,}" for k, v in asked.items() if given.get(k) != v]
-    if others:
-        told = ": scores do not compare with the reference's" * (others[0][:3] != "log")
-        return differs(f"{', '.join(others)}{told}")
-    return right()
+    alike = not others or others[0].startswith("log")
+    told = "" if alike else ": scores do not compare with the reference's"
+    return remarked([f"{', '.join(others)}{told}"] * any(others))
 
 
-@check("gan", "1.3", "q1_3.py asks for 30,000 iterations of 256, a log line every 1,000")
-def script_1_3(handin: HandIn) -> Verdict:
-    """By running its end."""
-    return _script(handin, "q1_3")
-
-
-@check("gan", "1.4", "q1_4.py asks for 30,000 iterations of 256, a log line every 1,000")
-def script_1_4(handin: HandIn) -> Verdict:
-    """By running its end."""
-    return _script(handin, "q1_4")
-
-
-@check("gan", "1.5", "q1_5.py asks for 30,000 iterations of 256, a log line every 1,000, lambda 10")
-def script_1_5(handin: HandIn) -> Verdict:
-    """By running its end."""
-    return _script(handin, "q1_5")
+for _number in (3, 4, 5):
+    _asked = {"num_iterations": 30_000, "batch_size": 256, "log_period": 1000}
+    _asked |= {"lamb": 10} if _number == 5 else {}
+    _what = f"q1_{_number}.py asks for 30,000 iterations of 256, a log line every 1,000"
+    check("gan", f"1.{_number}", name=f"script_1_{_number}",
+          what=_what + ", lambda 10" * (_number == 5))(
+        functools.partial(_script, question=f"q1_{_number}", asked=_asked)
+    )  # fmt: skip

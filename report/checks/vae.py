@@ -83,21 +83,21 @@ def _encoder_layers(handin: HandIn, name: str, width: int, latent: int) -> Verdi
     return right()
 
 
-@check("vae", "2.1", "the encoder's layers")
+@check("vae", "2.1")
 def encoder_layers(handin: HandIn) -> Verdict:
-    """As the handout prints them."""
+    """the encoder's layers."""
     return _encoder_layers(handin, "Encoder", 16, 16)
 
 
-@check("vae", "2.2", "the VAE encoder's layers")
+@check("vae", "2.2")
 def vae_encoder_layers(handin: HandIn) -> Verdict:
-    """The same with a last layer twice as wide."""
+    """the VAE encoder's layers."""
     return _encoder_layers(handin, "VAEEncoder", 32, 16)
 
 
-@check("vae", "2.1", "the encoder returns (B, latent), through its convolutions")
+@check("vae", "2.1")
 def encoder_output(handin: HandIn) -> Verdict:
-    """Shape, and whether the convolutions matter."""
+    """the encoder returns (B, latent), through its convolutions."""
     encoder = handin.get("model", "Encoder")(SHAPE, 16)
     return _through_convolutions(encoder, lambda x: need(encoder(x), "Encoder's output"), (3, 16))
 
@@ -120,9 +120,9 @@ def _through_convolutions(
     return right()
 
 
-@check("vae", "2.2", "the VAE encoder returns mu and log_std, (B, latent) each")
+@check("vae", "2.2")
 def vae_encoder_output(handin: HandIn) -> Verdict:
-    """Their order is read off the bias of the last layer."""
+    """the VAE encoder returns mu and log_std, (B, latent) each."""
     encoder = handin.get("model", "VAEEncoder")(SHAPE, 16)
     found = need(encoder(numbered_images(3, 3, 32)), "VAEEncoder's output")
     if not isinstance(found, tuple | list) or len(found) != 2:
@@ -157,9 +157,9 @@ def vae_encoder_output(handin: HandIn) -> Verdict:
     return right()
 
 
-@check("vae", "2.1", "the decoder's layers")
+@check("vae", "2.1")
 def decoder_layers(handin: HandIn) -> Verdict:
-    """Both editions of the handout; each begins with a ReLU."""
+    """the decoder's layers."""
     decoder = handin.get("model", "Decoder")(16, SHAPE)
     need(getattr(decoder, "deconvs", 0), "Decoder.deconvs")
     used = _inputs(decoder, torch.randn(3, 16))
@@ -193,9 +193,9 @@ def _mismatches(got: list[tuple], expected: list[tuple]) -> int:
     return sum(a != b for a, b in zip(got, expected, strict=False)) + abs(len(got) - len(expected))
 
 
-@check("vae", "2.1", "the decoder returns (B, 3, 32, 32)")
+@check("vae", "2.1")
 def decoder_output(handin: HandIn) -> Verdict:
-    """Through fc and deconvs."""
+    """the decoder returns (B, 3, 32, 32)."""
     decoder = handin.get("model", "Decoder")(16, SHAPE)
     x = need(decoder(torch.randn(3, 16)), "Decoder's output")
     if tuple(x.shape) == (3, *SHAPE):
@@ -275,9 +275,9 @@ def _terms(found: Any, what: str) -> tuple[Any, dict]:
     return need(loss, f"{what}'s value"), terms
 
 
-@check("vae", "2.1", "ae_loss: squared error, summed over pixels, a mean over the batch")
+@check("vae", "2.1")
 def ae_loss(handin: HandIn) -> Verdict:
-    """By value."""
+    """ae_loss: squared error, summed over pixels, a mean over the batch."""
     x, model = numbered_images(4, 3, 32), Fixed((torch.zeros(4, 8),), IMAGE)
     loss, terms = _terms(handin.get("train", "ae_loss")(model, x), "ae_loss")
     verdict = _recon_verdict(float(loss), x, "a loss of")
@@ -322,9 +322,9 @@ def _is_sigma(handin: HandIn) -> bool:
     return wide and abs(_drawn_std(handin, 0.0)) < 0.01
 
 
-@check("vae", "2.2", "vae_loss: reconstruction as in ae_loss, plus beta times KL")
+@check("vae", "2.2")
 def vae_recon(handin: HandIn) -> Verdict:
-    """By value, with and without beta."""
+    """vae_loss: reconstruction as in ae_loss, plus beta times KL."""
     x, code = numbered_images(4, 3, 32), _code()
     _, loss, terms = _vae_terms(handin, code, x, beta=1)
     recon, kl = (
@@ -350,9 +350,9 @@ def vae_recon(handin: HandIn) -> Verdict:
     return Verdict(verdict.word, f"{verdict.sentence}{remark}")
 
 
-@check("vae", "2.2", "the KL term is that of torch.distributions")
+@check("vae", "2.2")
 def kl_value(handin: HandIn) -> Verdict:
-    """Summed over latents, a mean over images, of the Gaussian that latents are drawn from."""
+    """the KL term is that of torch.distributions."""
     mu, second = _code()
     _, _, terms = _vae_terms(handin, (mu, second), numbered_images(4, 3, 32))
     got = float(need(terms.get("kl_loss"), "kl_loss"))
@@ -393,9 +393,9 @@ def kl_value(handin: HandIn) -> Verdict:
     return wrong(seen, expected, "it is not the divergence from N(0, I)", mend)
 
 
-@check("vae", "2.2", "latents are mu + sigma * noise, other noise for each latent and image")
+@check("vae", "2.2")
 def vae_noise(handin: HandIn) -> Verdict:
-    """From what reaches the decoder."""
+    """latents are mu + sigma * noise, other noise for each latent and image."""
     zeros = torch.zeros(64, 32)
     model, _, _ = _vae_terms(handin, (zeros + 3, zeros), torch.zeros(64, *SHAPE))
     if not model.latents:
@@ -432,9 +432,9 @@ def vae_noise(handin: HandIn) -> Verdict:
     return wrong(f"log_std of log 4 gives a deviation of {std:.2f}", "4", "another posterior", mend)
 
 
-@check("vae", "2.2", "the KL term is finite for extreme log_std")
+@check("vae", "2.2")
 def kl_extremes(handin: HandIn) -> Verdict:
-    """Down to exp(-120), which float32 does not have."""
+    """the KL term is finite for extreme log_std."""
     bad = []
     for value in (-60.0, 10.0):
         second = torch.full((2, 8), value, requires_grad=True)
@@ -470,9 +470,9 @@ def _at(schedule: Any, epoch: int) -> float:
     return float(value)
 
 
-@check("vae", "2.3.1", "constant_beta_scheduler")
+@check("vae", "2.3.1")
 def constant_beta(handin: HandIn) -> Verdict:
-    """Any epoch."""
+    """constant_beta_scheduler."""
     schedule = need(handin.get("train", "constant_beta_scheduler")(target_val=0.8), "the schedule")
     got = [_at(schedule, epoch) for epoch in (0, 7, 19)]
     if close(got, [0.8] * 3):
@@ -480,9 +480,9 @@ def constant_beta(handin: HandIn) -> Verdict:
     return wrong(f"{got}", "0.8 at any epoch", "another objective", "return target_val")
 
 
-@check("vae", "2.3.2", "linear_beta_scheduler: 0 at epoch 0, target_val at max_epochs")
+@check("vae", "2.3.2")
 def linear_beta(handin: HandIn) -> Verdict:
-    """At the start, half way and the end, for three targets."""
+    """linear_beta_scheduler: 0 at epoch 0, target_val at max_epochs."""
     make = handin.get("train", "linear_beta_scheduler")
     mend = "target_val * epoch / max_epochs"
     early, listed = [], False
@@ -538,9 +538,9 @@ def _autoencoder(handin: HandIn) -> Any:
     return handin.get("model", "AEModel")(True, 8, SHAPE)
 
 
-@check("vae", "2.1", "run_train_epoch clips the gradient before the step")
+@check("vae", "2.1")
 def clipping(handin: HandIn) -> Verdict:
-    """By the norms that reach the optimizer."""
+    """run_train_epoch clips the gradient before the step."""
     epoch = handin.get("train", "run_train_epoch")
     if not _accepted(epoch, grad_clip=1):
         return differs("run_train_epoch has no argument grad_clip")
@@ -563,9 +563,9 @@ def clipping(handin: HandIn) -> Verdict:
     return wrong(f"norms {shown} for limits 1 and 0.25", "at most those", cost, mend)
 
 
-@check("vae", "2.3.1", "run_train_epoch hands beta to the loss")
+@check("vae", "2.3.1")
 def beta_reaches_loss(handin: HandIn) -> Verdict:
-    """By the gradient where only the KL term has one."""
+    """run_train_epoch hands beta to the loss."""
     train = handin.module("train")
     epoch, given = handin.get("train", "run_train_epoch"), []
     make = handin.get("train", "vae_loss")
@@ -593,9 +593,9 @@ def _metrics(handin: HandIn, code: tuple) -> tuple[Fixed, dict]:
     return model, need(found, "get_val_metrics")
 
 
-@check("vae", "2.1", "validation means weigh images equally")
+@check("vae", "2.1")
 def weighted_means(handin: HandIn) -> Verdict:
-    """A batch of four without error, one of a single image with one."""
+    """validation means weigh images equally."""
     model, metrics = _metrics(handin, (torch.zeros(4, 8),))
     got = float(need(metrics.get("recon_loss"), "recon_loss"))
     loss = handin.get("train", "ae_loss")
@@ -612,9 +612,9 @@ def weighted_means(handin: HandIn) -> Verdict:
     return wrong(f"{got:.4g}", expected, "a wrong curve", mend)
 
 
-@check("vae", "2.1", "training and validation see images in [-1, 1]")
+@check("vae", "2.1")
 def same_range(handin: HandIn) -> Verdict:
-    """What reaches the encoder, from pixels of 0 and 1."""
+    """training and validation see images in [-1, 1]."""
     model, _ = _metrics(handin, (torch.zeros(4, 8),))
     val = [round(float(x.flatten()[0]), 3) for x in model.seen]
     trained = Fixed((torch.zeros(4, 8),), image=1.0)
@@ -628,9 +628,9 @@ def same_range(handin: HandIn) -> Verdict:
     return wrong(seen, "the same range in both", "validation measures another problem", mend)
 
 
-@check("vae", "2.1", "validation takes no gradients and leaves the weights alone")
+@check("vae", "2.1")
 def validation(handin: HandIn) -> Verdict:
-    """Whether the loss is differentiated."""
+    """validation takes no gradients and leaves the weights alone."""
     model = _autoencoder(handin)
     before = [p.detach().clone() for p in model.parameters()]
     asked = []
@@ -644,9 +644,9 @@ def validation(handin: HandIn) -> Verdict:
     return right()
 
 
-@check("vae", "2.1", "pictures: samples and reconstructions are written")
+@check("vae", "2.1")
 def pictures(handin: HandIn) -> Verdict | None:
-    """vis_samples and vis_recons, on a stub."""
+    """pictures: samples and reconstructions are written."""
     utils = handin.module("utils")
     if not hasattr(utils, "vis_samples") or not hasattr(utils, "vis_recons"):
         return None
@@ -661,9 +661,9 @@ def pictures(handin: HandIn) -> Verdict | None:
     return wrong(f"{len(new)} new PNGs", "two", "nothing to look at", "see save_samples")
 
 
-@check("vae", "2.1", "images are scaled from [0, 1] to [-1, 1]")
+@check("vae", "2.1")
 def preprocessing(handin: HandIn) -> Verdict | None:
-    """The handout's preprocess_data, where it is there."""
+    """images are scaled from [0, 1] to [-1, 1]."""
     function = getattr(handin.module("utils"), "preprocess_data", None)
     if function is None:
         return None
@@ -678,9 +678,9 @@ RUNS += [("vae", "constant", 1024, beta) for beta in (1, 0.8, 1.2)] + [("vae", "
 AS_ASKED = {"num_epochs": 20, "batch_size": 256, "lr": 1e-3, "grad_clip": 1}
 
 
-@check("vae", "2.1", "train.py asks for the runs of 2.1 to 2.3.2, 20 epochs of batches of 256")
+@check("vae", "2.1")
 def script(handin: HandIn) -> Verdict:
-    """By running its end."""
+    """train.py asks for the runs of 2.1 to 2.3.2, 20 epochs of batches of 256."""
     try:
         calls = calls_of_main(handin, "train", "main")
     except SystemExit:  # it wants to be told which

@@ -29,7 +29,6 @@ class _Convolution(torch.autograd.Function):  # or, transposed, its gradient: th
     def forward(ctx: Any, x: Tensor, w: Tensor, b: Any, *how: Any) -> Tensor:
         ctx.save_for_backward(x, w)
         ctx.padding, ctx.transposed, ctx.leaf = how
-        ctx.bias_sizes = None if b is None else [len(b)]
         return (F.conv_transpose2d if ctx.transposed else F.conv2d)(x, w, b, padding=ctx.padding)
 
     @staticmethod
@@ -38,28 +37,11 @@ class _Convolution(torch.autograd.Function):  # or, transposed, its gradient: th
         # Towards images alone, as the penalty asks first, weights need no gradient.
         with contextlib.suppress(AttributeError, RuntimeError):  # another torch; w itself was named
             of_w = of_w and (not ctx.leaf or torch._C._will_engine_execute_node(ctx.leaf))
-        if not torch.is_grad_enabled() and not ctx.transposed:  # no second derivative will follow
-            sizes, rest = ctx.bias_sizes, ((1, 1), ctx.padding, (1, 1), False, (0, 0), 1)
-            needed = [of_x, of_w, of_b]
-            grads = torch.ops.aten.convolution_backward(grad, x, w, sizes, *rest, needed)
-            return *grads, None, None, None
-        how = ctx.padding, not ctx.transposed, None
+        how, ends = (ctx.padding, not ctx.transposed, None), (grad, x)
         grad_x = _Convolution.apply(grad, w, None, *how) if of_x else None
-        ends = (grad, x) if ctx.transposed else (x, grad)
-        grad_w = conv2d_weight(ends[0], w.shape, ends[1], padding=ctx.padding) if of_w else None
+        above, below = ends if ctx.transposed else ends[::-1]
+        grad_w = conv2d_weight(above, w.shape, below, padding=ctx.padding) if of_w else None
         return grad_x, grad_w, grad.sum((0, 2, 3)) if of_b else None, *[None] * 3
-
-
-class _ReLU(torch.autograd.Function):  # or, given its result y, its gradient
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Any) -> Tensor:
-        out = F.relu(x) if y is None else torch.ops.aten.threshold_backward(x, y, 0)
-        ctx.save_for_backward(out if y is None else y)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        return _ReLU.apply(grad, ctx.saved_tensors[0].detach()), None
 
 
 class ReLU(nn.ReLU):
@@ -67,7 +49,9 @@ class ReLU(nn.ReLU):
 
     def forward(self, x: Tensor) -> Tensor:
         """Elementwise."""
-        return _ReLU.apply(x, None)
+        given = x.detach()
+        keep = lambda t: torch.ops.aten.threshold_backward(t, given, 0)  # noqa: E731
+        return _Linear.apply(x, keep, keep)
 
 
 class Conv2d(nn.Conv2d):
@@ -82,7 +66,7 @@ class Conv2d(nn.Conv2d):
         leaf = torch.autograd.graph.get_gradient_edge(w).node if w.requires_grad else None
         if torch.is_autocast_enabled(kind):
             dtype = torch.get_autocast_dtype(kind)
-            x, w, b = x.to(dtype), w.to(dtype), b if b is None else b.to(dtype)
+            x, w, b = (t if t is None else t.to(dtype) for t in (x, w, b))
         return _Convolution.apply(x, w, b, self.padding, False, leaf)
 
 

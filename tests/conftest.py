@@ -97,10 +97,11 @@ def pytest_runtest_logfinish(nodeid):
 
 
 def pytest_unconfigure():
-    """What still runs ends."""
+    """What still runs ends, and is waited for: its time counts."""
     for path in Path("/proc/self/task").glob("*/children"):
-        for process in path.read_text().split():
-            _send(int(process), signal.SIGKILL)
+        for process in map(int, path.read_text().split()):
+            _send(process, signal.SIGKILL)
+            os.waitpid(process, 0)
 
 
 def pytest_collection_modifyitems(items):

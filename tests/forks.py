@@ -65,7 +65,8 @@ def ends(root, command, code=0):
 
 def _become(root, command, errors):
     torch.set_num_threads(1)
-    forkserver._forkserver.__init__()  # the suite's own is no child of this process
+    if (server := forkserver._forkserver)._forkserver_pid:  # the suite's, and no child of this one
+        server.ensure_running = forkserver.ensure_running = lambda: None
     script, *options = command.split()
     for name, module in list(sys.modules.items()):
         path = getattr(module, "__file__", None) or ""

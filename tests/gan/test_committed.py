@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import readme
 from PIL import Image
+from utils import picture_latents
 
 GENERATORS = sorted((readme.ROOT / "report/runs").glob("*/generator.pt"))
 
@@ -19,11 +20,15 @@ def test_they_draw_the_committed_samples(weights, tmp_path, monkeypatch):
     """With no data; statistics of 256 latents instead of 1,024 move them by some grey levels."""
     monkeypatch.setattr("networks.reestimate_statistics.__defaults__", (2, 128))
     config, options = config_of(weights), ("--fid", "off", "--out_dir", tmp_path)
+    if config["loss"] != "q1_5":  # two rows of one picture will do
+        few = lambda seed, device: {"samples": picture_latents(seed, device)["samples"][:20]}
+        monkeypatch.setattr("evaluate.picture_latents", few)
+        monkeypatch.setattr("evaluate.interpolate_latent_space", lambda *rest: None)
     script = f"gan/{config['loss']}.py"  # for wgan_gp this is the README's first command
     readme.run(monkeypatch, script, "--evaluate", weights.parent, *options)
     committed = weights.parent / f"samples_{config['num_iterations']}.png"
     both = [Image.open(path) for path in (tmp_path / "generator_samples.png", committed)]
-    drawn, expected = (np.asarray(image).astype(float) for image in both)
+    drawn, expected = (np.asarray(image).astype(float)[:68] for image in both)
     assert np.abs(drawn - expected).mean() < 8  # of 255; another sample differs by 60
 
 

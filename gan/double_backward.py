@@ -66,7 +66,7 @@ class Conv2d(nn.Conv2d):
         leaf = torch.autograd.graph.get_gradient_edge(w).node if w.requires_grad else None
         if torch.is_autocast_enabled(kind):
             dtype = torch.get_autocast_dtype(kind)
-            x, w, b = (t if t is None else t.to(dtype) for t in (x, w, b))
+            x, w, b = x.to(dtype), w.to(dtype), b if b is None else b.to(dtype)
         return _Convolution.apply(x, w, b, self.padding, False, leaf)
 
 

@@ -1158,8 +1158,9 @@ def penalty_gradient(handin: HandIn) -> Verdict:
 def penalty_at_zero(handin: HandIn) -> Verdict:
     """the penalty is finite where the gradient is 0."""
     gradient = _weight_gradient(handin, 0.0)  # the derivative of sqrt is infinite there
-    fine = gradient is None or torch.isfinite(gradient).all()
-    return right() if fine else wrong(f"a gradient of {gradient.item()}")
+    if gradient is None or torch.isfinite(gradient).all():
+        return right()
+    return wrong(f"a gradient of {gradient.item()}")
 
 
 @check("gan", "1.3", "only WGAN-GP has a penalty", "another loss", "leave them out")

@@ -1,6 +1,7 @@
 """Questions 2.1 to 2.3.2 (2.1 to 2.8 in editions since 2023): what can be seen of vae/."""
 
 import contextlib
+import functools
 import inspect
 import math
 from collections.abc import Callable
@@ -9,8 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from checks import HandIn, NotThere, Slip, Verdict, calls_of_main, check, differs, right, wrong
-from checks.gan import close, need, numbered_images
+from checks import (
+    HandIn,
+    NotThere,
+    Slip,
+    Verdict,
+    calls_of_main,
+    check,
+    differs,
+    remarked,
+    right,
+    wrong,
+)
+from checks.gan import close, meant, need, numbered_images
 
 SHAPE = (3, 32, 32)
 ENCODER = [("Conv2d", 3, 32, 3, 1), ("Conv2d", 32, 64, 3, 2), ("Conv2d", 64, 128, 3, 2)]
@@ -49,50 +61,48 @@ def _convolutions(used: list[tuple[nn.Module, Tensor]]) -> list[tuple]:
 def _difference(got: list[tuple], expected: list[tuple]) -> str:
     for number, (one, other) in enumerate(zip(got, expected, strict=False)):
         if one != other:
-            return (
-                f"convolution {number} is {one[0]}({one[1]}, {one[2]}, {one[3]}, stride {one[4]})"
-            )
+            kind, *sizes, stride = one
+            return f"convolution {number} is {kind}({', '.join(map(str, sizes))}, stride {stride})"
     return f"{len(got) or 'no'} convolutions are used instead of {len(expected)}"
+
+
+OTHER_NETWORK = "it is another network than the reference numbers'"
+PRINTED = "the layers that the handout prints"
 
 
 # ------------------------------------------------------------------------------------------------
 # The networks
 
 
-def _encoder_layers(handin: HandIn, name: str, width: int, latent: int) -> Verdict:
-    encoder = handin.get("model", name)(SHAPE, latent)
-    need(getattr(encoder, "convs", 0), f"{name}.convs")
+def _encoder_layers(handin: HandIn, network: str, width: int) -> Verdict:
+    encoder = handin.get("model", network)(SHAPE, 16)
+    need(getattr(encoder, "convs", 0), f"{network}.convs")
     used = _inputs(encoder, numbered_images(3, 3, 32))
-    got, mend = _convolutions(used), "the layers that the handout prints"
-    cost = "it is another network than the reference numbers'"
+    got = _convolutions(used)
     if got != ENCODER:
-        return wrong(_difference(got, ENCODER), "3-32-64-128-256, 3x3", cost, mend)
+        return wrong(_difference(got, ENCODER), "3-32-64-128-256, 3x3")
     shapes = [(p.in_features, p.out_features) for p, _ in used if isinstance(p, nn.Linear)]
+    if shapes == [(4096, width // 2)] * 2:
+        return differs("a linear layer each for mu and log_std: the same model, other weights")
     if shapes != [(4096, width)]:
-        if shapes == [(4096, width // 2)] * 2:
-            return differs("a linear layer each for mu and log_std: the same model, other weights")
-        return wrong(f"linear layers {shapes}", f"one Linear(4096, {width})", cost, mend)
-    for number, (_, x) in enumerate(used):
-        rectified = bool(x.min() >= 0)
-        if 0 < number < 4 and not rectified:
+        return wrong(f"linear layers {shapes}", f"one Linear(4096, {width})")
+    rectified = [bool(x.min() >= 0) for _, x in used]
+    for number in range(1, 4):
+        if not rectified[number]:
             seen = f"no ReLU between convolutions {number - 1} and {number}"
-            return wrong(seen, "one", "two linear layers are one", mend)
-        if number == 4 and rectified:
-            seen = "a ReLU after the last convolution"
-            return wrong(seen, "none before the linear layer", "half of each feature is lost", mend)
-    return right()
+            return wrong(seen, "one", "two linear layers are one")
+    seen, cost = "a ReLU after the last convolution", "half of each feature is lost"
+    return wrong(seen, "none before the linear layer", cost) if rectified[4] else right()
 
 
-@check("vae", "2.1")
-def encoder_layers(handin: HandIn) -> Verdict:
-    """the encoder's layers."""
-    return _encoder_layers(handin, "Encoder", 16, 16)
-
-
-@check("vae", "2.2")
-def vae_encoder_layers(handin: HandIn) -> Verdict:
-    """the VAE encoder's layers."""
-    return _encoder_layers(handin, "VAEEncoder", 32, 16)
+for _network, _question, _name, _width in (
+    ("Encoder", "2.1", "encoder", 16),
+    ("VAEEncoder", "2.2", "vae_encoder", 32),
+):
+    _what = f"the {'VAE ' * (_width == 32)}encoder's layers"
+    check("vae", _question, "", OTHER_NETWORK, PRINTED, name=f"{_name}_layers", what=_what)(
+        functools.partial(_encoder_layers, network=_network, width=_width)
+    )
 
 
 @check("vae", "2.1")
@@ -120,7 +130,7 @@ def _through_convolutions(
     return right()
 
 
-@check("vae", "2.2")
+@check("vae", "2.2", cost="a part of its outputs is lost", mend="fc(x).chunk(2, dim=1)")
 def vae_encoder_output(handin: HandIn) -> Verdict:
     """the VAE encoder returns mu and log_std, (B, latent) each."""
     encoder = handin.get("model", "VAEEncoder")(SHAPE, 16)
@@ -129,78 +139,69 @@ def vae_encoder_output(handin: HandIn) -> Verdict:
         kind = type(found).__name__
         return wrong(f"a {kind}", "(mu, log_std)", "vae_loss takes two", "return mu, log_std")
     verdict = _through_convolutions(encoder, lambda x: encoder(x)[0], (3, 16))
-    if verdict.word != "right" or tuple(found[1].shape) != (3, 16):
-        return verdict if verdict.word != "right" else differs(f"log_std: {tuple(found[1].shape)}")
     last = getattr(encoder, "fc", None)
-    if isinstance(last, nn.Linear) and last.out_features == 32:
-        with torch.no_grad():
-            last.weight.zero_()
-            last.bias.copy_(torch.arange(32.0))
-            mu, log_std = encoder(numbered_images(1, 3, 32))
-        if close(mu[0], torch.arange(16.0)) and close(log_std[0], torch.arange(16.0, 32)):
-            return right()
-        if close(mu, log_std):
-            seen, mend = "mu and log_std are the same outputs", "fc(x).chunk(2, dim=1)"
-            return wrong(seen, "two halves", "a mean and its deviation cannot differ", mend)
-        order = "mu and log_std alternate"
-        if close(mu[0], torch.arange(16.0, 32)):
-            order = "the second half is mu"
-        if close(mu.sum() + log_std.sum(), float(sum(range(32)))):
-            return differs(f"{order}: trains the same, and weights cannot be exchanged")
-        if len([part for part in encoder.modules() if isinstance(part, nn.Linear)]) > 1:
-            return differs("further layers behind fc: see the row of its layers")
-        seen, cost = (
-            "mu and log_std are not the last layer's halves",
-            "a part of its outputs is lost",
-        )
-        return wrong(seen, "its two halves", cost, "fc(x).chunk(2, dim=1)")
-    return right()
+    if verdict.word == "right" and tuple(found[1].shape) != (3, 16):
+        return differs(f"log_std: {tuple(found[1].shape)}")
+    if verdict.word != "right" or not isinstance(last, nn.Linear) or last.out_features != 32:
+        return verdict
+    with torch.no_grad():  # their order is read off the bias of the last layer
+        last.weight.zero_()
+        last.bias.copy_(torch.arange(32.0))
+        mu, log_std = encoder(numbered_images(1, 3, 32))
+    first, second = torch.arange(32.0).chunk(2)
+    if close(mu[0], first) and close(log_std[0], second):
+        return right()
+    if close(mu, log_std):
+        cost = "a mean and its deviation cannot differ"
+        return wrong("mu and log_std are the same outputs", "two halves", cost)
+    order = "the second half is mu" if close(mu[0], second) else "mu and log_std alternate"
+    if close(mu.sum() + log_std.sum(), float(sum(range(32)))):
+        return differs(f"{order}: trains the same, and weights cannot be exchanged")
+    if len([part for part in encoder.modules() if isinstance(part, nn.Linear)]) > 1:
+        return differs("further layers behind fc: see the row of its layers")
+    return wrong("mu and log_std are not the last layer's halves", "its two halves")
 
 
-@check("vae", "2.1")
+@check("vae", "2.1", "one", OTHER_NETWORK, PRINTED)
 def decoder_layers(handin: HandIn) -> Verdict:
     """the decoder's layers."""
     decoder = handin.get("model", "Decoder")(16, SHAPE)
     need(getattr(decoder, "deconvs", 0), "Decoder.deconvs")
     used = _inputs(decoder, torch.randn(3, 16))
-    got, mend = _convolutions(used), "the layers that the handout prints"
+    got = _convolutions(used)
+    # Both editions of the handout; each begins with a ReLU.
     edition = min((128, 256), key=lambda base: _mismatches(got, _decoder(base)))
-    cost = "it is another network than the reference numbers'"
     if got[:-1] != _decoder(edition)[:-1] or got[-1][1:] != (32, 3, 3, 1):
         expected = f"{edition}-128-64-32-3, the edition that is nearest"
-        return wrong(_difference(got, _decoder(edition)), expected, cost, mend)
+        return wrong(_difference(got, _decoder(edition)), expected)
     if [type(part) for part, _ in used[:1]] == [nn.Linear] and used[1][1].min() < 0:
-        seen = "no ReLU before the first transposed convolution"
         cost = "better numbers than the handout's network can give (15 to 17 instead of 25 to 31 "
         cost += "with 1,024 latents): they do not compare"
-        return wrong(seen, "one", cost, mend)
+        return wrong("no ReLU before the first transposed convolution", cost=cost)
     if bare := [number for number, (_, x) in enumerate(used[2:], 1) if x.min() < 0]:
-        seen = f"no ReLU before convolution {bare[0]}"
-        return wrong(seen, "one", "two linear layers are one", mend)
+        return wrong(f"no ReLU before convolution {bare[0]}", cost="two linear layers are one")
     with torch.no_grad():
         last = [part for part in decoder.modules() if isinstance(part, nn.Conv2d)][-1:]
         for part in last:
             part.weight.mul_(1e4)
         if last and decoder(torch.randn(3, 16)).abs().max() <= 1.0001:
             cost = "outputs are bounded, which the reference's are not"
-            return wrong("a Tanh or sigmoid at the end", "a linear end", cost, mend)
+            return wrong("a Tanh or sigmoid at the end", "a linear end", cost)
     remarks = ["256 channels at its start, the handout's edition since 2023"] * (edition == 256)
     remarks += ["a transposed convolution at the end: the same family"] * (not last)
-    return differs("; ".join(remarks)) if remarks else right()
+    return remarked(remarks)
 
 
 def _mismatches(got: list[tuple], expected: list[tuple]) -> int:
     return sum(a != b for a, b in zip(got, expected, strict=False)) + abs(len(got) - len(expected))
 
 
-@check("vae", "2.1")
+@check("vae", "2.1", "(B, 3, 32, 32)", "nothing fits", "see forward")
 def decoder_output(handin: HandIn) -> Verdict:
     """the decoder returns (B, 3, 32, 32)."""
     decoder = handin.get("model", "Decoder")(16, SHAPE)
     x = need(decoder(torch.randn(3, 16)), "Decoder's output")
-    if tuple(x.shape) == (3, *SHAPE):
-        return right()
-    return wrong(f"shape {tuple(x.shape)}", "(B, 3, 32, 32)", "nothing fits", "see forward")
+    return right() if tuple(x.shape) == (3, *SHAPE) else wrong(f"shape {tuple(x.shape)}")
 
 
 # ------------------------------------------------------------------------------------------------
@@ -253,21 +254,23 @@ def _recon_verdict(got: float, x: Tensor, what: str) -> Verdict:
     expected = total / len(x)
     if close(got, expected):
         return right()
-    seen = f"{what} {got:.5g}"
-    mend = "((recon - x) ** 2).flatten(1).sum(1).mean()"
     if close(got, expected / 2):
         return differs(f"half the squared error: {got:.5g}; divide reference numbers by two")
-    if close(got, total / x.numel()):
-        cost = "numbers 3,072 times smaller, and gradients that grad_clip never touches: sharper "
-        cost += "results than the reference setting gives, which do not compare"
-        return wrong(f"{seen}: a mean over pixels", f"{expected:.5g}, summed over them", cost, mend)
-    if close(got, total):
-        cost = "a loss that grows with the batch, and the last batch weighs less"
-        return wrong(f"{seen}: a sum over the batch", f"{expected:.5g}", cost, mend)
-    if close(got, (x - math.tanh(IMAGE)).square().sum().item() / len(x)):
-        seen += ": tanh is applied in the loss, and nowhere else"
-        return wrong(seen, f"{expected:.5g}", "pictures show another image than was trained", mend)
-    return wrong(seen, f"{expected:.5g}", "another loss", mend)
+    small = "numbers 3,072 times smaller, and gradients that grad_clip never touches: sharper "
+    small += "results than the reference setting gives, which do not compare"
+    tanh = ": tanh is applied in the loss, and nowhere else"
+    grows = "a loss that grows with the batch, and the last batch weighs less"
+    table = [
+        (total / x.numel(), ": a mean over pixels", ", summed over them", small),
+        (total, ": a sum over the batch", "", grows),
+        (
+            (x - math.tanh(IMAGE)).square().sum().item() / len(x),
+            *(tanh, "", "pictures show another image than was trained"),
+        ),
+    ]
+    why, summed, cost = meant(got, table)
+    mend = "((recon - x) ** 2).flatten(1).sum(1).mean()"
+    return wrong(f"{what} {got:.5g}{why}", f"{expected:.5g}{summed}", cost or "another loss", mend)
 
 
 def _terms(found: Any, what: str) -> tuple[Any, dict]:
@@ -350,7 +353,8 @@ def vae_recon(handin: HandIn) -> Verdict:
     return Verdict(verdict.word, f"{verdict.sentence}{remark}")
 
 
-@check("vae", "2.2")
+@check("vae", "2.2", cost="it is not the divergence from N(0, I)",
+       mend="(0.5 * (mu ** 2 + (2 * log_std).exp() - 2 * log_std - 1)).sum(1).mean()")  # fmt: skip
 def kl_value(handin: HandIn) -> Verdict:
     """the KL term is that of torch.distributions."""
     mu, second = _code()
@@ -370,7 +374,6 @@ def kl_value(handin: HandIn) -> Verdict:
         own = torch.distributions.kl_divergence(each, normal).sum(1).mean().item()
         if close(got, own, 1e-2):
             return differs("of the Gaussian whose sigma is the encoder's second output itself")
-    mend = "(0.5 * (mu ** 2 + (2 * log_std).exp() - 2 * log_std - 1)).sum(1).mean()"
     if abs(meaning - 1) < 0.05 and close(got, kl(1), 1e-3):
         return right()
     if abs(meaning - 0.5) < 0.05 and close(got, kl(0.5), 1e-3):
@@ -378,22 +381,21 @@ def kl_value(handin: HandIn) -> Verdict:
     if math.isnan(meaning) and close(got, kl(1), 1e-3):
         return right("its formula; that latents are drawn without noise is a row of its own")
     seen, expected = f"a KL of {got:.5g}", f"{kl(1):.5g}"
-    for factor, why in (
-        (4, "a sum over the batch: with 256 images 256 times too large"),
-        (1 / 8, "a mean over latents instead of their sum"),
-        (1 / 32, "a mean over latents and images"),
-        (2, "without the factor 1/2"),
-    ):
-        if close(got, factor * kl(1), 1e-3) or close(got, factor * kl(0.5), 1e-3):
-            cost = "beta no longer means what the question says"
-            return wrong(f"{seen}: {why}", expected, cost, mend)
-    if close(got, kl(0.5), 1e-3) or close(got, kl(1), 1e-3):
-        seen += f", that of another Gaussian than the latents' (sigma is exp({meaning:.2f} s))"
-        return wrong(seen, expected, "the bound is not the model's", mend)
-    return wrong(seen, expected, "it is not the divergence from N(0, I)", mend)
+    factors = [
+        (4, ": a sum over the batch: with 256 images 256 times too large"),
+        (1 / 8, ": a mean over latents instead of their sum"),
+        (1 / 32, ": a mean over latents and images"),
+        (2, ": without the factor 1/2"),
+    ]
+    beta = "beta no longer means what the question says"
+    table = [(factor * kl(share), why, beta) for factor, why in factors for share in (1, 0.5)]
+    other = f", that of another Gaussian than the latents' (sigma is exp({meaning:.2f} s))"
+    table += [(kl(share), other, "the bound is not the model's") for share in (1, 0.5)]
+    why, cost = meant(got, table, 1e-3)
+    return wrong(f"{seen}{why}", expected, cost)
 
 
-@check("vae", "2.2")
+@check("vae", "2.2", "noise from N(0, 1) in each", mend="mu + log_std.exp() * torch.randn_like(mu)")
 def vae_noise(handin: HandIn) -> Verdict:
     """latents are mu + sigma * noise, other noise for each latent and image."""
     zeros = torch.zeros(64, 32)
@@ -401,35 +403,31 @@ def vae_noise(handin: HandIn) -> Verdict:
     if not model.latents:
         raise NotThere("vae_loss does not call model.decoder")
     z = model.latents[0].detach().double().reshape(-1, 32) - 3
-    mend = "mu + log_std.exp() * torch.randn_like(mu)"
-    expected = "noise from N(0, 1) in each"
     if z.abs().max() < 1e-6 and _is_sigma(handin):
         return differs(
             "sigma is the encoder's second output itself, which may be 0 or negative; the "
             "handout's is log_std, so weights and curves of log_std cannot be exchanged"
         )
     if z.abs().max() < 1e-6:
-        return wrong("no noise", expected, "an autoencoder: samples from N(0, I) are noise", mend)
+        return wrong("no noise", cost="an autoencoder: samples from N(0, I) are noise")
     if z.std(1).max() < 1e-6:
-        seen = "one number for all latents of an image"
         cost = "the posterior is not the Gaussian that the KL term assumes"
-        return wrong(seen, expected, cost, mend)
+        return wrong("one number for all latents of an image", cost=cost)
     if z.std(0).max() < 1e-6:
-        return wrong("the same noise for every image", expected, "correlated gradients", mend)
+        return wrong("the same noise for every image", cost="correlated gradients")
     if abs(z.mean().item()) > 0.1 or abs(z.std().item() - 1) > 0.1:
         seen = f"noise of mean {z.mean():.2f}, standard deviation {z.std():.2f}"
-        cost = "the latents are not those of mu and sigma"
-        return wrong(seen, expected, cost, mend)
+        return wrong(seen, cost="the latents are not those of mu and sigma")
     if not model.latents[0].requires_grad:
         seen = "no gradient from the latents to the encoder"
-        return wrong(seen, "one", "the encoder learns from the KL term only", mend)
+        return wrong(seen, "one", "the encoder learns from the KL term only")
     meaning = _meaning(handin)
     if abs(meaning - 1) < 0.05:
         return right()
     if abs(meaning - 0.5) < 0.05:
         return differs("sigma = exp(s / 2): the encoder's second output is used as log variance")
     std = _drawn_std(handin, math.log(4))
-    return wrong(f"log_std of log 4 gives a deviation of {std:.2f}", "4", "another posterior", mend)
+    return wrong(f"log_std of log 4 gives a deviation of {std:.2f}", "4", "another posterior")
 
 
 @check("vae", "2.2")

@@ -200,8 +200,8 @@ SLIPS = read(r"""
 - / ratio**2
 + / ratio
 @ gan/double_backward.py gan/test_double_backward.py
-- threshold_backward(x, y, 0)
-+ threshold_backward(x, y, 0.1)
+- threshold_backward(t, given, 0)
++ threshold_backward(t, given, 0.1)
 @ gan/double_backward.py gan/test_double_backward.py
 - of_w = of_w and (
 + of_w = False and (
@@ -608,7 +608,7 @@ SLIPS = read(r"""
 - if (z[:, 2:] - z[:1, 2:]).abs().max() > 1e-6:
 + if False:
 @ report/checks/gan.py report/test_check.py
-- if call.get("num_gen") != 300:
+- if asked.get("num_gen") != 300:
 + if False:
 @ report/checks/worker.py report/test_check.py
 - lost = checks if told[-1:] == ["shared begins"] else checks[:1]

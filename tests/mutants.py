@@ -4,7 +4,8 @@
     python tests/mutants.py gan/train.py vae    those of some files or folders
 
 Prints each survivor and the share that was found; exit code 1 where a slip survives that is not
-explained, 2 where one no longer applies. The tests that should see a slip stand beside its file.
+explained, 2 where one no longer applies, or where a test fails without any. The tests that should
+see a slip stand beside its file.
 """
 
 import argparse
@@ -1151,8 +1152,8 @@ def tests_of(slip: Slip) -> list[str]:
     return [slip.name, *slip.words.split()]
 
 
-def is_found(slip: Slip) -> bool:
-    """Whether a test fails in a copy with the slip."""
+def fails(tests: list[str], slip: Slip | None = None) -> bool:
+    """Whether one of the tests fails in a copy, with the slip."""
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
         for folder in ("gan", "vae", "tests"):
@@ -1163,16 +1164,17 @@ def is_found(slip: Slip) -> bool:
         (root / "report/runs").symlink_to(ROOT / "report/runs")
         for name in ("README.md", "requirements.txt"):
             shutil.copy(ROOT / name, root)
-        slip.put_into(root)
+        if slip:
+            slip.put_into(root)
         process = os.fork()
         if process == 0:
             os.setsid()
             os.chdir(root)
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, 1), os.dup2(nowhere, 2)
-            paths = [f"tests/{name}" for name in tests_of(slip)]
+            paths = [f"tests/{name}" for name in tests]
             sys.path[:] = [path for path in sys.path if not path.startswith(str(ROOT / "tests"))]
-            for name in [n for n, m in sys.modules.items() if _is_ours(m)]:
+            for name in [n for n, m in sys.modules.items() if _is_ours(m) and n != "__main__"]:
                 del sys.modules[name]
             os._exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *paths])))
         end = time.monotonic() + SECONDS
@@ -1184,7 +1186,7 @@ def is_found(slip: Slip) -> bool:
             time.sleep(0.2)
         code = os.waitstatus_to_exitcode(done[1])
         if code not in (0, 1):  # 2: a slip at import is found there; others: nothing was tested
-            print(f"{slip.file}: pytest ended with {code}", flush=True)
+            print(f"{' '.join(tests)}: pytest ended with {code}", flush=True)
         return code in (1, 2)
 
 
@@ -1206,9 +1208,13 @@ def main() -> int:
     if lost := check_all(slips):
         print("\n".join(["no longer applies:", *lost]))
         return 2
-    survivors = []
+    survivors, names = [], [tests_of(slip) for slip in slips]
     with ThreadPoolExecutor(args.jobs) as threads:
-        for slip, found in zip(slips, threads.map(is_found, slips), strict=True):
+        single = [[name] for name in dict.fromkeys(name for those in names for name in those)]
+        if failing := [n for n, failed in zip(single, threads.map(fails, single)) if failed]:
+            print(f"fails without any slip: {', '.join(name for (name,) in failing)}")
+            return 2
+        for slip, found in zip(slips, threads.map(fails, names, slips), strict=True):
             if not found:
                 survivors.append(slip)
                 why = EXPLAINED.get((slip.file, slip.old), "not explained")

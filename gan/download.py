@@ -16,10 +16,10 @@ import torch
 from dataset import DATA_DIR, draw_birds
 from resize_dataset import resize_folder
 from torch import Tensor
-from tqdm import tqdm
 
 from common import InputError, Parser
 from common.files import digest_of, fetch, locked
+from common.measure import progress_bar
 
 ARCHIVE = "CUB_200_2011.tgz"
 ARCHIVE_MD5 = "97eceeb196236b17998738112f37df78"
@@ -113,7 +113,7 @@ def unpack(archive: Path, originals: Path) -> None:
     unfinished = originals.with_name(f".unfinished.{originals.name}")
     shutil.rmtree(unfinished, ignore_errors=True)
     with tarfile.open(archive) as tar:
-        members = tqdm(tar, desc="unpack", unit="file")
+        members = progress_bar(tar, desc="unpack", unit="file")
         tar.extractall(unfinished, members=members, filter="data")
     (unfinished / "CUB_200_2011").rename(originals)
     shutil.rmtree(unfinished)

@@ -27,12 +27,11 @@ from dataset import IMAGE_SUFFIXES, decode, find_images
 from networks import LATENT_DIM, AnyGenerator, reestimate_statistics
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
-from tqdm import tqdm
 
 from common import InputError, NonFiniteError, Parser, first_few
 from common.device import resolve_device
 from common.files import atomic, digest_of, fetch, fingerprint, first_sentence, is_writable, locked
-from common.measure import measuring
+from common.measure import measuring, progress_bar
 
 INCEPTION_FILE = "inception-2015-12-05.pt"
 WEIGHTS_FOLDER = Path(__file__).parent / "datasets"
@@ -281,7 +280,7 @@ class Reference:
         what = f"{self.features.name}: statistics of {len(images)} images"
         # In a fixed random order, so that the first ones, which are kept, are of every kind.
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-        batches = tqdm(order.split(64), desc=what, leave=False)
+        batches = progress_bar(order.split(64), desc=what, leave=False)
         first: list[Tensor] = []
         mean, cov, _ = moments((self.features(images[part]) for part in batches), first)
         found = tuple(value.cpu().numpy() for value in (mean, cov, torch.cat(first)))
@@ -312,9 +311,8 @@ def score(
 
     def batches() -> Iterator[Tensor]:
         rng = torch.Generator(device).manual_seed(seed + 1)
-        for start in tqdm(
-            range(0, num_gen, batch), desc=f"{features.name} of {num_gen}", leave=False
-        ):
+        what = f"{features.name} of {num_gen}"
+        for start in progress_bar(range(0, num_gen, batch), desc=what, leave=False):
             z = torch.randn(batch, LATENT_DIM, generator=rng, device=device)
             images = gen.forward_given_samples(z)[: num_gen - start]
             images = images.add(1).mul(127.5)  # (B, 3, 32, 32) in [0, 255], not rounded
@@ -351,7 +349,7 @@ def image_files(folder: str | Path) -> list[Path]:
 def image_batches(files: Sequence[Path], size: int = 64) -> Iterator[Tensor]:
     """uint8 batches (B, 3, H, W) of these images; neighbours of one size together."""
     batch: list[Tensor] = []
-    for path in tqdm(files, desc="images", leave=False):
+    for path in progress_bar(files, desc="images", leave=False):
         pixels = pil_to_tensor(decode(path)[0])
         if batch and (len(batch) == size or batch[0].shape != pixels.shape):
             yield torch.stack(batch)

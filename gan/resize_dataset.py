@@ -12,11 +12,11 @@ from pathlib import Path
 
 from dataset import UNREADABLE, find_images, read_rgb
 from PIL import Image
-from tqdm import tqdm
 
 from common import InputError, Parser, first_few, number
 from common import path as path_type
 from common.files import atomic, locked
+from common.measure import progress_bar
 
 PILLOW_QUALITY = 75  # its default: the assignment's reference statistics come from such files
 
@@ -59,7 +59,8 @@ def resize_folder(
     with locked(output_folder):
         for leftover in output_folder.glob(".unfinished.*"):  # of a run that was killed
             leftover.unlink()
-        for name, path in tqdm(targets.items(), desc=f"resize to {res}x{res}", unit="image"):
+        what = f"resize to {res}x{res}"
+        for name, path in progress_bar(targets.items(), desc=what, unit="image"):
             target = output_folder / name
             if name in GREYSCALE_NAMES:
                 done["greyscale"].append(name)

@@ -23,8 +23,8 @@ from utils import merged_options
 from common import InputError, called, name_of, tried
 from common.device import Precision, autocast_dtype, prepare
 from common.files import fingerprint
-from common.measure import RunningMeans, preserved
-from common.run import PATHS, Run, from_folder, progress_bar
+from common.measure import RunningMeans, preserved, progress_bar
+from common.run import PATHS, Run, from_folder
 
 HERE = Path(__file__).resolve().parent
 SHOWN, FIRST_LOOK = 50, 100  # iterations between points in TensorBoard; of the first pictures
@@ -181,7 +181,7 @@ def train_model(
         run.begin(settings, parts, num_iterations, images=len(dataset), features=logger.features)
         logger.begin()
 
-        with progress_bar(run.step, num_iterations, "it") as bar:
+        with progress_bar(initial=run.step, total=num_iterations) as bar:
             while True:
                 iters, at_end = run.step, run.step == num_iterations
                 if iters > 0 and (at_end or iters % log_period == 0) and not logger.has(iters):

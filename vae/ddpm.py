@@ -24,15 +24,14 @@ from logger import LAYOUT, log_epoch, save_films, stopped_improving
 from options import add_data_options, add_training_options
 from pictures import check_new_folder, save_pictures
 from torch import Tensor, nn
-from tqdm import tqdm
 from train import get_val_metrics, run_train_epoch
 from utils import ZOOM, get_dataloaders
 
 from common import SEED, InputError, Parser, number, path
 from common.device import choose_precision, prepare, resolve_device
 from common.files import fingerprint, load_weights, save_grid, save_weights
-from common.measure import RunningMeans, measuring
-from common.run import Layout, Run, from_folder, progress_bar, recorded_for_resume, resume_line
+from common.measure import RunningMeans, measuring, progress_bar
+from common.run import Layout, Run, from_folder, recorded_for_resume, resume_line
 
 TIMESTEPS = 1000  # T
 DDPM_LAYOUT = Layout(
@@ -112,7 +111,7 @@ def train(args: Namespace) -> list[dict]:
             run.save()  # a state from elsewhere stands here too
         steps = len(train_loader)
         begun, total = run.step * steps + train_loader.taken, args.num_epochs * steps
-        with progress_bar(begun, total, "step", run.folder.name) as bar:
+        with progress_bar(initial=begun, total=total, unit="step", desc=run.folder.name) as bar:
             ended = run.step == args.num_epochs or stopped_improving(run.rows, args.patience)
             if ended and not (run.folder / f"epoch_{run.step - 1}_samples.png").exists():
                 save_samples(run.step - 1)  # a longer run, which is ended here after all
@@ -160,7 +159,7 @@ def sample(args: Namespace) -> None:
     rng = torch.Generator().manual_seed(args.seed)
     seeds = torch.randint(2**62, (len(counts),), generator=rng).tolist()
     drawn = []
-    with tqdm(total=len(counts) * steps, unit="step") as bar, measuring(model), precision():
+    with progress_bar(total=len(counts) * steps, unit="step") as bar, measuring(model), precision():
         for count, seed in zip(counts, seeds, strict=True):
             rng = torch.Generator(args.device).manual_seed(seed)
             x = draw(model, diffusion, count, args.steps, args.eta, rng, bar.update, args.until)

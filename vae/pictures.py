@@ -6,9 +6,9 @@ from pathlib import Path
 
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
-from tqdm import tqdm
 
 from common import InputError
+from common.measure import progress_bar
 
 
 def check_new_folder(folder: Path, overwrite: bool) -> None:
@@ -34,7 +34,7 @@ def save_pictures(images: Tensor, folder: Path) -> None:
     for stale in (unfinished, old):  # of a process that was killed
         shutil.rmtree(stale, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    for index, image in enumerate(tqdm(images, desc="pictures", unit="image", leave=False)):
+    for index, image in enumerate(progress_bar(images, desc="pictures", unit="image", leave=False)):
         to_pil_image(image).save(unfinished / f"{index:05d}.png")
     if folder.exists():
         folder.rename(old)

@@ -32,8 +32,8 @@ from utils import count_active_latents, get_dataloaders, preprocess_data, vis_re
 from common import InputError, check_agreement
 from common.device import choose_precision, prepare
 from common.files import fingerprint, save_weights
-from common.measure import RunningMeans, measuring, preserved
-from common.run import Run, progress_bar
+from common.measure import RunningMeans, measuring, preserved, progress_bar
+from common.run import Run
 
 Loader = Iterable[tuple[Tensor, Any]]  # images (B, 3, 32, 32), uint8 or in [0, 1], and anything
 
@@ -191,7 +191,7 @@ def main(
             run.save()  # a state from elsewhere stands here too
         steps = len(train_loader)
         begun, total = run.step * steps + train_loader.taken, num_epochs * steps
-        with progress_bar(begun, total, "step", run.folder.name) as bar:
+        with progress_bar(initial=begun, total=total, unit="step", desc=run.folder.name) as bar:
             ended = run.step == num_epochs or stopped_improving(run.rows, options.patience)
             if ended and not (run.folder / f"epoch_{run.step - 1}_samples.png").exists():
                 save_pictures(run.step - 1)  # a longer run, which is ended here after all

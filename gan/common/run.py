@@ -427,10 +427,3 @@ def versions() -> dict:
         found["gpu"] = torch.cuda.get_device_name()
         found["cuda"], found["cudnn"] = torch.version.cuda, torch.backends.cudnn.version()
     return found
-
-
-def progress_bar(initial: int, total: int, unit: str, desc: str | None = None) -> tqdm:
-    """For a training loop; in a log file it moves every half minute."""
-    seconds = 0.5 if sys.stderr.isatty() else 30
-    interval = {"mininterval": seconds, "maxinterval": seconds, "smoothing": 0.05}
-    return tqdm(initial=initial, total=total, unit=unit, desc=desc, dynamic_ncols=True, **interval)

@@ -131,6 +131,16 @@ def test_measuring_never_changes_training_and_a_seed_does(birds, tmp_path, tiny_
     assert not same(plain, start(tmp_path / "c", birds, "--seed", 1))
 
 
+def test_a_seed_is_also_that_of_batches_and_latents(birds, tmp_path, monkeypatch):
+    seen, step = [], train.discriminator_step
+    keep = lambda *args: seen.append(args[2:4]) or step(*args)
+    monkeypatch.setattr(train, "discriminator_step", keep)
+    for number, seed in enumerate((0, 0, 1)):
+        start(tmp_path / str(number), birds, "--seed", seed, "--num_iterations", 1)
+    for first, again, other in zip(*seen):
+        assert torch.equal(first, again) and not torch.equal(first, other)
+
+
 def test_outputs(birds, tmp_path, tiny_features, real_plots):
     folder, options = tmp_path / "run", ["--num_gen", 8, 10, "--num_iterations", 1]
     start(folder, birds, "--fid", tiny_features, *options)

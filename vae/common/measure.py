@@ -1,10 +1,13 @@
 """Measuring without a trace: means of loss terms, and modules in another mode for a while."""
 
 import contextlib
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from common import NonFiniteError
 
@@ -109,3 +112,10 @@ def check_weights(*modules: nn.Module) -> None:
     tensors = [tensor for module in modules for tensor in module.state_dict().values()]
     if not torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all():
         raise NonFiniteError(f"a weight became non-finite; {ANOTHER_RUN}")
+
+
+def progress_bar(steps: Iterable | None = None, **how: Any) -> tqdm:
+    """tqdm; in a log file it moves every half minute."""
+    seconds = 0.5 if sys.stderr.isatty() else 30
+    how |= {"mininterval": seconds, "maxinterval": seconds, "smoothing": 0.05}
+    return tqdm(steps, dynamic_ncols=True, **how)

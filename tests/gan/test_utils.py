@@ -15,6 +15,7 @@ from PIL import Image
 from torch import nn
 
 from common import InputError
+from common.run import from_folder
 from common.files import save_film
 
 
@@ -161,6 +162,12 @@ def test_what_was_recorded_is_gone_on_with(tmp_path, monkeypatch):
 
 CALL = {"num_iterations": 9, "prefix": None, "log_period": 3, "disable_amp": False}
 CALL |= {"batch_size": 256, "lamb": 5}
+
+
+def test_paths_are_recorded_as_seen_from_the_run(tmp_path):
+    (tmp_path / "data").mkdir()
+    assert from_folder(tmp_path / "data", tmp_path / "runs/one") == "../../data"
+    assert [from_folder(v, tmp_path) for v in ("off", "gone", None)] == ["off", "gone", None]
 
 
 @pytest.mark.parametrize(

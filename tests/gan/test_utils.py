@@ -15,8 +15,8 @@ from PIL import Image
 from torch import nn
 
 from common import InputError
-from common.run import from_folder
 from common.files import save_film
+from common.run import from_folder
 
 
 def test_latent_grids():

@@ -31,10 +31,13 @@ def parts_of(tmp_path):
 
 
 def built(tmp_path, *names):
-    """report.md of the runs in tmp_path/runs, of some parts."""
+    """Some parts of a report of the runs in tmp_path/runs; without names report.md, and pages."""
     out = tmp_path / "out"
     out.mkdir(exist_ok=True)
-    marks = [f"<!-- {name} -->\n<!-- /{name} -->" for name in names or PARTS]
+    if names:
+        parts = Parts([read_run(folder) for folder in find_runs([tmp_path / "runs"])], out)
+        return "\n\n".join(PARTS[name](parts) for name in names)
+    marks = [f"<!-- {name} -->\n<!-- /{name} -->" for name in PARTS]
     (out / "report.md").write_text("\n\n".join(["# T", *marks]))
     build([tmp_path / "runs"], out)
     return (out / "report.md").read_text()

@@ -50,6 +50,7 @@ SMALLER = [
     ("gan/download.py", "SYNTHETIC_IMAGES = 6_000", "SYNTHETIC_IMAGES = 8"),
     ("gan/networks.py", "batches: int = 8, size: int = 128", "batches: int = 1, size: int = 4"),
     ("gan/fid.py", "GENERATOR_BATCH = 256", "GENERATOR_BATCH = 8"),
+    ("vae/ddpm.py", "diffusion, 49, 50,", "diffusion, 4, 2,"),
     ("vae/dataset.py", "SYNTHETIC_IMAGES = (5_000, 1_000)", "SYNTHETIC_IMAGES = (10, 5)"),
 ]
 

@@ -55,11 +55,11 @@ def test_the_cosine_schedule():
 
 
 def test_forward_moments_and_a_time_for_each_image():
-    x0 = random_images(1).expand(4000, -1, -1, -1)
+    x0 = random_images(1).expand(1000, -1, -1, -1)
     for t in (1, 400, 999):
-        x = NOISE.q_sample(x0, torch.full((4000,), t), noise_like(x0))
+        x = NOISE.q_sample(x0, torch.full((1000,), t), noise_like(x0))
         alpha_bar = NOISE.alpha_bar[t]
-        assert (x.mean(0) - alpha_bar.sqrt() * x0[0]).abs().mean() < 0.02
+        assert (x.mean(0) - alpha_bar.sqrt() * x0[0]).abs().mean() < 0.04
         assert x.var(0).mean().item() == pytest.approx((1 - alpha_bar).item(), rel=0.01)
     x0, times = random_images(), [3, 500, 900]
     noise = noise_like(x0)

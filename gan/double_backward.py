@@ -37,10 +37,10 @@ class _Convolution(torch.autograd.Function):  # or, transposed, its gradient: th
         # Towards images alone, as the penalty asks first, weights need no gradient.
         with contextlib.suppress(AttributeError, RuntimeError):  # another torch; w itself was named
             of_w = of_w and (not ctx.leaf or torch._C._will_engine_execute_node(ctx.leaf))
-        how, ends = (ctx.padding, not ctx.transposed, None), (grad, x)
+        how = ctx.padding, not ctx.transposed, None
         grad_x = _Convolution.apply(grad, w, None, *how) if of_x else None
-        above, below = ends if ctx.transposed else ends[::-1]
-        grad_w = conv2d_weight(above, w.shape, below, padding=ctx.padding) if of_w else None
+        given, slope = (grad, x) if ctx.transposed else (x, grad)
+        grad_w = conv2d_weight(given, w.shape, slope, padding=ctx.padding) if of_w else None
         return grad_x, grad_w, grad.sum((0, 2, 3)) if of_b else None, *[None] * 3
 
 

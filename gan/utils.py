@@ -181,8 +181,8 @@ def get_args(description: str | None = None, argv: Sequence[str] | None = None) 
         prefix = drawn
     args["fid"] = args["fid"] or ("inception" if args["dataset"] == "cub" else "off")
     # What to type to go on with this run.
-    where = ["--out_dir", out_dir] if out_dir else ["--dataset", "synthetic"]
-    args["again"] = resume_line(*(where if out_dir or args["dataset"] == "synthetic" else []))
+    where = ["--dataset", "synthetic"] if args["dataset"] == "synthetic" else []
+    args["again"] = resume_line(*(["--out_dir", out_dir] if out_dir else where))
     args |= {"device": resolve_device(args["device"]), "prefix": prefix}
     args["given"] = given | ({"prefix": prefix} if out_dir else {})
     check_score_period(args["log_period"], args["score_period"])

@@ -4,9 +4,11 @@ As a grader does, each test file imports from its own folder: before a file of t
 collected or run, gan/ is first on sys.path and its modules are the ones in sys.modules.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
+import socket
 import sys
 from collections import Counter
 from pathlib import Path
@@ -21,7 +23,7 @@ os.fsync = lambda handle: None
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("gan", "vae", "report")
-sys.path.append(str(ROOT / "tests"))  # for emulated_device.py
+sys.path.append(str(ROOT / "tests"))  # for what all of them use
 _modules = {folder: {} for folder in FOLDERS}
 _active = None
 
@@ -62,13 +64,14 @@ def pytest_runtest_setup(item):
 def pytest_configure(config):
     config.addinivalue_line("markers", "shared: needs the real data beside the project")
     signal.signal(signal.SIGTERM, _stop)
-    signal.set_wakeup_fd(_written)
+    signal.set_wakeup_fd(_written.fileno())
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: children's children are ours
 
 
 # Runs within this process take signals to themselves; those that no test sent are for the suite.
-_read, _written = os.pipe2(os.O_NONBLOCK)
+_read, _written = socket.socketpair()
+_read.setblocking(False), _written.setblocking(False)
 _sent, _send = Counter(), os.kill
 
 
@@ -86,12 +89,11 @@ def _stop(number, frame=None):
 
 
 def pytest_runtest_logfinish(nodeid):
-    try:
-        came = Counter(os.read(_read, 1000))
-    except BlockingIOError:
-        return
+    came = Counter()
+    with contextlib.suppress(BlockingIOError):
+        came.update(_read.recv(1000))
     for number in came - _sent:
-        if number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.Signals(number).name in ("SIGINT", "SIGTERM", "SIGHUP"):
             _stop(number)
     _sent.clear()
 

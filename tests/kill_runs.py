@@ -122,39 +122,38 @@ def start(words):
 
 
 def try_command(name, place, kills, rng):
-    """Kill it so often; returns what went wrong, a line each."""
-    command, whole, wrong, done = COMMANDS[name], Path(place, name, "whole"), [], 0
+    """Kill it so often, and let it end; returns what went wrong, a line each."""
+    command, whole, wrong = COMMANDS[name], Path(place, name, "whole"), []
     whole.mkdir(parents=True)
     begin, process = time.monotonic(), start(command(whole))
     error = process.communicate()[1].decode()
     assert process.returncode == 0, error[-2000:]
     seconds, expected = time.monotonic() - begin, outcome(whole)
 
-    def compare(parts):
+    def differences(parts):
         found = outcome(parts)
         names = [n for n in expected.keys() | found.keys() if found.get(n) != expected.get(n)]
         return [f"{name}: other {', '.join(sorted(names))}"] if names else []
 
-    parts, killed = whole.with_name("parts0"), 0
-    while killed < kills or not parts.exists() or compare(parts):
+    killed, number, ended = 0, 0, False
+    while not ended:
+        parts = whole.with_name(f"parts{number}")
         parts.mkdir(exist_ok=True)
         process = start(command(parts))
+        # From the imports to the end of what is left; after the last kill it is left alone.
+        limit = rng.uniform(0.3, 0.9) * seconds if killed < kills else None
         try:
-            # From the imports to the end of what is left; the last one is left alone.
-            process.communicate(timeout=rng.uniform(0.3, 0.9) * seconds if killed < kills else None)
-            if process.returncode or killed == kills:
-                break
+            error = process.communicate(timeout=limit)[1].decode()
+            wrong += [f"{name}: {error[-300:]}"] if process.returncode else []
+            wrong += differences(parts)
+            ended = limit is None or process.returncode != 0
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
             killed += 1
-            if compare(parts):
-                continue
-        wrong += compare(parts)
-        done += 1
-        parts = whole.with_name(f"parts{done}")  # it was done: from the start again
-    wrong += [f"{name}: exit code {process.returncode}"] if process.returncode > 0 else []
-    wrong += compare(parts) if parts.exists() else []
+            if differences(parts):
+                continue  # it goes on there
+        number += 1  # it was done: from the start again
     print(f"{name}: {killed} kills, {len(expected)} files compared", flush=True)
     return wrong
 

@@ -1,4 +1,4 @@
-"""Measuring without a trace: means of loss terms, and modules in another mode for a while."""
+"""Measuring without a trace: means of loss terms, modules in another mode, progress."""
 
 import contextlib
 import sys

@@ -111,11 +111,11 @@ def unpack(archive: Path, originals: Path) -> None:
     if digest_of(archive) != ARCHIVE_MD5:
         raise InputError(f"--data_dir: {archive} is damaged (wrong md5); delete it and run again")
     unfinished = originals.with_name(f".unfinished.{originals.name}")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.rmtree(unfinished, ignore_errors=True)  # of an unpacking that was stopped
     with tarfile.open(archive) as tar:
         members = progress_bar(tar, desc="unpack", unit="file")
         tar.extractall(unfinished, members=members, filter="data")
-    (unfinished / "CUB_200_2011").rename(originals)
+    (unfinished / "CUB_200_2011").rename(originals)  # whole from here on
     shutil.rmtree(unfinished)
 
 

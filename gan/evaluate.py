@@ -66,6 +66,7 @@ def evaluate(gen: AnyGenerator, args: Namespace) -> None:
 
     out.mkdir(parents=True, exist_ok=True)
     with preserved(gen):
+        # Of other weights than those that moved the running statistics, perhaps: estimated anew.
         reestimate_statistics(gen)
         interpolate_latent_space(gen, out / f"{path.stem}_interpolations.png", False)
         for picture, grid in draw(gen, picture_latents(options.seed, device), False).items():

@@ -96,7 +96,7 @@ class Features:
         if self.is_inception and not digest.startswith(INCEPTION_SHA256):
             print(f"{path} is not clean-fid's file: its scores are called FD, not FID")
             self.name = f"FD ({path.name}, another one)"
-        probe = self(torch.zeros(2, 3, 32, 32))
+        probe = self(torch.zeros(2, 3, 32, 32))  # a wrong file is told now, not at the first score
         if probe.ndim != 2 or len(probe) != 2:
             raise InputError(
                 f"features: {path} returns shape {tuple(probe.shape)} for 2 images, expected (2, d)"
@@ -164,7 +164,7 @@ def moments(
             shift = batch.mean(0)
         if first is not None and count < COMPARED:
             first.append(batch[: COMPARED - count].float().cpu())
-        centred = batch - shift
+        centred = batch - shift  # (B, d)
         count += len(batch)
         total, outer = total + centred.sum(0), outer + centred.T @ centred
     if count < 2:
@@ -175,7 +175,7 @@ def moments(
 
 def matrix_sqrt(matrix: Tensor) -> Tensor:
     """Square root of a symmetric positive semi-definite matrix."""
-    values, vectors = torch.linalg.eigh(matrix)
+    values, vectors = torch.linalg.eigh(matrix)  # (d,), (d, d)
     return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
 
 
@@ -190,7 +190,7 @@ def frechet_distance(
     # On the CPU: float64 eigenvalues are slow on most GPUs, and less robust there.
     mean1, cov1, mean2, cov2 = (value.cpu() for value in (mean1, cov1, mean2, cov2))
     sqrt_cov1 = matrix_sqrt(cov1) if sqrt_cov1 is None else sqrt_cov1
-    product = sqrt_cov1 @ cov2 @ sqrt_cov1
+    product = sqrt_cov1 @ cov2 @ sqrt_cov1  # (d, d), symmetric but for rounding
     eigenvalues = torch.linalg.eigvalsh((product + product.T) / 2)
     trace = eigenvalues.clamp(min=0).sqrt().sum()
     distance = (mean1 - mean2).square().sum() + cov1.trace() + cov2.trace() - 2 * trace
@@ -213,8 +213,9 @@ def kernel_distance(
         x, y = (f[torch.randperm(len(f), generator=rng)[:count]] for f in (first, second))
         of_x, of_y, across = ((a @ b.T / a.shape[1] + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
         pairs = of_x.sum() - of_x.trace() + of_y.sum() - of_y.trace()
+        # Without i = j, which would bias it, among equals; across the sets all pairs count.
         values.append(pairs / (count * (count - 1)) - 2 * across.mean())
-    each = torch.stack(values).double()
+    each = torch.stack(values).double()  # (subsets,)
     whole = count == max(len(first), len(second))  # then the subsets are one and the same
     return each.mean().item(), 0.0 if whole else each.std().item()
 
@@ -233,12 +234,13 @@ def precision_and_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float,
 def neighbour_distances(points: Tensor, k: int) -> Tensor:
     """(N, d) -> (N,), from each point to its k-th neighbour beside itself."""
     k = min(k, len(points) - 1)
+    # k + 1: the nearest is the point itself.
     nearest = [torch.cdist(part, points).kthvalue(k + 1)[0] for part in points.split(1000)]
     return torch.cat(nearest)
 
 
 def _share_among(points: Tensor, others: Tensor, k: int) -> float:
-    radius = neighbour_distances(others, k)
+    radius = neighbour_distances(others, k)  # (M,)
     inside = [(torch.cdist(part, others) <= radius).any(1) for part in points.split(1000)]
     return torch.cat(inside).double().mean().item()
 
@@ -284,6 +286,7 @@ class Reference:
         first: list[Tensor] = []
         mean, cov, _ = moments((self.features(images[part]) for part in batches), first)
         found = tuple(value.cpu().numpy() for value in (mean, cov, torch.cat(first)))
+        # Where none can be written they are measured again the next time.
         for folder in filter(is_writable, folders):
             with contextlib.suppress(OSError), atomic(Path(folder) / file_name) as unfinished:
                 np.savez(unfinished, mean=found[0], cov=found[1], features=found[2])
@@ -310,10 +313,11 @@ def score(
     features, batch = reference.features, GENERATOR_BATCH
 
     def batches() -> Iterator[Tensor]:
-        rng = torch.Generator(device).manual_seed(seed + 1)
+        rng = torch.Generator(device).manual_seed(seed + 1)  # not the latents of training
         what = f"{features.name} of {num_gen}"
         for start in progress_bar(range(0, num_gen, batch), desc=what, leave=False):
             z = torch.randn(batch, LATENT_DIM, generator=rng, device=device)
+            # A whole batch also at the end: its statistics normalise it.
             images = gen.forward_given_samples(z)[: num_gen - start]
             images = images.add(1).mul(127.5)  # (B, 3, 32, 32) in [0, 255], not rounded
             if not torch.isfinite(images).all():

@@ -105,7 +105,7 @@ class Logger:
             elif all(row["score"] < old["score"] for old in self.rows_like(row)):
                 self.replace_weights("generator_best", self.gen)
         self.run.add_row(row)
-        self.means.clear()
+        self.means.clear()  # the next line's means begin here
         self.save_plots()
         tqdm.write(describe(row))
         self.run.save()
@@ -203,6 +203,7 @@ class Logger:
         if time.monotonic() - self.shown < 2:
             return
         self.shown = time.monotonic()
+        # Reading a mean waits for the device: not in every step.
         means = self.means.means()
         names = {"D": "discriminator_loss", "G": "generator_loss", "|grad|": "gradient_norm"}
         names["penalty"] = "gradient_penalty"

@@ -39,7 +39,7 @@ class MLPGenerator(nn.Module):
 
     def forward_given_samples(self, z: Tensor) -> Tensor:
         """(B, 128) -> (B, 3, 32, 32) in [-1, 1]."""
-        return self.layers(z).view(-1, 3, 32, 32)
+        return self.layers(z).view(-1, 3, 32, 32)  # (B, 3072), a pixel a number
 
     def forward(self, n_samples: int = 1024) -> Tensor:
         """n_samples images from fresh latents, drawn on the module's own device."""
@@ -63,7 +63,7 @@ class MLPDiscriminator(nn.Module):
             nn.Linear(512, 256),
             nn.LeakyReLU(0.2),
             nn.Dropout(DROPOUT),
-            nn.Linear(256, 1),
+            nn.Linear(256, 1),  # a raw score: the loss has the sigmoid
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ def compute_discriminator_loss(
 
     discrim_real, discrim_fake: scores (B, 1). The other arguments are not used.
     """
-    label = torch.full_like(discrim_real, REAL_LABEL)
+    label = torch.full_like(discrim_real, REAL_LABEL)  # (B, 1)
     real = F.binary_cross_entropy_with_logits(discrim_real, label)
     return real + F.softplus(discrim_fake).mean()
 
@@ -91,6 +91,7 @@ def get_optimizers_and_schedulers(gen: nn.Module, disc: nn.Module) -> tuple:
 
     def adam(module: nn.Module, lr: float) -> tuple:
         optimizer = torch.optim.Adam(module.parameters(), lr=lr, betas=(0.5, 0.999), fused=True)
+        # A rate that stays, in the form that the loop expects.
         return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
 
     return *adam(disc, 4e-4), *adam(gen, 1e-4)
@@ -114,5 +115,5 @@ if __name__ == "__main__":
         amp_enabled=not args.disable_amp,
         options=args,
         make_optimizers=get_optimizers_and_schedulers,
-        generator_every=1,
+        generator_every=1,  # instead of every fifth time
     )

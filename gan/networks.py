@@ -84,6 +84,7 @@ class ResBlockUp(nn.Module):
         self.layers = nn.Sequential(
             nn.BatchNorm2d(input_channels),
             nn.ReLU(),
+            # The normalisation behind it takes any bias away again.
             nn.Conv2d(input_channels, n_filters, kernel_size, padding=1, bias=False),
             nn.BatchNorm2d(n_filters),
             nn.ReLU(),
@@ -144,12 +145,12 @@ class Generator(nn.Module):
         self.starting_image_size = starting_image_size
         self.dense = nn.Linear(LATENT_DIM, 128 * starting_image_size**2)
         self.layers = nn.Sequential(
-            ResBlockUp(128),
-            ResBlockUp(128),
-            ResBlockUp(128),
+            ResBlockUp(128),  # (B, 128, 8, 8)
+            ResBlockUp(128),  # (B, 128, 16, 16)
+            ResBlockUp(128),  # (B, 128, 32, 32)
             nn.BatchNorm2d(128),
             nn.ReLU(),
-            nn.Conv2d(128, 3, kernel_size=3, padding=1),
+            nn.Conv2d(128, 3, kernel_size=3, padding=1),  # (B, 3, 32, 32)
             nn.Tanh(),
         )
 
@@ -184,7 +185,7 @@ class Discriminator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, 32, 32) in [-1, 1] -> (B, 1)."""
         features = self.layers(x)  # (B, 128, 8, 8)
-        return self.dense(features.sum(dim=(2, 3)))
+        return self.dense(features.sum(dim=(2, 3)))  # a sum over places, as the handout says
 
 
 @torch.no_grad()
@@ -200,7 +201,7 @@ def reestimate_statistics(gen: AnyGenerator, batches: int = 8, size: int = 128) 
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean
-    gen.train()
+    gen.train()  # the only mode in which the statistics move
     device = next(gen.parameters()).device
     rng = torch.Generator(device).manual_seed(0)
     with preserved():  # whatever the generator draws itself
@@ -215,7 +216,7 @@ def reestimate_statistics(gen: AnyGenerator, batches: int = 8, size: int = 128) 
 def frozen(module: nn.Module) -> Iterator[None]:
     """No gradients for its parameters for a while; afterwards each asks for one as before."""
     before = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
-    module.requires_grad_(False)
+    module.requires_grad_(False)  # gradients pass through it, and none is kept for it
     try:
         yield
     finally:

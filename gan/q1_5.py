@@ -28,13 +28,13 @@ def compute_discriminator_loss(
     discrim_real, discrim_fake: scores (B, 1). discrim_interp: scores (B, 1) of interp, the images
     x^ (B, 3, 32, 32), which require a gradient. With interp None the penalty is left out.
     """
-    loss = discrim_fake.mean() - discrim_real.mean()
+    loss = discrim_fake.mean() - discrim_real.mean()  # a critic: scores have no bounds
     if interp is None or discrim_interp is None:
         return loss
     # Each score depends on its own image alone, so the gradient of the sum holds one per image.
     (gradient,) = torch.autograd.grad(discrim_interp.sum(), interp, create_graph=True)
     norm = gradient.float().flatten(1).norm(dim=1)  # (B,)
-    return loss + lamb * (norm - 1).square().mean()
+    return loss + lamb * (norm - 1).square().mean()  # two-sided, as the paper advises
 
 
 def compute_generator_loss(discrim_fake: Tensor) -> Tensor:

@@ -45,7 +45,8 @@ def get_optimizers_and_schedulers(gen: AnyGenerator, disc: nn.Module) -> tuple:
     def adam_and_decay(module: nn.Module, steps: int) -> tuple:
         optimizer = torch.optim.Adam(module.parameters(), lr=2e-4, betas=(0.0, 0.9), fused=True)
         return optimizer, torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: max(0.0, 1 - step / steps)
+            optimizer,
+            lambda step: max(0.0, 1 - step / steps),  # below 0 it would climb the loss
         )
 
     return *adam_and_decay(disc, 500_000), *adam_and_decay(gen, 100_000)
@@ -67,12 +68,12 @@ def discriminator_step(
     image, the share of the fake in x^ = eps * fake + (1 - eps) * real; None for a loss that does
     not use x^. Networks compute in `precision`, losses in float32.
     """
-    with torch.no_grad(), precision():
+    with torch.no_grad(), precision():  # this step does not train the generator
         fake = gen.forward_given_samples(z).float()  # (B, 3, 32, 32) in [-1, 1]
     with precision():
         # One pass for both: without batch normalisation no score depends on its neighbours.
         scores = disc(torch.cat([real, fake]))  # (2B, 1)
-    discrim_real, discrim_fake = scores.float().chunk(2)
+    discrim_real, discrim_fake = scores.float().chunk(2)  # (B, 1) each
 
     interp = discrim_interp = None
     slopes: list[Tensor] = []  # grad D(x^), where the loss takes it
@@ -157,27 +158,29 @@ def train_model(
     with Run(HERE / options.prefix, LAYOUT, *how) as run:
         settings = recorded(options, run.folder, gen, disc, disc_loss_fn, make_optimizers)
         settings |= {"generator_every": generator_every, "number_format": precision.name}
-        run.check(settings)
+        run.check(settings)  # before the images are read, which takes a while
         uses_interp = try_losses(gen, disc, disc_loss_fn, gen_loss_fn, options)
 
         root, stats_folders = (images, ()) if images is not None else find_data(options)
         dataset = Dataset(root, tried(build_transforms, what="expected a transform of images"))
         pixels = dataset.pixels if hasattr(dataset, "pixels") else pixels_of(root)
-        settings["data"] = fingerprint(pixels)
+        settings["data"] = fingerprint(pixels)  # of the pixels, wherever they lie
         settings["dataset"] = options.dataset if images is None else "unnamed"
         run.check(settings)
-        rng = torch.Generator(device).manual_seed(options.seed)
+        rng = torch.Generator(device).manual_seed(options.seed)  # of batches, z and eps alone
         batches = Batches(dataset, batch_size, rng)
         optim_disc, sched_disc, optim_gen, sched_gen = made_optimizers(make_optimizers, gen, disc)
         # Scored and drawn beside the generator; nothing is trained by it.
         average = None if options.ema is None else copy.deepcopy(gen).requires_grad_(False)
         means = RunningMeans(device)  # of the loss terms since the last log line
+        # All that a step changes: what is forgotten here, a resumed run does not have.
         parts = {"generator": gen, "discriminator": disc, "optim_disc": optim_disc}
         parts |= {"sched_disc": sched_disc, "optim_gen": optim_gen, "sched_gen": sched_gen}
         parts |= {"scaler": precision.scaler, "batches": batches, "rng": rng, "means": means}
         parts |= {} if average is None else {"generator_ema": average}
         logger = Logger(run, parts, options, pixels, (*stats_folders, run.folder))
         prepare(precision)
+        # Nothing was written so far; whatever can be refused has been.
         run.begin(settings, parts, num_iterations, images=len(dataset), features=logger.features)
         logger.begin()
 
@@ -191,6 +194,7 @@ def train_model(
                 if at_end:
                     break
 
+                # Lines 4 to 9 of Algorithm 1: one step of the discriminator.
                 eps = torch.rand(batch_size, 1, 1, 1, generator=rng, device=device)
                 real = batches.next()  # (B, 3, 32, 32) in [-1, 1]
                 z = torch.randn(batch_size, LATENT_DIM, generator=rng, device=device)  # (B, 128)
@@ -201,6 +205,7 @@ def train_model(
                 precision.scaler.step(optim_disc)
                 sched_disc.step()
 
+                # Lines 11 and 12: the generator's, on a fresh batch of latents.
                 if iters % generator_every == 0:
                     z = torch.randn(batch_size, LATENT_DIM, generator=rng, device=device)
                     optim_gen.zero_grad()
@@ -218,7 +223,7 @@ def train_model(
                 logger.show(bar)
                 if run.save_is_due:
                     run.save()
-                run.check_signal()
+                run.check_signal()  # here a step is whole
         logger.finish(num_iterations)
     return run.rows
 
@@ -284,7 +289,7 @@ def try_losses(
         return got
 
     of_scores = "a mean over the batch as a scalar"
-    with preserved(gen, disc):
+    with preserved(gen, disc):  # a trial that moved the global generator would change the run
         z = torch.randn(3, LATENT_DIM, device=next(gen.parameters()).device)
         draw, images = getattr(gen, "forward_given_samples", None), (3, 3, 32, 32)
         if draw is None:
@@ -305,7 +310,7 @@ def try_losses(
         scores = disc(fake.detach())
         given = (scores, scores, discrim_interp, interp, options.lamb)
         disc_loss = call(disc_loss_fn, *given, shape=(), what=of_scores)
-        hook.remove()
+        hook.remove()  # the gradients below are not the loss's own
         for function, loss, net in ((gen_loss_fn, gen_loss, gen), (disc_loss_fn, disc_loss, disc)):
             weights = [weight for weight in net.parameters() if weight.requires_grad]
             slopes_of: Any = [None]

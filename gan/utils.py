@@ -32,7 +32,7 @@ def latent_grid(device: torch.device | str = "cpu", rest: Tensor | None = None) 
     """
     steps = torch.linspace(-1, 1, 10, device=device)
     z = (torch.zeros(LATENT_DIM, device=device) if rest is None else rest).repeat(100, 1)
-    z[:, :2] = torch.cartesian_prod(steps, steps)
+    z[:, :2] = torch.cartesian_prod(steps, steps)  # the first moves slowest: down the rows
     return z
 
 
@@ -43,6 +43,7 @@ def spherical(start: Tensor, end: Tensor, share: Tensor) -> Tensor:
     gives (White 2016, arXiv 1609.04468); the arc does not.
     """
     cosine = F.cosine_similarity(start, end, dim=-1).unsqueeze(-1)
+    # Off 0 and pi, where the arc has no direction and its sine is 0.
     angle = cosine.clamp(-0.9999, 0.9999).acos()
     return (((1 - share) * angle).sin() * start + (share * angle).sin() * end) / angle.sin()
 
@@ -52,7 +53,7 @@ def between_four(corners: Tensor) -> Tensor:
     share = torch.linspace(0, 1, 10, device=corners.device)
     down, along = share.view(10, 1, 1), share.view(1, 10, 1)
     left = spherical(corners[0], corners[2], down)  # (10, 1, 128)
-    right = spherical(corners[1], corners[3], down)
+    right = spherical(corners[1], corners[3], down)  # (10, 1, 128)
     return spherical(left, right, along).reshape(100, LATENT_DIM)
 
 
@@ -84,8 +85,8 @@ def picture_latents(seed: int, device: torch.device | str = "cpu") -> dict[str, 
     of 0, a latent that N(0, I) never gives. between_samples: spherical, with the first four
     samples in the corners.
     """
-    rng = torch.Generator(device).manual_seed(seed + 2)
-    samples = torch.randn(100, LATENT_DIM, generator=rng, device=device)
+    rng = torch.Generator(device).manual_seed(seed + 2)  # neither training's nor the scores'
+    samples = torch.randn(100, LATENT_DIM, generator=rng, device=device)  # (100, 128)
     return {
         "samples": samples,
         "around_a_sample": latent_grid(device, samples[0]),

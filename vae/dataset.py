@@ -94,6 +94,7 @@ def prepare(root: Path) -> None:
     elif digest_of(archive) != ARCHIVE_MD5:
         raise InputError(f"--data_dir: {archive} is damaged (wrong md5); delete it and run again")
     with tarfile.open(archive) as tar:
+        # "data": no path leads out of the folder.
         tar.extractall(root / f".unfinished.{FOLDER}", filter="data")
     (root / f".unfinished.{FOLDER}" / FOLDER).rename(root / FOLDER)
     (root / f".unfinished.{FOLDER}").rmdir()
@@ -167,8 +168,8 @@ class Batches:
                 self.order = torch.randperm(count, generator=self.generator, device=device)
         self.restored = False
         while self.cursor < len(self.images):
-            index = self.order[self.cursor : self.cursor + self.batch_size]
-            self.cursor += len(index)
+            index = self.order[self.cursor : self.cursor + self.batch_size]  # (B,)
+            self.cursor += len(index)  # before the step, which a state is saved after
             yield self.images[index], None
         self.cursor = 0
 

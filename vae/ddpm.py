@@ -52,6 +52,7 @@ class WeightAverage:
     @torch.no_grad()
     def update(self) -> None:
         """After a step of the module's optimizer."""
+        # Else the random weights of the start would stay in it for thousands of steps.
         decay = min(self.decay, (1 + self.count) / (10 + self.count))
         averages, weights = self.module.parameters(), self.source.parameters()
         torch._foreach_lerp_(list(averages), list(weights), 1 - decay)
@@ -127,6 +128,7 @@ def train(args: Namespace) -> list[dict]:
                     means=means,
                     first_step=epoch * steps + train_loader.taken,
                 )
+                # The average: it is what draws, and what is kept.
                 val_metrics = get_val_metrics(average.module, loss, val_loader, precision=precision)
                 line = log_epoch(run, {"epoch": epoch}, train_metrics, val_metrics)
                 bar.write(line, file=sys.stdout)
@@ -167,6 +169,7 @@ def sample(args: Namespace) -> None:
                 raise InputError(
                     f"--model: {args.model} gives non-finite images; give another, or --disable_amp"
                 )
+            # 2,000 images are 6 MB; written at the end, all or none.
             drawn.append(x.add(1).mul(127.5).round().to(torch.uint8).cpu())
     save_pictures(torch.cat(drawn), args.out)
     how = f"DDIM, {steps} steps, eta {args.eta:g}" if args.steps else f"DDPM, {steps} steps"

@@ -69,7 +69,7 @@ def evaluate(args: Namespace, get_val_metrics: Callable) -> None:
     row = {"model": path.name} | {f"val_{name}": value for name, value in losses.items()}
     row |= {"images": len(val_loader.images), "data": data, "number_format": precision.name}
     out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(options.seed + 1)
+    torch.manual_seed(options.seed + 1)  # the latents of the run's own pictures
     vis_samples(model, out / path.stem)
     vis_recons(model, val_loader.images[:36], out / path.stem)
     if args.num_samples:
@@ -82,7 +82,7 @@ def evaluate(args: Namespace, get_val_metrics: Callable) -> None:
 
 def save_samples(model: Autoencoder, count: int, seed: int, folder: Path) -> None:
     """Decoded latents from N(0, I) as PNGs, for gan/fid.py."""
-    with measuring(model, seed=seed + 2) as device:
+    with measuring(model, seed=seed + 2) as device:  # other latents than those of the pictures
         z = torch.randn(count, model.latent_size, device=device)  # (count, latent_size)
         images = torch.cat([model.decoder(part).float().cpu() for part in z.split(500)])
     save_pictures(images.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8), folder)

@@ -32,7 +32,7 @@ class PlanarFlow(nn.Module):
 
         Elementwise, so float32 under autocast too.
         """
-        wu = (self.w * self.u).sum()
+        wu = (self.w * self.u).sum()  # w^T u
         # Appendix A.1: w^T u^ = softplus(w^T u) - 1 > -1 is what makes f invertible; float32 rounds
         # to -1 without the clamp.
         slope = F.softplus(wu).clamp(min=1e-6)
@@ -40,7 +40,7 @@ class PlanarFlow(nn.Module):
         h = torch.tanh((z * self.w).sum(dim=1) + self.b)  # (B,)
         # det = 1 + u^^T psi, psi = (1 - h^2) w: equation (12), written as a sum of positive terms.
         log_det = torch.log(h.square() + (1 - h.square()) * slope)
-        return z + u_hat * h.unsqueeze(1), log_det
+        return z + u_hat * h.unsqueeze(1), log_det  # (B, latent_size), (B,)
 
 
 class PlanarVAE(AEModel):
@@ -67,7 +67,7 @@ def planar_vae_loss(model: PlanarVAE, x: Tensor, beta: float = 1) -> Terms:
     """
     mu, log_std = (output.float() for output in model.encoder(x))
     noise = torch.randn_like(mu)  # (B, latent_size)
-    z, log_det = model.transform(mu + log_std.exp() * noise)
+    z, log_det = model.transform(mu + log_std.exp() * noise)  # z_K
     recon_loss = reconstruction_error(model.decoder(z), x)
     # The constants of the two Gaussians, latent_size / 2 * log(2 pi) each, cancel.
     log_q0 = (-log_std - 0.5 * noise.square()).sum(dim=1)

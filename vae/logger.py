@@ -80,4 +80,4 @@ def stopped_improving(rows: list[dict], patience: int | None) -> bool:
     if patience is None or not rows:
         return False
     losses = [row["val_loss"] for row in rows]
-    return len(losses) - 1 - losses.index(min(losses)) >= patience
+    return len(losses) - 1 - losses.index(min(losses)) >= patience  # the first of equal ones

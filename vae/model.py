@@ -25,13 +25,13 @@ class Encoder(nn.Module):
         self.latent_dim = latent_dim
         channels, height, width = self.input_shape
         self.convs = nn.Sequential(
-            nn.Conv2d(channels, 32, kernel_size=3, stride=1, padding=1),
+            nn.Conv2d(channels, 32, kernel_size=3, stride=1, padding=1),  # (B, 32, 32, 32)
             nn.ReLU(),
-            nn.Conv2d(32, 64, kernel_size=3, stride=2, padding=1),
+            nn.Conv2d(32, 64, kernel_size=3, stride=2, padding=1),  # (B, 64, 16, 16)
             nn.ReLU(),
-            nn.Conv2d(64, 128, kernel_size=3, stride=2, padding=1),
+            nn.Conv2d(64, 128, kernel_size=3, stride=2, padding=1),  # (B, 128, 8, 8)
             nn.ReLU(),
-            nn.Conv2d(128, 256, kernel_size=3, stride=2, padding=1),
+            nn.Conv2d(128, 256, kernel_size=3, stride=2, padding=1),  # (B, 256, 4, 4)
         )
         features = 256 * (height // 8) * (width // 8)
         self.fc = nn.Linear(features, self.outputs_per_latent * latent_dim)
@@ -68,13 +68,13 @@ class Decoder(nn.Module):
         self.fc = nn.Linear(latent_dim, math.prod(self.base_size))
         self.deconvs = nn.Sequential(
             nn.ReLU(),
-            nn.ConvTranspose2d(base_channels, 128, kernel_size=4, stride=2, padding=1),
+            nn.ConvTranspose2d(base_channels, 128, 4, stride=2, padding=1),  # (B, 128, 8, 8)
             nn.ReLU(),
-            nn.ConvTranspose2d(128, 64, kernel_size=4, stride=2, padding=1),
+            nn.ConvTranspose2d(128, 64, kernel_size=4, stride=2, padding=1),  # (B, 64, 16, 16)
             nn.ReLU(),
-            nn.ConvTranspose2d(64, 32, kernel_size=4, stride=2, padding=1),
+            nn.ConvTranspose2d(64, 32, kernel_size=4, stride=2, padding=1),  # (B, 32, 32, 32)
             nn.ReLU(),
-            nn.Conv2d(32, channels, kernel_size=3, padding=1),
+            nn.Conv2d(32, channels, kernel_size=3, padding=1),  # (B, 3, 32, 32)
         )
 
     def forward(self, z: Tensor) -> Tensor:

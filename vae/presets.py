@@ -54,5 +54,6 @@ def losses_of(loss_mode: Any, options: Namespace) -> tuple[Any, Any]:
         return planar_vae_loss, planar_vae_loss
     if options.free_bits:
         free_bits = options.free_bits
+        # Validation compares models: what a latent has for free is left out there.
         return lambda model, x, beta: free_bits_loss(model, x, beta, free_bits=free_bits), "vae"
     return loss_mode, loss_mode

@@ -51,7 +51,7 @@ def cyclical_beta_scheduler(
             f"cyclical_beta_scheduler: got {total_steps} steps, {cycles} cycles, ratio {ratio}; "
             "expected > 0, >= 1, in (0, 1]"
         )
-    period = math.ceil(total_steps / cycles)
+    period = math.ceil(total_steps / cycles)  # whole steps; the rise is by the fraction
     return lambda step: target_val * min(1.0, (step % period) / (total_steps / cycles) / ratio)
 
 
@@ -67,6 +67,7 @@ def beta_schedule(
     if beta_mode == "linear":
         return linear_beta_scheduler(num_epochs, target_val)
     if beta_mode == "anneal":
+        # The same function in each epoch: it counts the steps of the whole run.
         by_step = anneal_beta_scheduler(options.anneal_steps, target_val)
         return lambda epoch: by_step
     if beta_mode == "cyclical":
@@ -78,6 +79,7 @@ def beta_schedule(
         by_step = cyclical_beta_scheduler(steps, cycles, options.ratio, target_val)
         return lambda epoch: by_step
     what = "expected beta, or a function of the step, for an epoch"
+    # A student's own is asked for every epoch now, not in the night of the tenth one.
     for epoch in range(min(num_epochs, 10_000)):
         given = tried(beta_mode, epoch, what=what)
         ends = (epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch - 1)

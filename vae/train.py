@@ -47,6 +47,7 @@ def loss_function(loss_mode: Any) -> Callable[..., Terms]:
         raise InputError(f"loss_mode: got {loss_mode!r}, expected ae, vae or a function")
     parameters = inspect.signature(function).parameters.values()
     needed = [p for p in parameters if p.default is p.empty or p.name == "beta"]
+    # An autoencoder's loss has no beta, nor need a student's have one.
     return function if len(needed) > 2 else lambda model, x, beta: function(model, x)
 
 
@@ -76,7 +77,7 @@ def run_train_epoch(
     for step, (x, _) in enumerate(train_loader, start=first_step):
         x = preprocess_data(x, device)  # (B, 3, 32, 32) in [-1, 1]
         optimizer.zero_grad()
-        with precision():
+        with precision():  # the forward pass alone; backward takes its types from that
             loss, terms = loss_fn(model, x, beta(step) if callable(beta) else beta)
         loss.backward()
         if grad_clip:
@@ -96,11 +97,12 @@ def get_val_metrics(
 ) -> OrderedDict:
     """Mean terms over val_loader, with beta 1 and, for a VAE, the same noise at every call."""
     loss_fn = loss_function(loss_mode)
+    # Seeded anew each time: two epochs differ by the model, not by the noise of z.
     with measuring(model, seed=0) as device, precision():
         means = RunningMeans(device)
         for x, _ in val_loader:
             x = preprocess_data(x, device)  # (B, 3, 32, 32) in [-1, 1]
-            loss, terms = loss_fn(model, x, 1)
+            loss, terms = loss_fn(model, x, 1)  # beta 1: losses of different betas compare
             means.add({"loss": loss} | terms, 1, len(x))
     return OrderedDict(means.means())
 
@@ -152,7 +154,7 @@ def main(
             settings |= {"network": type(model).__name__}
             settings["latent_size"] = getattr(model, "latent_size", None)
         run.check(settings)
-        torch.manual_seed(options.seed)
+        torch.manual_seed(options.seed)  # of the weights, and of the noise in every step
         model = model or build(loss_mode, latent_size, base_channels, options)
         model = model.to(options.device).to(memory_format=torch.channels_last)
         train_loss, val_loss = losses_of(loss_mode, options)
@@ -160,12 +162,14 @@ def main(
             named = {"ae": ae_loss, "vae": vae_loss}.get(loss, loss)
             try_loss(model, named, loss_function(loss))
         train_loader, val_loader = get_dataloaders(batch_size, options, images)
+        # Of the pixels: a resumed run may find them elsewhere, but not others.
         settings["data"] = fingerprint(train_loader.images, val_loader.images)
         settings["dataset"] = options.dataset if images is None else "unnamed"
         optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
         of_schedule = num_epochs, target_beta_val, len(train_loader), options
         beta_fn = beta_schedule(beta_mode, *of_schedule)
         means = RunningMeans(options.device)  # of the epoch under way
+        # All that a step changes: what is forgotten here, a resumed run does not have.
         parts = {"model": model, "optimizer": optimizer, "means": means}
         parts |= {"batches": train_loader, "shuffler": train_loader.generator}
         prepare(precision)
@@ -179,7 +183,7 @@ def main(
             for name in EVALUATIONS:  # of the weights before
                 (run.folder / name).unlink(missing_ok=True)
             with preserved(model):
-                torch.manual_seed(options.seed + 1)
+                torch.manual_seed(options.seed + 1)  # the same latents in every picture
                 start = run.folder / f"epoch_{epoch}"
                 pictures = {"samples": vis_samples(model, start)}
                 pictures["reconstructions"] = vis_recons(model, vis_x, start)
@@ -197,7 +201,7 @@ def main(
                 save_pictures(run.step - 1)  # a longer run, which is ended here after all
             while not ended:
                 epoch = run.step
-                beta = beta_fn(epoch)
+                beta = beta_fn(epoch)  # a number, or a function of the run's step
                 train_metrics = run_train_epoch(
                     model,
                     train_loss,
@@ -220,7 +224,7 @@ def main(
                 ended = run.step == num_epochs or stopped_improving(run.rows, options.patience)
                 if ended or regular:
                     save_pictures(epoch)
-                means.clear()
+                means.clear()  # the next epoch's begin here
                 run.save()
                 if not ended:
                     run.check_signal()  # one that came during validation or pictures

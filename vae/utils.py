@@ -59,7 +59,7 @@ def preprocess_data(x: Tensor, device: torch.device | None = None) -> Tensor:
                 f"images: got floats from {low:.3g} to {high:.3g}, expected [0, 1] as a loader "
                 "with ToTensor gives them, or uint8"
             )
-        x = 2 * x.to(device).float() - 1
+        x = 2 * x.to(device).float() - 1  # the handout's own
     return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
@@ -73,12 +73,12 @@ def vis_recons(model: Autoencoder, x: Tensor, _file: Path | str) -> Tensor:
     with measuring(model) as device:
         x = preprocess_data(x, device)
         code = model.encoder(x)
-        mean = code[0] if isinstance(code, tuple) else code
+        mean = code[0] if isinstance(code, tuple) else code  # (B, latent_size)
         if hasattr(model, "transform"):
             mean, _ = model.transform(mean)
         pairs = torch.stack([x, model.decoder(mean)], dim=1).flatten(0, 1).cpu().float()
     pairs = pairs.repeat_interleave(ZOOM, 2).repeat_interleave(ZOOM, 3)  # (2B, 3, 128, 128)
-    framed = F.pad(pairs, (FRAME,) * 4, value=-1.0)
+    framed = F.pad(pairs, (FRAME,) * 4, value=-1.0)  # black around the reconstructions
     inside = F.pad(torch.ones_like(pairs[::2]), (FRAME,) * 4)
     orange = torch.tensor(ORANGE).view(3, 1, 1)
     framed[::2] = torch.where(inside > 0, framed[::2], orange)
@@ -109,5 +109,5 @@ def count_active_latents(
     """
     with measuring(model) as device, precision():
         batches = (preprocess_data(x, device) for x, _ in loader)
-        means = torch.cat([model.encoder(x)[0].float() for x in batches])
+        means = torch.cat([model.encoder(x)[0].float() for x in batches])  # (N, latent_size)
     return int((means.var(dim=0) > threshold).sum())

@@ -41,7 +41,7 @@ def prepare(precision: "Precision") -> None:
     """Settings of the process for the steps of a run; says where and how it computes."""
     device, best, why = precision.device, autocast_dtype(precision.device), ""
     if device.type == "cpu":
-        keep_freed_memory()
+        keep_freed_memory()  # before the first step's activations
         name = f"the CPU, {torch.get_num_threads()} threads"
         if best is None:
             why = "; without fast bfloat16 (AMX, AVX512-BF16) a step takes two to four times longer"

@@ -35,7 +35,7 @@ def atomic(path: Path | str) -> Iterator[Path]:
     try:
         yield unfinished
         with open(unfinished, "rb+") as file:
-            os.fsync(file.fileno())
+            os.fsync(file.fileno())  # else a power cut may leave the new name with old bytes
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -77,7 +77,7 @@ def locked(folder: Path, wait: bool = True) -> Iterator[None]:
     finally:
         if not outer:
             _owned.discard(key)
-        os.close(handle)
+        os.close(handle)  # which gives the lock up
 
 
 def save_tensors(value: Any, path: Path) -> None:
@@ -135,7 +135,7 @@ def save_grid(images: Tensor, path: Path | str, nrow: int = 10, zoom: int = 1) -
 
     Returns the picture (3, H', W') in [0, 1].
     """
-    images = images.float().cpu().add(1).div(2).clamp(0, 1)
+    images = images.float().cpu().add(1).div(2).clamp(0, 1)  # (B, 3, H, W) in [0, 1]
     grid = make_grid(images.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3), nrow=nrow)
     with atomic(as_png(path)) as unfinished:
         save_image(grid, unfinished)

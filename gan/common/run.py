@@ -83,7 +83,7 @@ class Run:
         self._made: list[Path] = []  # folders that did not exist before, the deepest first
         self._held = contextlib.ExitStack()
         try:
-            self._claim()
+            self._claim()  # first: two runs must not look at the same folder and both find it free
             self._check_free(resume, overwrite)
             if resume:
                 self.state = self._read(state_path(self.folder, resume))
@@ -224,6 +224,7 @@ class Run:
                 unfinished.write_text(json.dumps(config, indent=2, default=str) + "\n")
             self._write_rows()
             last = self.rows[-1][self.layout.columns[0]] if self.rows else -1
+            # Events of steps that the resumed run takes again.
             stale_from = max(self.step, last) + 1 if self.state else None
             self.events = SummaryWriter(self.folder, purge_step=stale_from)
         except OSError as error:
@@ -279,7 +280,7 @@ class Run:
     def save(self) -> None:
         """Write state.pt; a bad state never replaces a good one."""
         self.check_finite()
-        rng = {"cpu": torch.get_rng_state()}
+        rng = {"cpu": torch.get_rng_state()}  # the global one: noise of z, transforms with chance
         if self.device.type == "cuda":
             rng["cuda"] = torch.cuda.get_rng_state(self.device)
         state = {
@@ -317,7 +318,7 @@ class Run:
 
         def remember(number: int, frame: object) -> None:
             self.signal = number
-            signal.signal(number, previous[number])
+            signal.signal(number, previous[number])  # a second one ends the program at once
 
         def restore() -> None:
             for number, handler in previous.items():

@@ -24,7 +24,7 @@ def preserved(*modules: nn.Module) -> Iterator[None]:
     buffers = [(b, b.clone()) for module in modules for b in module.buffers()]
     devices = {p.device for module in modules for p in module.parameters()}
     cuda = [d for d in devices if d.type == "cuda" and torch.cuda.is_available()]
-    with torch.random.fork_rng(cuda):
+    with torch.random.fork_rng(cuda):  # the CPU's as well
         try:
             yield
         finally:
@@ -74,8 +74,9 @@ class RunningMeans:
             self.sums, self.first_bad = (torch.cat([t, more]) for t in (self.sums, self.first_bad))
             self.weights |= dict.fromkeys(new, 0)
         absent = torch.zeros((), device=self.device)
+        # One tensor for all terms: a few kernels a step, whatever their number.
         values = torch.stack([terms.get(name, absent) for name in self.names]).double()
-        self.sums += weight * values
+        self.sums += weight * values  # on the device: nothing waits
         for name in terms:
             self.weights[name] += weight
         first = ~torch.isfinite(values).all() & (self.first_bad[0] == 0)
@@ -110,6 +111,7 @@ class RunningMeans:
 def check_weights(*modules: nn.Module) -> None:
     """Raise NonFiniteError if any weight or buffer is NaN or infinite."""
     tensors = [tensor for module in modules for tensor in module.state_dict().values()]
+    # One answer for all of them, so that the device is waited for once.
     if not torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all():
         raise NonFiniteError(f"a weight became non-finite; {ANOTHER_RUN}")
 

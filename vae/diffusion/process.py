@@ -68,10 +68,10 @@ class Diffusion:
         """x_{t-1} ~ N(mu~, beta~), equations (6) and (7) of DDPM, with x_0 as predicted."""
         x0 = self.predict_x0(x, t, predicted)
         now, before = self.at(t, x), self.at(t - 1, x)
-        alpha = now / before
+        alpha = now / before  # 1 - beta of this step
         of_x0 = before.sqrt() * (1 - alpha) / (1 - now)
         of_x = alpha.sqrt() * (1 - before) / (1 - now)
-        variance = (1 - before) / (1 - now) * (1 - alpha)
+        variance = (1 - before) / (1 - now) * (1 - alpha)  # beta~, the smaller of the two choices
         return (of_x0 * x0 + of_x * x + variance.sqrt() * noise).to(x.dtype)
 
     def ddim_step(
@@ -87,6 +87,7 @@ class Diffusion:
         x0 = self.predict_x0(x, t, predicted)
         now, then = self.at(t, x), self.at(earlier, x)
         sigma = eta * ((1 - then) / (1 - now) * (1 - now / then)).sqrt()
+        # Rounding may leave less than nothing at eta 1.
         direction = (1 - then - sigma.square()).clamp(min=0).sqrt() * self.noise_in(x, t, x0)
         return (then.sqrt() * x0 + direction + sigma * noise).to(x.dtype)
 
@@ -131,7 +132,7 @@ def draw(
     def normal() -> Tensor:
         return torch.randn(count, 3, 32, 32, device=device, generator=generator)
 
-    x = normal()
+    x = normal()  # x_T, (count, 3, 32, 32)
     times = diffusion.times(steps or diffusion.timesteps, until)
     for t, earlier in zip(times, times[1:], strict=False):
         predicted = model(x, torch.full((count,), t, device=device)).float()
@@ -140,6 +141,7 @@ def draw(
         elif steps is None:
             x = diffusion.ddpm_step(x, t, predicted, normal())
         else:
+            # With eta 0 nothing is drawn: the images are a function of x_T.
             x = diffusion.ddim_step(x, t, earlier, predicted, eta, normal() if eta else 0.0)
         after_step()
     return x

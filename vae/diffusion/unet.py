@@ -46,7 +46,7 @@ class ResBlock(nn.Module):
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """Adds to x."""
         h = self.conv1(F.silu(self.norm1(x)))
-        scale, shift = self.time(time)[:, :, None, None].chunk(2, dim=1)
+        scale, shift = self.time(time)[:, :, None, None].chunk(2, dim=1)  # (B, C, 1, 1) each
         h = self.conv2(F.silu(self.norm2(h) * (1 + scale) + shift))
         return x + h
 
@@ -103,11 +103,11 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """x_t (B, 3, 32, 32) and t (B,) -> (B, 3, 32, 32)."""
-        time = self.time(time_embedding(t))
+        time = self.time(time_embedding(t))  # (B, TIME_WIDTH)
         x = F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)  # (B, 12, 16, 16)
-        at16 = self.down16(self.stem(x), time)
-        at8 = self.down8(self.to8(at16), time)
-        h = self.attention(self.block4(self.to4(at8), time))
+        at16 = self.down16(self.stem(x), time)  # (B, 64, 16, 16)
+        at8 = self.down8(self.to8(at16), time)  # (B, 96, 8, 8)
+        h = self.attention(self.block4(self.to4(at8), time))  # (B, 128, 4, 4)
         h = self.up8(at8 + F.interpolate(self.from4(h), scale_factor=2, mode="nearest"), time)
         h = self.up16(at16 + F.interpolate(self.from8(h), scale_factor=2, mode="nearest"), time)
         return F.pixel_shuffle(self.head(F.silu(self.norm(h))), 2)
@@ -120,5 +120,5 @@ def time_embedding(t: Tensor) -> Tensor:
     """
     half = TIME_WIDTH // 2
     rates = torch.exp(-math.log(10_000) * torch.arange(half, device=t.device) / half)
-    angles = t[:, None].float() * rates
+    angles = t[:, None].float() * rates  # (B, TIME_WIDTH / 2)
     return torch.cat([angles.sin(), angles.cos()], dim=1)

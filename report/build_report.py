@@ -77,15 +77,16 @@ def build(runs: Sequence[Run], out: Path) -> list[str]:
     Returns what is missing, a line each.
     """
     parts = Parts(runs, out)
-    made = {name: part(parts) for name, part in PARTS.items()}
+    made = {name: part(parts) for name, part in PARTS.items()}  # Markdown, empty without a run
     own, readme = out / "report.md", HERE.parent / "README.md"
     empty = {name for name, content in made.items() if not content}
-    new = not own.exists()
+    new = not own.exists()  # else its words stay
     text = skeleton((HERE / "report.md").read_text(), empty) if new else own.read_text()
     texts = {own: refresh(own, text, made)}
-    if out == HERE:
+    if out == HERE:  # the README tells of the runs in report/runs alone
         texts[readme] = refresh(readme, readme.read_text(), made)
     shown = {name for text in texts.values() for _, _, names in outline(text) for name in names}
+    # A part whose marks somebody took away has drawn for nothing.
     figures = {path: png for path, png in parts.figures.items() if _is_shown(path, texts[own])}
     (out / "figures").mkdir(parents=True, exist_ok=True)
     # The pages come first: they read every picture, and nothing is replaced before they are whole.
@@ -133,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     runs, damaged = [], 0
     try:
         for folder in find_runs(args.runs):
-            try:
+            try:  # one damaged run does not cost the report of the others
                 runs.append(read_run(folder))
             except RunError as error:
                 print(f"build_report.py: error: left out: {error}", file=sys.stderr)

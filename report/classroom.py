@@ -48,6 +48,7 @@ def is_hand_in(root: Path) -> bool:
 def student_of(path: Path, students: Iterable[Path]) -> Path:
     """The student whose folder `path` (a run, say) lies in."""
     path = path.absolute()
+    # The deepest: a class may lie below another's folder.
     whose = [student for student in students if path.is_relative_to(student)]
     return max(whose, key=lambda student: len(student.parts), default=path.parent)
 
@@ -71,7 +72,7 @@ def unpacked(roots: Sequence[str], place: Path) -> tuple[list[str], list[tuple[P
     links = [p for place in places for p in sorted(place.iterdir()) if p.is_symlink()]
     broken = [(p.absolute(), f"{p.name} is a link to nothing") for p in links if not p.exists()]
     for path in (path for root in roots for path in sorted(Path(root).glob("*.zip"))):
-        if path.with_suffix("").is_dir():
+        if path.with_suffix("").is_dir():  # unpacked beside it already
             continue
         target = place / str(len(folders)) / path.stem
         target.mkdir(parents=True)
@@ -106,7 +107,7 @@ def copies(runs: Sequence[Run]) -> dict[Path, list[Run]]:
 def check_code(folder: Path, pool: Pool) -> list[dict]:
     """The rows of check.py for a hand-in; none where there is no code."""
     try:
-        rows = in_order([*rows_of(folder, pool)])
+        rows = in_order([*rows_of(folder, pool)])  # they come as they are done
     except Unusable:
         if not any(path.suffix == ".ipynb" for path in folder.rglob("*")):
             return []
@@ -213,9 +214,10 @@ def summary(rows: Sequence[dict]) -> str:
         best: dict[str, int] = {}
         numbers = []
         for row in (row for row in rows if row.get("title") == question.title):
+            # "no reference (within ...)" begins with its word.
             rank = next(n for n, word in enumerate(order) if row["verdict"].startswith(word))
             best[row["student"]] = min(rank, best.get(row["student"], rank))
-            numbers += [float(row["measured"])] if rank < 3 else []
+            numbers += [float(row["measured"])] if rank < 3 else []  # of those that compare
         counts = Counter(best.values())
         words = [f"{counts[rank]} {word}" for rank, word in enumerate(order) if counts[rank]]
         shown = ", ".join(words)

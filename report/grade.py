@@ -53,7 +53,7 @@ def as_table(grades: list[Grade]) -> str:
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])
         for row in rows
     ]
-    for at, grade in reversed([*enumerate(grades, start=2)]):
+    for at, grade in reversed([*enumerate(grades, start=2)]):  # from below: the places stay right
         lines[at:at] = [f"    {remark}" for remark in grade.remarks]
     return "\n".join(lines)
 
@@ -66,7 +66,7 @@ def rescore(grades: Sequence[Grade], places: Places) -> None:
         try:
             grade.again = measure_again(grade.run, grade.row, places)
             grade.note = str(grade.again)
-            if grade.again.off > OFF:
+            if grade.again.off > OFF:  # the log says something else than the weights
                 grade.reasons.append(grade.note)
         except NotMeasured as error:
             grade.note = str(error)
@@ -215,7 +215,7 @@ def class_rows(
     done = read_csv(Path(args.csv)) if args.resume else {}
     pool = Pool() if args.check else None
     for student, name in sorted(names.items(), key=lambda pair: pair[1]):
-        if name in done:
+        if name in done:  # a student is in the list with all rows or none
             yield done[name]
             continue
         grades = grade_all([run for run in runs if whose[run.folder] == student])
@@ -248,7 +248,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             rows: list[dict] = []
             for more in class_rows(args, runs, broken, zips, places):
                 rows += more
-                if args.csv != "-":
+                if args.csv != "-":  # after each student: a kill costs one of them
                     write_csv(Path(args.csv), rows)
             verdicts = {row["verdict"] for row in rows if row.get("title") != CODE}
             slips = any(r["verdict"] == "wrong" for r in rows if r.get("title") == CODE)
@@ -269,7 +269,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"read, but no question asks for them: {', '.join(others)}", file=sys.stderr)
     if broken:
         return 2
-    compared = verdicts & {"met", "not met"}
+    compared = verdicts & {"met", "not met"}  # none in a class of short runs
     return int("not met" in verdicts or slips or (args.strict and not compared))
 
 

@@ -82,7 +82,7 @@ def quality_of(row: dict) -> tuple[str, str, str]:
 def score_table(named: Named, keep: Callable[[int, list], bool] = lambda n, all_: True) -> str:
     """A row for every iteration at which one of the runs was scored, of those that `keep` keeps."""
     curves = {title: run.score_curve()[0] for title, run in named.items()}
-    steps = sorted({n for curve in curves.values() for n in curve})
+    steps = sorted({n for curve in curves.values() for n in curve})  # runs log at other periods
     steps = [n for n in steps if keep(n, list(curves.values()))]
     short = lambda score: f"{score:,.{0 if abs(score) >= 100 else 1}f}"  # noqa: E731
     rows = [[f"{n:,}", *(short(c[n]) if n in c else "" for c in curves.values())] for n in steps]
@@ -112,6 +112,7 @@ def same_measure(named: Named) -> list[tuple[str, Named]]:
     for title, run in named.items():
         curve, measure = run.score_curve()
         if curve:
+            # The last row stands for the curve: score_curve keeps what compares with it.
             row, data = run.scored[-1], [run.config.get(k) for k in ("dataset", "images", "data")]
             groups.setdefault((measure, row["features"], row["fid_mode"], *data), {})[title] = run
     return [(measure, group) for (measure, *_), group in groups.items()]
@@ -134,6 +135,7 @@ class Parts:
     """
 
     def __init__(self, runs: Sequence[Run], out: Path):
+        # A student's own loss answers no question, and has other columns.
         own = [run for run in runs if run.config.get("loss_mode", "ae") not in ("ae", "vae")]
         self.runs, self.out = [run for run in runs if run.log and run not in own], out
         self.figures: dict[Path, bytes] = {}
@@ -153,6 +155,7 @@ class Parts:
         rows = []
         for few in (pictures[at : at + most] for at in range(0, len(pictures), most)):
             paths = [os.path.relpath(path, self.out).replace("\\", "/") for _, path in few]
+            # Markdown ends a plain path at a space.
             paths = [f"<{path}>" if re.search(r"[\s()]", path) else path for path in paths]
             cells = [f"![{c}]({path})" for (c, _), path in zip(few, paths, strict=True)]
             rows.append(table([caption for caption, _ in few], [cells]))
@@ -169,6 +172,7 @@ class Parts:
             axes.axhline(limit, color="grey", linestyle="--", label=f"handout: {limit}")
         axes.set(xlabel=xlabel, ylabel=ylabel)
         drawn = [value for _, values in curves.values() for value in values]
+        # Else the first points would press the rest onto the axis.
         if drawn and min(drawn) > 0 and max(drawn) > 20 * min(drawn):
             axes.set(yscale="log", ylabel=f"{ylabel} (log scale)")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -179,6 +183,7 @@ class Parts:
         if len(curves) > 1 or limit is not None:
             axes.legend()
         picture, path = io.BytesIO(), self.out / "figures" / f"{name}.png"
+        # Without matplotlib's version: the same runs give the same bytes.
         figure.savefig(picture, format="png", metadata={"Software": None})
         plt.close(figure)
         self.figures[path] = picture.getvalue()
@@ -228,7 +233,7 @@ class Parts:
                     done = f"{len(grades)} runs of {done}"
                     count = sum(one.verdict == "met" or "within" in one.verdict for one in grades)
                     verdict = f"{'all' if count == len(grades) else count} {good}"
-                measured = re.sub(r" \(.*\)", "", measured)
+                measured = re.sub(r" \(.*\)", "", measured)  # the features' file is in a note
                 rows.append([title, measured, done, data, handout, best, verdict])
                 if grades[0].reasons:
                     why.setdefault("; ".join(grades[0].reasons), []).append(title)
@@ -334,6 +339,7 @@ class Parts:
             for run in group.values():
                 title = TITLES.get(run.config["loss"], run.config["loss"])
                 lengths.setdefault(title, {}).setdefault(run.scored[-1]["iteration"], run)
+            # A loss trained longer would win by that alone.
             common = set.intersection(*map(set, lengths.values()))
             named = {t: found[max(common or found)] for t, found in sorted(lengths.items())}
             rows = []
@@ -358,7 +364,7 @@ class Parts:
     def pairs(self, kind: str, key: str) -> list[list[Run]]:
         """Lists of runs with the same settings but for `key`; of equal ones the longest."""
         groups: dict = {}
-        for run in sorted(self.runs, key=lambda run: -run.steps):
+        for run in sorted(self.runs, key=lambda run: -run.steps):  # the longest comes first
             if run.kind == kind:
                 groups.setdefault(settings_but(key, run), {}).setdefault(run.config.get(key), run)
         return [list(group.values()) for group in groups.values() if len(group) > 1]
@@ -389,7 +395,7 @@ class Parts:
             paths = [run.folder / f"generator_score_{mode}.json" for mode in ("train", "eval")]
             if all(path.exists() for path in paths):
                 train, running = map(read_score, paths)
-                if train["measure"] == running["measure"]:
+                if train["measure"] == running["measure"]:  # the same samples and network
                     row = [f"`{run.name}`", f"{run.steps:,}", train["measure"]]
                     rows.append([*row, f"{train['score']:.2f}", f"{running['score']:.2f}"])
         header = ["run", "iterations", "score", "batch statistics", "running statistics"]
@@ -476,7 +482,7 @@ class Parts:
         chosen = [run for run in chosen if run.config["beta_mode"] in ("constant", "linear")]
         chosen.sort(key=order_of)
         formats = [run.config["number_format"] for run in chosen]
-        usual = max(formats, key=formats.count, default="")
+        usual = max(formats, key=formats.count, default="")  # the others stand under "formats"
         rows = []
         for runs in seeds([run for run in chosen if run.config["number_format"] == usual]):
             grades, first = [graded(run) for run in runs], runs[0]
@@ -486,7 +492,7 @@ class Parts:
             terms = ("recon", "kl") if first.config["loss_mode"] == "vae" else ("recon",)
             row = [name, *(spread([g.row[f"val_{term}_loss"] for g in grades]) for term in terms)]
             row += [""] * (3 - len(row))
-            if not grades[0].reasons:
+            if not grades[0].reasons:  # a reference beside what does not compare misleads
                 answered = (g.question for g in self.grades if g.run is first)
                 question = next((q for q in answered if q in QUESTIONS), None)
                 published = PUBLISHED.get(order_of(first)[:4], ("", ""))
@@ -542,6 +548,7 @@ class Parts:
         rows, named = [], {}
         for run in chosen:
             config, last = run.config, run.rows[-1]
+            # "VAE" is what the others differ from.
             plain = config["beta_mode"] == "constant" and not (
                 config["flows"] or config["free_bits"]
             )
@@ -600,7 +607,7 @@ def sampler_table(runs: list[Run]) -> str:
             word = {"kid": "KID"}.get(key, key)
             word = rows[0]["score_name"].split()[0] if rows and key == "score" else word
             name = f"{word}, `{run.name}`"
-            names += [name] if any(key in row for row in rows) else []
+            names += [name] if any(key in row for row in rows) else []  # older files lack some
             for row in rows:
                 first = -row["images"], row["sampler"] != "training images", row["sampler"]
                 cells = found.setdefault((*first, row["until"], row["steps"], row["eta"]), {})

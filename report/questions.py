@@ -128,6 +128,7 @@ class Grade:
             low, high = band or (0, 0)
             place = "within" if low <= self.measured <= high else "outside"
             return f"no reference ({place} the public band {low}-{high})"
+        # As the handout puts them: FIDs of "about" a number, losses "below" one.
         met = self.measured <= limit if self.run.kind == "gan" else self.measured < limit
         return "met" if met else "not met"
 
@@ -139,7 +140,7 @@ def grade_gan(question: Question, run: Run) -> Grade:
     the last one.
     """
     rows = [row for row in run.rows if "score" in row]
-    at_end = [row for row in rows if row["iteration"] == 30_000]
+    at_end = [row for row in rows if row["iteration"] == 30_000]  # a run may go on behind it
     row: dict = min(
         reversed(at_end or rows[-1:]), key=lambda row: len(_not_the_reports_fid(row)), default={}
     )
@@ -165,7 +166,7 @@ def _not_the_reports_fid(row: dict) -> list[str]:
         reasons.append(f"{row['score_name']} is not FID")
     elif row["features"] != INCEPTION:
         reasons.append(f"other Inception weights ({row['features']})")
-    if row["num_gen"] != 50_000:
+    if row["num_gen"] != 50_000:  # fewer samples, a larger distance
         reasons.append(f"{row['num_gen']:,} samples instead of 50,000")
     if row["fid_mode"] != "train":
         reasons.append("running instead of batch statistics")
@@ -181,10 +182,12 @@ def grade_vae(question: Question, run: Run) -> Grade:
             f"{run.config['dataset']} data, {training:,} training and {validation:,} validation "
             "images instead of 50,000 and 10,000"
         )
+    # A longer run is graded where the assignment ends.
     row = next((row for row in run.rows if row["epoch"] == 19), run.rows[-1] if run.rows else {})
     if row.get("epoch") != 19:
         reasons.append(f"{run.steps} epochs instead of 20")
     elif run.config["beta_mode"] == "linear" and run.config["num_epochs"] != 20:
+        # Its beta at epoch 19 is another one.
         reasons.append(f"a slope for {run.config['num_epochs']} epochs instead of 20")
     reasons += _other_setup(run, question.setup)
     return Grade(question, run, row.get("val_recon_loss"), row, reasons)
@@ -222,6 +225,7 @@ def grade_all(runs: Sequence[Run]) -> list[Grade]:
     grades = []
     for question in QUESTIONS + NEIGHBOURS:
         answers = [GRADERS[run.kind](question, run) for run in runs if asks_for(question, run)]
+        # Best first is for the reader; a verdict does not depend on it: each has its own row.
         comparable = [grade for grade in answers if not grade.reasons]
         longest = max(answers, key=lambda grade: grade.run.steps, default=Grade(question))
         if answers or question in QUESTIONS:

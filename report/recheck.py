@@ -73,13 +73,14 @@ def measure_again(run: Run, row: dict, places: Places) -> Measured:
     if not row or (drawn and drawn[-1][0] != row[step]):
         of = f"{step} {drawn[-1][0]:,}" if drawn else "no log line"
         raise NotMeasured(f"not measured again: {weights} is of {of}")
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as place:  # --evaluate writes beside the weights
         copy = Path(place)
         try:
             own = (run.folder / weights, run.folder / "config.json")
             for path in (*own, *places.cache.glob("*.npz")):
                 shutil.copy(path, copy)
             measured = Measured(weights, *measure(run, row, copy, places))
+            # Statistics of the reference take minutes: measured once for a class.
             for path in copy.glob("*.npz"):
                 shutil.copy(path, places.cache)
         except OSError as error:
@@ -105,6 +106,7 @@ def _gan(run: Run, row: dict, copy: Path, places: Places) -> tuple[float, float]
         *features,
         *("--fid_mode", row["fid_mode"], "--num_gen", "2", str(row["num_gen"])),
     )
+    # A file of the same name may hold other weights; the key has their digest.
     if score["features"] != row["features"]:
         raise NotMeasured(f"its features were {row['features']}, here are {score['features']}")
     return row["score"], score["score"]
@@ -134,7 +136,7 @@ def _data_options(
 def _evaluate(script: Path, copy: Path, *options: str) -> dict:
     """The JSON that --evaluate leaves in the copy of a run."""
     done = _start(script, "--evaluate", copy, *options)
-    results = list(copy.glob("*_score*.json"))
+    results = list(copy.glob("*_score*.json"))  # the copy had none before
     if done.returncode or len(results) != 1:
         raise NotMeasured(
             f"not measured again: {_last_line(done).replace(str(copy), 'its folder')}"

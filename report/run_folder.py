@@ -60,6 +60,7 @@ class Run:
     def log(self) -> list[dict]:
         """The rows of the curves: no score at the end of a GAN run, no stop on the way."""
         rows = [row for row in self.rows if row.get("kind", "log") == "log"]
+        # A run that was stopped and ended elsewhere may have a line between two periods.
         period = self.config.get("log_period") or 1
         return [r for r in rows if r.get("iteration", 0) % period == 0 or r is rows[-1]]
 
@@ -73,6 +74,7 @@ class Run:
     def scored(self) -> list[dict]:
         """The rows of a GAN run whose scores compare with its last one, "final" ones included."""
         rows = [row for row in self.rows if "score" in row]
+        # A resumed run may have changed the network that scores.
         return [
             row
             for row in rows
@@ -86,6 +88,7 @@ class Run:
         """
         kept = [id(row) for row in self.log]
         rows = [row for row in self.scored if id(row) in kept]
+        # A distance falls as the samples get more: one count a curve.
         rows = [row for row in rows if row["num_gen"] == rows[-1]["num_gen"]]
         measure = f"{rows[-1]['score_name']}, {rows[-1]['num_gen']:,} samples" if rows else ""
         return {row["iteration"]: row[name] for row in rows if name in row}, measure
@@ -179,7 +182,7 @@ def find_runs(paths: Sequence) -> list[Path]:
 def folders_below(path: Path | str, above: tuple[str, ...] = ()) -> Iterator[str]:
     """The folder and those below it, sorted, without hidden ones; through links, but not around."""
     real = os.path.realpath(path)
-    if real in above:
+    if real in above:  # a link leads back
         return
     yield str(path)
     with contextlib.suppress(OSError), os.scandir(path) as entries:
@@ -198,13 +201,16 @@ def read_run(folder: Path | str) -> Run:
     folder = Path(folder)
     config = _read_config(folder / "config.json")
     kind = next(kind for kind, (key, _, _) in KINDS.items() if key in config)
+    # What an older program did not record was as the assignment says.
     config = OF_THE_ASSIGNMENT[kind] | config
     _, keys, columns = KINDS[kind]
     for key, type_ in keys.items():
+        # To Python True is a number.
         if not isinstance(config.get(key), type_) or isinstance(config[key], bool):
             raise damaged(f"{folder / 'config.json'}: {key} is {config.get(key)!r}")
     rows = _read_rows(folder / "metrics.csv", columns)
     _check_order(folder / "metrics.csv", rows, kind, config)
+    # One for GANs, training and validation for the others.
     counts = config["images"] if isinstance(config["images"], list) else [config["images"]]
     if len(counts) != (1 if kind == "gan" else 2) or not all(
         type(count) is int and count > 0 for count in counts
@@ -215,7 +221,7 @@ def read_run(folder: Path | str) -> Run:
 
 def _read_config(path: Path) -> dict:
     try:
-        config = json.loads(path.read_text(encoding="utf-8-sig"))
+        config = json.loads(path.read_text(encoding="utf-8-sig"))  # an editor may add a BOM
     except FileNotFoundError:
         raise damaged(f"{path}: missing") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -259,6 +265,7 @@ def _cell(path: Path, line: int, name: str, text: str | None, kind: Any) -> Any:
         kind = {"float?": float, "int?": int, "str?": str}[kind]
     try:
         value = kind(text or "")
+        # "nan" and "inf" are floats to Python; no run writes them.
         if kind is str and not value or kind is not str and not math.isfinite(value):
             raise ValueError
         if kind is not str and value < 0 and name not in MAY_BE_NEGATIVE:
@@ -279,7 +286,7 @@ def _check_order(path: Path, rows: list[dict], run_kind: str, config: dict) -> N
         else ("epoch", config["num_epochs"] - 1)
     )
     previous = None
-    for line, row in enumerate(rows, start=2):
+    for line, row in enumerate(rows, start=2):  # as an editor counts them, the header is line 1
         kind = row.get("kind", "log")
         if kind not in ("log", "final"):
             raise damaged(f"{path}, line {line}: kind is {kind!r}, expected log or final")
@@ -325,6 +332,7 @@ def _contradiction(row: dict, run_kind: str, config: dict) -> str:
         for part, beta in sums.items():
             recon, kl = row[f"{part}_recon_loss"], row.get(f"{part}_kl_loss", 0.0)
             total = row[f"{part}_loss"]
+            # Each is a mean by itself, rounded by float32.
             if abs(recon + beta * kl - total) > 1e-3 * max(1, abs(total)):
                 return (
                     f"{part}_loss is {total:.2f}, but {part}_recon_loss + beta * {part}_kl_loss "
@@ -333,7 +341,7 @@ def _contradiction(row: dict, run_kind: str, config: dict) -> str:
     critic = {"discriminator_loss", "gradient_penalty", "real_score", "fake_score"}
     if run_kind == "gan" and config["loss"] == "q1_5" and critic <= row.keys():
         penalty = config["lamb"] * row["gradient_penalty"]
-        loss = row["fake_score"] - row["real_score"] + penalty
+        loss = row["fake_score"] - row["real_score"] + penalty  # a difference of large numbers
         if abs(loss - row["discriminator_loss"]) > 1e-2 * max(1, abs(loss), penalty):
             return (
                 f"discriminator_loss is {row['discriminator_loss']:.3f}, but fake_score - "
@@ -354,7 +362,7 @@ def read_samplers(path: Path) -> list[dict]:
     rows = _read_rows(path, SAMPLER_COLUMNS)
     if not rows:
         raise RunError(f"{path}: no rows; restore the file that the benchmark wrote")
-    return [{"until": 1} | row for row in rows]
+    return [{"until": 1} | row for row in rows]  # older files go down to time 1
 
 
 def read_score(path: Path) -> dict:

@@ -74,13 +74,15 @@ def main() -> None:
             out = place / f"{sampler}{steps}until{until}"
             options = ["--sampler", sampler, "--until", until, "--num", count, "--out", out]
             options += ["--steps", steps] if sampler == "ddim" else []
-            begun = time.perf_counter()
+            begun = time.perf_counter()  # with the start of Python, some seconds
             start("vae/ddpm.py", "sample", "--model", args.model, *options)
             seconds, eta = time.perf_counter() - begun, float(sampler == "ddpm")
+            # Of 2,000 also the first 500, to stand beside DDPM's 500.
             for few in sorted({count, FEWER}, reverse=True):
                 folder = out if few == count else first_of(out, few)
                 of = (sampler, steps, until, eta, few, round(seconds * few / count, 1))
                 rows[folder] = of
+        # One call: the reference is measured once.
         told = start("gan/fid.py", *rows, real, "--features", args.features)
         found = {
             Path(folder): (score, measure, kid)

@@ -79,7 +79,7 @@ def blocks(markdown: str) -> Iterator[tuple[str, Any]]:
     ("heading", (text, level)), ("table", rows of cells), ("pictures", (caption, path) pairs of a
     row) and ("words", Markdown).
     """
-    text = re.sub(r"<!--.*?-->", "", markdown, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->", "", markdown, flags=re.DOTALL)  # the marks of the parts
     parts = re.split(
         rf"(^#+ .*$|(?:^\|.*\n?)+|^```(?:.*\n)*?```$|{PICTURE})", text, flags=re.MULTILINE
     )
@@ -99,6 +99,7 @@ def _table_blocks(text: str) -> Iterator[tuple[str, Any]]:
     """A table of words, or a row of pictures for each of its rows."""
     lines = text.strip().splitlines()
     rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines]
+    # Without the line of dashes below the header.
     rows = [row for row in rows if not all(re.fullmatch(r":?-+:?", cell) for cell in row)]
     pictures = [[_picture(cell) for cell in row if re.fullmatch(PICTURE, cell)] for row in rows]
     if any(pictures):
@@ -133,11 +134,12 @@ class Pages(FPDF):
         self.set_auto_page_break(True, 16)
         fonts = Path(matplotlib.get_data_path(), "fonts/ttf")
         for (family, style), name in FONTS.items():
+            # matplotlib's own: the PDF looks the same on every machine.
             self.add_font(family, style, fonts / f"{name}.ttf")
 
     def footer(self) -> None:
         """The number of the page."""
-        self.filled.append(self.fill())
+        self.filled.append(self.fill())  # for the test that no page is half empty
         self.set_y(-12)
         self.set_font("Serif", size=9)
         self.cell(0, 5, str(self.page_no()), align="C")
@@ -210,12 +212,13 @@ class Pages(FPDF):
         self.set_font("Sans", "")
         limit = max(widest)
         while sum(min(width, limit) for width in widest) > self.epw:
-            limit *= 0.98
+            limit *= 0.98  # narrow columns keep their width, wide ones break their lines
         return tuple(min(width, limit) for width in widest)
 
     def pictures(self, captions: Sequence[str], images: Sequence[Image.Image]) -> None:
         """A row of one height, as tall as the page's width allows; the captions below."""
         room = self.epw - GAP * (len(images) - 1)
+        # One height h for all: their widths, h times width / height, fill the page.
         height = min(TALLEST, room / sum(image.width / image.height for image in images))
         widths = [height * image.width / image.height for image in images]
         self.make_room(height + 15)
@@ -236,7 +239,7 @@ def read_picture(path: Path, figures: Any) -> Image.Image:
     """A picture of `figures` or on disk, each of its pixels once."""
     try:
         with Image.open(io.BytesIO(figures[path]) if path in figures else path) as image:
-            return unzoomed(image.convert("RGB"))
+            return unzoomed(image.convert("RGB"))  # smaller in the file, and as sharp
     except (OSError, SyntaxError, ValueError) as error:
         raise OSError(f"{path}: cannot be read as a picture ({error}); restore it") from None
 
@@ -250,7 +253,7 @@ def unzoomed(image: Image.Image) -> Image.Image:
 
 def embedded(image: Image.Image) -> Image.Image | io.BytesIO:
     """What goes into the file: a drawing as it is, of photographs a JPEG."""
-    if image.getcolors(5000):
+    if image.getcolors(5000):  # a curve's thin lines would blur in a JPEG
         return image
     jpeg = io.BytesIO()
     image.save(jpeg, "JPEG", quality=60, subsampling=0)

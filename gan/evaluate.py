@@ -10,13 +10,13 @@ from download import find_data
 from fid import GENERATOR_BATCH, Features, Reference
 from logger import describe_score
 from networks import LATENT_DIM, AnyGenerator, reestimate_statistics
-from utils import draw, get_fid, interpolate_latent_space, picture_latents
+from utils import draw, get_fid, interpolate_latent_space, make_parser, picture_latents
 
 from common import InputError
 from common.device import Precision, prepare
 from common.files import atomic, fingerprint, is_writable, load_weights, save_grid
 from common.measure import preserved
-from common.run import check_recorded, recorded_settings
+from common.run import check_recorded, checked_settings, recorded_settings
 
 # What is taken from the run that made a generator, where the command line does not say it.
 FOR_SCORES = ("dataset", "data_dir", "fid", "fid_mode", "num_gen", "inception_weights", "seed")
@@ -42,6 +42,9 @@ def evaluate(gen: AnyGenerator, args: Namespace) -> None:
     if "data_dir" in given:
         given = {"dataset": "cub"} | given
     known = {name: recorded[name] for name in FOR_SCORES if recorded.get(name) is not None}
+    known |= checked_settings(known, make_parser(), folder)
+    if "data_dir" in args.given and known.get("fid") == "off":  # the run had none to score by
+        del known["fid"]
     options = Namespace(**vars(args) | known | given)
     details: dict = {}
     if options.fid != "off":

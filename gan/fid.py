@@ -29,6 +29,7 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 from common import InputError, NonFiniteError, Parser, first_few
+from common import path as path_type
 from common.device import resolve_device
 from common.files import atomic, digest_of, fetch, fingerprint, first_sentence, is_writable, locked
 from common.measure import measuring, progress_bar
@@ -145,7 +146,7 @@ def inception_weights(named: str | Path | None = None) -> Path:
     except (OSError, InputError) as error:
         raise InputError(
             f"FID: no {INCEPTION_FILE} in {folder} and no download ({error}); put the file there, "
-            "name its folder with --inception_weights, or take another network (FILE.pt)"
+            "name its folder with --inception_weights, take another network (FILE.pt), or --fid off"
         ) from None
     return path
 
@@ -403,8 +404,8 @@ def describe_quality(row: dict) -> str:
 if __name__ == "__main__":
     parser = Parser(__doc__)
     what = "folders of images to score, searched to any depth"
-    parser.add_argument("images", nargs="+", help=what)
-    parser.add_argument("reference", help="folder of images to score against")
+    parser.add_argument("images", nargs="+", type=path_type, help=what)
+    parser.add_argument("reference", type=path_type, help="folder of images to score against")
     parser.add_argument(
         "--features",
         default="inception",

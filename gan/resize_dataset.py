@@ -75,7 +75,7 @@ def resize_folder(
                 try:
                     rgb, mode = read_rgb(path)
                 except UNREADABLE:
-                    done["corrupt"].append(name)
+                    done["corrupt"].append(path.name)
                     continue
                 small = rgb.resize((res, res), Image.Resampling.BICUBIC)
                 with atomic(target) as unfinished:

@@ -6,6 +6,7 @@ moves after the last of the five, here after the first.
 """
 
 import copy
+import inspect
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -44,9 +45,9 @@ def get_optimizers_and_schedulers(gen: AnyGenerator, disc: nn.Module) -> tuple:
 
     def adam_and_decay(module: nn.Module, steps: int) -> tuple:
         optimizer = torch.optim.Adam(module.parameters(), lr=2e-4, betas=(0.0, 0.9), fused=True)
+        # Below 0 a rate would climb the loss.
         return optimizer, torch.optim.lr_scheduler.LambdaLR(
-            optimizer,
-            lambda step: max(0.0, 1 - step / steps),  # below 0 it would climb the loss
+            optimizer, lambda step: max(0.0, 1 - step / steps)
         )
 
     return *adam_and_decay(disc, 500_000), *adam_and_decay(gen, 100_000)
@@ -164,7 +165,7 @@ def train_model(
         root, stats_folders = (images, ()) if images is not None else find_data(options)
         dataset = Dataset(root, tried(build_transforms, what="expected a transform of images"))
         pixels = dataset.pixels if hasattr(dataset, "pixels") else pixels_of(root)
-        settings["data"] = fingerprint(pixels)  # of the pixels, wherever they lie
+        settings["data"], settings["transforms"] = fingerprint(pixels), names_of_steps(dataset)
         settings["dataset"] = options.dataset if images is None else "unnamed"
         run.check(settings)
         rng = torch.Generator(device).manual_seed(options.seed)  # of batches, z and eps alone
@@ -173,14 +174,12 @@ def train_model(
         # Scored and drawn beside the generator; nothing is trained by it.
         average = None if options.ema is None else copy.deepcopy(gen).requires_grad_(False)
         means = RunningMeans(device)  # of the loss terms since the last log line
-        # All that a step changes: what is forgotten here, a resumed run does not have.
         parts = {"generator": gen, "discriminator": disc, "optim_disc": optim_disc}
         parts |= {"sched_disc": sched_disc, "optim_gen": optim_gen, "sched_gen": sched_gen}
         parts |= {"scaler": precision.scaler, "batches": batches, "rng": rng, "means": means}
-        parts |= {} if average is None else {"generator_ema": average}
+        parts |= {} if average is None else {"generator_ema": average}  # all that a step changes
         logger = Logger(run, parts, options, pixels, (*stats_folders, run.folder))
-        prepare(precision)
-        # Nothing was written so far; whatever can be refused has been.
+        prepare(precision)  # so far nothing was written
         run.begin(settings, parts, num_iterations, images=len(dataset), features=logger.features)
         logger.begin()
 
@@ -194,8 +193,7 @@ def train_model(
                 if at_end:
                     break
 
-                # Lines 4 to 9 of Algorithm 1: one step of the discriminator.
-                eps = torch.rand(batch_size, 1, 1, 1, generator=rng, device=device)
+                eps = torch.rand(batch_size, 1, 1, 1, generator=rng, device=device)  # lines 4 to 9
                 real = batches.next()  # (B, 3, 32, 32) in [-1, 1]
                 z = torch.randn(batch_size, LATENT_DIM, generator=rng, device=device)  # (B, 128)
                 optim_disc.zero_grad()
@@ -205,8 +203,7 @@ def train_model(
                 precision.scaler.step(optim_disc)
                 sched_disc.step()
 
-                # Lines 11 and 12: the generator's, on a fresh batch of latents.
-                if iters % generator_every == 0:
+                if iters % generator_every == 0:  # lines 11 and 12, on fresh latents
                     z = torch.randn(batch_size, LATENT_DIM, generator=rng, device=device)
                     optim_gen.zero_grad()
                     terms |= generator_step(gen, disc, z, gen_loss_fn, precision)
@@ -250,6 +247,13 @@ def recorded(
     return names | {name: list(v) if isinstance(v, tuple) else v for name, v in kept.items()}
 
 
+def names_of_steps(dataset: Any) -> list[str]:
+    """Of its transform, or of those that it is composed of."""
+    transform = getattr(dataset, "transform", None)
+    steps = getattr(transform, "transforms", [transform])
+    return [type(s).__name__ if not hasattr(s, "__code__") else name_of(s) for s in steps]
+
+
 def made_optimizers(make_optimizers: Callable[..., tuple], gen: nn.Module, disc: nn.Module) -> Any:
     """What it returns; InputError unless that is the four of the handout, in their order."""
     what = "expected (optim_disc, sched_disc, optim_gen, sched_gen)"
@@ -261,6 +265,15 @@ def made_optimizers(make_optimizers: Callable[..., tuple], gen: nn.Module, disc:
         own = {id(weight) for weight in net.parameters()}
         if not {id(weight) for group in groups for weight in group["params"]} & own:
             raise InputError(f"{name_of(make_optimizers)} returned another order; {what}")
+    for part, needed in zip(made, ("zero_grad", "get_last_lr") * 2, strict=True):
+        fine = hasattr(part, needed) and hasattr(part, "step")
+        parameters = inspect.signature(part.step).parameters.values() if fine else ()
+        asked = [one.name for one in parameters if one.default is one.empty and one.kind < 2]
+        if not fine or asked not in ([], ["self"]):  # a schedule wraps its optimizer's step
+            raise InputError(
+                f"{name_of(make_optimizers)} returned {type(part).__name__}, which has no step() "
+                "without arguments; a rate that stays is LambdaLR(optimizer, lambda step: 1.0)"
+            )
     return made
 
 

@@ -167,7 +167,7 @@ def get_args(description: str | None = None, argv: Sequence[str] | None = None) 
     given = parser.parse_given(argv)
     out_dir, resume = given.pop("out_dir", None), given.get("resume")
     check_together(parser, given)
-    stem = Path(getattr(sys.modules["__main__"], "__file__", None) or sys.argv[0] or "run").stem
+    stem = Path(getattr(sys.modules["__main__"], "__file__", None) or "run").stem
     own = HERE / PREFIXES.get(stem, f"data_{stem}")
     drawn = own.with_name(f"{own.name}_synthetic")
     prefix = drawn if given.get("dataset") == "synthetic" else own
@@ -176,7 +176,7 @@ def get_args(description: str | None = None, argv: Sequence[str] | None = None) 
         if not out_dir:
             raise InputError(f"--resume: no run in {own}; there is one with --dataset synthetic")
     known = parser.defaults()
-    recorded = recorded_for_resume(prefix, resume, given)
+    recorded = recorded_for_resume(prefix, resume, given, parser)
     args = known | {k: v for k, v in recorded.items() if k in known} | given
     if args["dataset"] == "synthetic" and not out_dir:
         prefix = drawn
@@ -213,7 +213,7 @@ def make_parser(description: str | None = None) -> Parser:
     add("--download", action="store_true", help=fetched)
     add = parser.add_argument_group("scores").add_argument
     network = "inception (for cub), FILE.pt (TorchScript: a program, which is run) or off"
-    add("--fid", metavar="FEATURES", help=network)
+    add("--fid", type=path, metavar="FEATURES", help=network)
     mode = "generator normalised by its batch (train, as all published numbers) or by running means"
     add("--fid_mode", choices=("train", "eval"), default="train", help=mode)
     scored = "images scored at a log line and at the end (10000 50000)"

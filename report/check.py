@@ -46,7 +46,12 @@ SIGNS = {
     "vae": ("model.py", r"^class (AEModel|VAEEncoder)\b"),
     "diffusion": ("model.py", r"^class DiffusionModel\b"),
 }
-OLDER = re.compile(r"backup|old|copy|orig|draft", re.IGNORECASE)
+# A half whose class is not there is known by these, and told of.
+TRACES = {
+    "gan": (r"^def (train_model|get_optimizers_and_schedulers)\b", "1.1"),
+    "vae": (r"^def (vae_loss|run_train_epoch)\b", "2.1"),
+}
+OLDER = re.compile(r"(?<![a-z])(backups?|old|copy|orig(inal)?|drafts?)(?![a-z])", re.IGNORECASE)
 # A process begins with these: this folder to import from, no compiled classes (they hide what they
 # do), one thread, no GPU.
 ENVIRONMENT = {
@@ -89,8 +94,31 @@ def find_halves(folder: Path) -> dict[str, Path]:
                 if re.search(word, text, re.MULTILINE):
                     older = bool(OLDER.search(str(way)))
                     rank = (older, file.name != name, len(way.parts), path.name != half, str(way))
-                    found[half] = min(found.get(half, (rank, path)), (rank, path))
+                    # The networks may lie below the rest.
+                    below = path != folder and not (path / "train.py").is_file()
+                    place = path.parent if below and (path.parent / "train.py").is_file() else path
+                    found[half] = min(found.get(half, (rank, place)), (rank, place))
     return {half: found[half][1] for half in SIGNS if half in found}
+
+
+def lost_halves(folder: Path) -> Iterator["Row"]:
+    """A row for each half that has nothing to know it by, and something else of it."""
+    halves = find_halves(folder)
+    files = [
+        file
+        for path in map(Path, folders_below(folder))
+        for file in sorted(path.glob("*.py"))
+        if not SKIPPED & {*path.relative_to(folder).parts}
+    ]
+    for half, (words, question) in TRACES.items():
+        found = [file for file in files if re.search(words, _text(file), re.MULTILINE)]
+        if found and half not in halves:
+            kind = "Discriminator" if half == "gan" else "AEModel"
+            sentence = (
+                f"there is no class {kind}, neither in {SIGNS[half][0]} nor in another file: "
+            )
+            sentence += f"nothing of {found[0].relative_to(folder)} is judged"
+            yield Row(question, f"the networks of {half}/", "not there", sentence, f"{half}.there")
 
 
 def _text(path: Path) -> str:
@@ -99,6 +127,15 @@ def _text(path: Path) -> str:
         return path.read_text(errors="replace")
     except OSError:
         return ""
+
+
+working: set[int] = set()  # processes that have checks to do
+
+
+def end_all() -> None:
+    """For a program that is stopped: nothing goes on computing."""
+    for pid in [*working]:
+        _kill(pid)
 
 
 class Pool:
@@ -130,6 +167,7 @@ class Pool:
         how = theirs, str(folder), left[:], seconds
         process = self.context.Process(target=_serve, args=how, daemon=True)
         process.start()
+        working.add(process.pid)
         theirs.close()
         try:
             while left and ours.poll(20 * seconds):
@@ -141,6 +179,7 @@ class Pool:
             pass
         finally:
             _kill(process.pid)  # and what is left of its children
+            working.discard(process.pid)
             process.join()
         for name in left:
             yield name, ("cannot run", f"the process ended by itself ({process.exitcode})")
@@ -186,6 +225,7 @@ def rows_of(
     wanted = [one for one in wanted if question in ("", one.question)]
     if not wanted:
         raise Unusable(f"--question: got {question}, expected one of {', '.join(numbers)}")
+    yield from (row for row in lost_halves(folder) if question in ("", row.question))
     pool, jobs = pool or Pool(), jobs or os.cpu_count() or 1
     lists: list[tuple[Path, list[str]]] = []
     for half in halves:
@@ -226,7 +266,7 @@ def in_order(rows: Sequence[Row]) -> list[Row]:
     from checks import CHECKS
 
     at = {one.name: number for number, one in enumerate(CHECKS)}
-    return sorted(rows, key=lambda row: (row.question, at[row.name]))
+    return sorted(rows, key=lambda row: (row.question, at.get(row.name, -1)))
 
 
 def check_folder(folder: Path, pool: Pool | None = None, jobs: int | None = None) -> list[Row]:
@@ -351,12 +391,23 @@ def get_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def write(rows: Sequence[Row], args: argparse.Namespace) -> None:
-    """What is asked for, moved into place once it is whole."""
+def not_tried(rows: Sequence[Row], folder: Path, question: str) -> list[Row]:
+    """Of each check that has no row yet, what stands there if the program ends now."""
+    from checks import CANNOT_RUN, CHECKS
+
+    told, halves = {row.name for row in rows}, find_halves(folder)
+    left = [one for one in CHECKS if one.half in halves and one.name not in told]
+    why = CANNOT_RUN, "not tried: the checker was stopped"
+    wanted = [one for one in left if question in ("", one.question)]
+    return [Row(one.question, one.what, *why, one.name) for one in wanted]
+
+
+def write(rows: Sequence[Row], args: argparse.Namespace, left: Sequence[Row] = ()) -> None:
+    """What is asked for, moved into place once it is whole; points with what is left to try."""
     kinds = (
         (args.json, lambda: json.dumps([asdict(row) for row in rows], indent=2)),
         (args.csv, lambda: as_csv(rows)),
-        (args.gradescope, lambda: json.dumps(gradescope(rows), indent=2)),
+        (args.gradescope, lambda: json.dumps(gradescope(in_order([*rows, *left])), indent=2)),
     )
     for target, make in kinds:
         if target not in (None, "-"):
@@ -393,8 +444,9 @@ def main(args: argparse.Namespace) -> int:
             rows.append(row)
             if "-" not in targets:
                 print(line(row), flush=True)
-            write(in_order(rows), args)
+            write(in_order(rows), args, not_tried(rows, folder, args.question))
         rows = in_order(rows)
+        write(rows, args)
         if "-" in targets:
             text = json.dumps([asdict(row) for row in rows], indent=2)
             print(text if args.json == "-" else as_csv(rows))
@@ -407,10 +459,17 @@ def main(args: argparse.Namespace) -> int:
     return 0 if passed(rows) else 1
 
 
+def stop(number: int, frame: object) -> None:
+    """A handler of signals."""
+    raise KeyboardInterrupt(number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, stop)
     try:
         code = main(get_args())
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("check.py: stopped; what was written is whole", file=sys.stderr, flush=True)
-        os._exit(130)  # whatever threads are at work
+        end_all()
+        os._exit(128 + (error.args or (signal.SIGINT,))[0])  # whatever threads are at work
     sys.exit(code)

@@ -17,12 +17,13 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from check import Pool
+from check import Pool, end_all, stop
 from classroom import (
     CODE,
     as_csv,
@@ -274,12 +275,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, stop)
     try:
         code = main()
         sys.stdout.flush()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("grade.py: stopped; what was written is whole", file=sys.stderr)
-        os._exit(130)  # whatever threads are at work
+        end_all()
+        os._exit(128 + (error.args or (signal.SIGINT,))[0])  # whatever threads are at work
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0

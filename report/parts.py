@@ -16,6 +16,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 from questions import QUESTIONS, VAE_SETUP, Grade, Question, describe, grade_all, grade_vae
 from run_folder import OF_THE_ASSIGNMENT, Run, numbered, read_samplers, read_score
 
+matplotlib.rcParams["text.parse_math"] = False  # a folder's name may have dollars in it
 TITLES = {"q1_3": "GAN", "q1_4": "LSGAN", "q1_5": "WGAN-GP", "mlp_gan": "MLP GAN"}
 # What makes two runs the same but for one setting.
 SAME = {

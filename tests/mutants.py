@@ -366,7 +366,7 @@ SLIPS = read(r"""
 @ gan/common/run.py gan/test_run.py gan/test_strangers.py
 - if self.step > total:
 + if False:
-@ gan/common/run.py gan/test_run.py gan/test_strangers.py
+@ gan/common/run.py gan/test_utils.py
 - return os.path.relpath(value, folder) if is_path else value
 + return value
 @ gan/common/run.py gan/test_run.py gan/test_strangers.py
@@ -629,6 +629,10 @@ HANDINS = read(r"""
 - return F.interpolate(x, scale_factor=self.upscale_factor, mode="nearest")
 + return F.interpolate(x, scale_factor=self.upscale_factor, mode="bilinear")
 * return F.pixel_shuffle(x.repeat_interleave(4, dim=1), 2)
+@ gan/networks.py upsampling wrong: comes first
+- return self.conv(self._upsample(x))
++ return self._upsample(self.conv(x))
+* return self.conv(self._upsample(x))
 @ gan/networks.py upsampling differs: a literal
 - nn.Conv2d(input_channels, n_filters, kernel_size, padding=padding)
 + nn.Conv2d(input_channels, 128, kernel_size, padding=padding)
@@ -703,6 +707,26 @@ HANDINS = read(r"""
 @ gan/networks.py score_of_sum wrong: sigmoid
 - features.sum(dim=(2, 3)))
 + features.sum(dim=(2, 3))).sigmoid()
+@ gan/networks.py score_of_sum wrong: no ReLU
+- ResBlock(128), ReLU()
++ ResBlock(128)
+* ResBlock(128), nn.ReLU()
+@ gan/networks.py block wrong: negative numbers reach the 3x3 convolution 2
+- ReLU(),
+-             Conv2d(n_filters, n_filters, kernel_size, padding=1),
++ Conv2d(n_filters, n_filters, kernel_size, padding=1),
+* nn.ReLU(),
+*             Conv2d(n_filters, n_filters, kernel_size, padding=1),
+@ gan/networks.py block cannot run: unsupported operand
+- return x + self.layers(x)
++ return x + self.layers
+@ gan/train.py transform differs: mirrored
+- transforms.Compose([
++ transforms.Compose([transforms.RandomHorizontalFlip(),
+@ gan/train.py transform wrong: 1.00, 0.00, -1.00
+- (0.5,) * 3)])
++ (-0.5,) * 3)])
+* (0.5,) * 3)])
 @ gan/train.py transform wrong: 0.00, 0.50, 1.00
 - , transforms.Normalize((0.5,) * 3, (0.5,) * 3)])
 + ])
@@ -710,6 +734,12 @@ HANDINS = read(r"""
 @ gan/train.py optimizers wrong: (0.5, 0.9)
 - betas=(0.0, 0.9)
 + betas=(0.5, 0.9)
+@ gan/train.py optimizers wrong: amsgrad
+- fused=True)
++ amsgrad=True)
+@ gan/train.py optimizers wrong: both optimizers are the discriminator's
+- adam_and_decay(gen, 100_000)
++ adam_and_decay(disc, 100_000)
 @ gan/train.py optimizers differs: write (0.0, 0.9)
 - betas=(0.0, 0.9)
 + betas=(0, 0.9)
@@ -737,10 +767,8 @@ HANDINS = read(r"""
 + iters % 2 == 0
 * iters % 5 == 0
 @ gan/train.py detached differs: thrown away
-- with torch.no_grad(), precision():
--         fake
+- with torch.no_grad(), precision():  # this step does not train the generator
 + with precision():
-+         fake
 @ gan/train.py interpolates wrong: off the line
 - torch.rand(batch_size, 1, 1, 1
 + torch.randn(batch_size, 1, 1, 1
@@ -748,6 +776,10 @@ HANDINS = read(r"""
 @ gan/train.py interpolates wrong: off the line
 - torch.rand(batch_size, 1, 1, 1
 + torch.rand(batch_size, 3, 32, 32
+@ gan/train.py interpolates wrong: off the line
+- torch.rand(batch_size, 1, 1, 1
++ torch.rand(batch_size, 3, 1, 1
+* torch.rand(len([0] * batch_size), 1, 1, 1
 @ gan/train.py interpolates differs: one eps
 - torch.rand(batch_size, 1, 1, 1
 + torch.rand(1, 1, 1, 1
@@ -815,9 +847,19 @@ HANDINS = read(r"""
 - return 0.5 * (discrim_fake - 1).square().mean()
 + return 0.5 * (discrim_fake + 1).square().mean()
 * fake = discrim_fake; return 0.5 * ((fake - 1) ** 2).mean()
-@ gan/q1_4.py lsgan_generator differs: first choice
+@ gan/q1_4.py lsgan_generator wrong: which is the fakes'
 - return 0.5 * (discrim_fake - 1)
 + return 0.5 * discrim_fake
+* return 0.5 * (discrim_fake - 1)
+@ gan/q1_4.py lsgan_generator differs: as the paper has it
+- def compute_generator_loss(discrim_fake: Tensor) -> Tensor:
++ def compute_discriminator_loss(discrim_real, discrim_fake, *rest):
++     return 0.5 * (discrim_real - 1).square().mean() + 0.5 * (discrim_fake + 1).square().mean()
++
++
++ def compute_generator_loss(discrim_fake: Tensor) -> Tensor:
++     return 0.5 * discrim_fake.square().mean()
++
 @ gan/q1_4.py script_1_4 differs: log_period 100 instead of 1,000
 - log_period=args.log_period
 + log_period=100
@@ -868,6 +910,12 @@ HANDINS = read(r"""
 - gradient.float().flatten(1).norm(dim=1)
 + gradient.square().sum((1, 2, 3)).sqrt()
 * gradient.flatten(1).norm(dim=1)
+@ vae/model.py encoder_layers wrong: a Dropout
+- nn.Conv2d(32, 64, kernel_size=3
++ nn.Dropout(0.1), nn.Conv2d(32, 64, kernel_size=3
+@ vae/model.py encoder_layers wrong: padding (0, 0)
+- kernel_size=3, stride=1, padding=1)
++ kernel_size=3, stride=1, padding=0)
 @ vae/model.py encoder_layers wrong: convolution 1
 - nn.Conv2d(32, 64, kernel_size=3
 + nn.Conv2d(32, 64, kernel_size=5
@@ -876,9 +924,11 @@ HANDINS = read(r"""
 + self.convs.append(nn.ReLU())
 +         features = 256 * (height // 8)
 @ vae/model.py encoder_layers wrong: between convolutions 0 and 1
-- nn.Conv2d(channels, 32, kernel_size=3, stride=1, padding=1),
+- padding=1),  # (B, 32, 32, 32)
 -             nn.ReLU(),
-+ nn.Conv2d(channels, 32, kernel_size=3, stride=1, padding=1),
+-             nn.Conv2d(32
++ padding=1),
++             nn.Conv2d(32
 @ vae/model.py vae_encoder_layers wrong: (4096, 48)
 - outputs_per_latent = 2
 + outputs_per_latent = 3
@@ -928,7 +978,7 @@ HANDINS = read(r"""
 + return recon_loss + kl_loss, OrderedDict(
 * return recon_loss + beta * kl_loss, OrderedDict(
 @ vae/losses.py vae_recon wrong: without beta
-- kl_loss = kl_divergence(mu, log_std)
+- kl_loss = kl_divergence(mu, log_std)  # without beta, which it is compared at
 -     return recon_loss + beta * kl_loss
 + kl_loss = beta * kl_divergence(mu, log_std)
 +     return recon_loss + kl_loss
@@ -960,6 +1010,13 @@ HANDINS = read(r"""
 @ vae/losses.py vae_noise wrong: for every image
 - torch.randn_like(mu)
 + torch.randn_like(mu[:1])
+@ vae/losses.py vae_noise wrong: no gradient
+- return mu + log_std.exp() * noise
++ return torch.normal(mu, log_std.exp())
+* return mu + log_std.exp() * torch.randn_like(mu)
+@ vae/losses.py kl_value right: a row of its own
+- torch.randn_like(mu)
++ torch.rand_like(mu)
 @ vae/losses.py vae_noise wrong: no noise
 - mu + log_std.exp() * noise
 + mu
@@ -1000,6 +1057,18 @@ HANDINS = read(r"""
 @ vae/train.py clipping wrong: limits
 - torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
 + torch.nn.utils.clip_grad_norm_(model.parameters(), 1)
+@ vae/train.py epoch_steps wrong: added up
+- optimizer.zero_grad()
++ pass
+* optimizer.zero_grad()
+@ vae/train.py epoch_steps wrong: gradients of norm 0
+- loss.backward()
++ loss.backward(); optimizer.zero_grad()
+* loss.backward()
+@ vae/train.py beta_reaches_loss wrong: no gradient depends
+- return vae_loss
++ return lambda model, x, beta, own=__import__("losses"): own.vae_loss(model, x, 1)
+* return lambda model, x, beta, own=__import__("losses"): own.vae_loss(model, x, beta)
 @ vae/train.py beta_reaches_loss wrong: 0.3
 - beta(step) if callable(beta) else beta)
 -         loss.backward
@@ -1010,11 +1079,11 @@ HANDINS = read(r"""
 + means.add({"loss": loss} | terms, 1)
 @ vae/train.py same_range wrong: training
 - x = preprocess_data(x, device)  # (B, 3, 32, 32) in [-1, 1]
--         optimizer
+-         optimizer.zero_grad()
 + x = preprocess_data(x, device) * 2 - 1
-+         optimizer
++         optimizer.zero_grad()
 * x = preprocess_data(x)
-*         optimizer
+*         optimizer.zero_grad()
 @ vae/train.py validation differs: no_grad
 - with measuring(model, seed=0) as device, precision():
 + device = next(model.parameters()).device
@@ -1031,6 +1100,29 @@ HANDINS = read(r"""
 @ handin:gan/train.py tail_batch differs: 4 real images beside 1 fakes
 - disc(fake), disc(interp)
 + disc(fake[:1]), disc(interp)
+@ handin:gan/train.py discriminator_steps wrong: real ones'
+- disc(real), disc(fake), disc(interp)
++ disc(fake), disc(real), disc(interp)
+@ handin:gan/train.py discriminator_steps wrong: 0 steps of its optimizer for 7 losses
+- scaler.step(optim_disc)
++ pass
+@ handin:gan/train.py discriminator_steps wrong: earlier steps
+- optim_disc.zero_grad()
++ pass
+* optim_disc.zero_grad()
+@ handin:gan/train.py discriminator_steps wrong: has a slope
+- disc(real), disc(fake), disc(interp)
++ disc(real).detach(), disc(fake), disc(interp)
+@ handin:gan/train.py discriminator_steps wrong: cleared
+- scaler.step(optim_disc)
++ optim_disc.zero_grad(); scaler.step(optim_disc)
+@ handin:gan/train.py interpolates wrong: another grey
+- real = batch.cuda()
++ real = 2 * batch.cuda() - 1
+@ handin:gan/train.py iterations differs: 5 in each
+- optim_disc.zero_grad()
++ [disc_loss_fn(disc(real), disc(fake), disc(interp), interp, lamb) for _ in range(4)]
++             optim_disc.zero_grad()
 @ handin:gan/train.py schedule_steps wrong: (7, 0)
 - sched_gen.step()
 + pass
@@ -1057,6 +1149,9 @@ HANDINS = read(r"""
 @ handin:gan/utils.py fid_images wrong: -0.5
 - (gen.forward_given_samples(z) / 2 + 0.5) * 255
 + gen.forward_given_samples(z)
+@ handin:gan/utils.py fid_images differs: rounded down
+- (gen.forward_given_samples(z) / 2 + 0.5) * 255
++ ((gen.forward_given_samples(z) / 2 + 0.5) * 255).byte()
 @ handin:gan/utils.py fid_images wrong: 300, as asked
 - num_gen=num_gen
 + num_gen=10
@@ -1077,6 +1172,9 @@ HANDINS = read(r"""
 @ handin:diffusion/model.py posterior wrong: coefficients
 - self.coef1, t, x_t.shape) * x_0
 + self.coef2, t, x_t.shape) * x_0
+@ handin:diffusion/model.py posterior wrong: coefficients
+- self.posterior_variance = self.betas * (1 - before) / (1 - self.alphas_cumprod)
++ self.posterior_variance = self.betas
 @ handin:diffusion/model.py ddpm_step wrong: deviation
 - (0.5 * log_variance)
 + log_variance
@@ -1129,6 +1227,22 @@ MANNERS = read(r"""
 - scaler =
 + torch.cuda.current_stream().wait_stream(torch.cuda.Stream(device="cuda"))
 +     scaler =
+@ handin:gan/train.py discriminator_steps
+- disc(real), disc(fake), disc(interp), interp, lamb)
++ disc(real), disc(fake), disc(interp), interp=interp, lamb=lamb)
+@ handin:gan/train.py interpolates
+- real = batch.cuda()
++ gen.requires_grad_(False).requires_grad_(True), torch.Generator(device="cuda")
++                 real = batch.to(0)
+@ vae/train.py beta_reaches_loss
+- return vae_loss
++ return lambda model, x, beta, own=__import__("losses"): own.vae_loss(model, x, beta)
+@ vae/model.py vae_encoder_output
+- return mu, log_std
++ return mu, log_std.clamp(-5, 2)
+@ vae/schedules.py linear_beta
+- return lambda epoch: target_val * min(1.0, epoch / max_epochs)
++ return lambda epoch: __import__("torch").tensor(target_val * min(1.0, epoch / max_epochs))
 @ gan/networks.py block_up
 - self.layers = nn.Sequential(
 -             nn.BatchNorm2d(input_channels),

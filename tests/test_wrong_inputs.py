@@ -27,7 +27,7 @@ WRONG = [
     (f"gan/q1_4.py --seed 99999999999999999999 {GAN}", "--seed"),
     (f"gan/q1_4.py --device tpu {GAN}", "--device: got 'tpu', expected cpu, cuda or cuda:N"),
     (f"gan/q1_5.py --device cuda:7 {GAN}", "--device: got 'cuda:7'"),
-    (f"gan/q1_5.py --save_minutes nan {GAN}", "--save_minutes"),
+    (f"gan/q1_5.py --save_minutes 0 {GAN}", "--save_minutes: got '0', expected a finite float > 0"),
     (f"gan/q1_5.py --download {GAN}", "--download goes with --dataset cub"),
     (f"gan/q1_5.py --save_minutes inf {GAN}", "--save_minutes"),
     (f"gan/q1_5.py --fid missing.pt {GAN}", "--fid: no file missing.pt"),

@@ -149,6 +149,7 @@ def sample(args: Namespace) -> None:
     """Write `--num` samples of a trained model as PNGs."""
     precision = choose_precision(args.device, not args.disable_amp)
     check_new_folder(args.out, args.overwrite)
+    args.model = args.model / "model.pt" if args.model.is_dir() else args.model
     model = UNet().to(args.device).to(memory_format=torch.channels_last)
     load_weights(model, args.model, "--model")
     predict = args.predict or recorded_prediction(args.model)
@@ -251,7 +252,7 @@ def get_args(argv: list[str]) -> Namespace:
     check_together(parser, given)
     args = parser.defaults() | given
     if argv[0] == "train":
-        args = resumed(args, given)
+        args = resumed(args, given, parser)
     if argv[0] == "sample":
         args["steps"] = None if args["sampler"] == "ddpm" else args["steps"] or 50
     args |= {name: Path(args[name]) for name in ("model", "out") if name in args}
@@ -269,11 +270,11 @@ def check_together(parser: Parser, given: dict) -> None:
         parser.error("--steps and --eta belong to DDIM; leave them out for --sampler ddpm")
 
 
-def resumed(args: dict, given: dict) -> dict:
+def resumed(args: dict, given: dict, parser: Parser) -> dict:
     """With the run's folder and, for --resume, what that run recorded and is not given."""
     name = "ddpm_synthetic" if args["dataset"] == "synthetic" else "ddpm"
     folder = Path(given.get("out_dir", DATA_DIR / name)).absolute()
-    recorded = recorded_for_resume(folder, given.get("resume"), given)
+    recorded = recorded_for_resume(folder, given.get("resume"), given, parser)
     args = args | {k: v for k, v in recorded.items() if k in args}
     where = ["--out_dir", given["out_dir"]] if "out_dir" in given else []
     where += ["--dataset", "synthetic"] if args["dataset"] == "synthetic" and not where else []

@@ -16,7 +16,7 @@ from common import InputError
 from common.device import choose_precision, prepare, resolve_device
 from common.files import atomic, fingerprint, is_writable, load_weights
 from common.measure import measuring
-from common.run import check_recorded, recorded_settings
+from common.run import check_recorded, checked_settings, recorded_settings
 
 
 def evaluate(args: Namespace, get_val_metrics: Callable) -> None:
@@ -42,11 +42,10 @@ def evaluate(args: Namespace, get_val_metrics: Callable) -> None:
         given = {"dataset": "cifar10"} | given
     parser = make_parser()
     known = {k: recorded[k] for k in (*parser.defaults(), "network") if recorded.get(k) is not None}
+    known |= checked_settings(known, parser, folder)
     options = Namespace(**vars(args) | known | given)
     if options.dataset == "unnamed":
         raise InputError(f"--evaluate: the run in {folder} does not name its data; give --data_dir")
-    for name in ("latent_size", "batch_size", "base_channels", "flows", "seed"):
-        setattr(options, name, parser.check({name: getattr(options, name)})[name])
     if recorded["loss_mode"] not in ("ae", "vae"):
         raise InputError(
             f"--evaluate: the run in {folder} has a loss of its own ({recorded['loss_mode']}); "
@@ -59,7 +58,7 @@ def evaluate(args: Namespace, get_val_metrics: Callable) -> None:
     load_weights(model, path, "--evaluate")  # before the data, which take a while
     model = model.to(options.device).to(memory_format=torch.channels_last)
     if args.num_samples:
-        check_new_folder(out / "samples", False)
+        check_new_folder(out / "samples", args.overwrite, "--num_samples")
     train_loader, val_loader = get_dataloaders(options.batch_size, options)
     data = fingerprint(train_loader.images, val_loader.images)
     check_recorded(folder, recorded, "--evaluate", (), data)

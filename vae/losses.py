@@ -77,6 +77,15 @@ def kl_divergence(mu: Tensor, log_std: Tensor) -> Tensor:
     return kl_terms(mu, log_std).sum(dim=1).mean()
 
 
+def reconstruction(model: Autoencoder, x: Tensor) -> Tensor:
+    """What is drawn beside x (B, 3, 32, 32) in [-1, 1]: decoded from the mean of q(z | x)."""
+    code = model.encoder(x)
+    mean = code[0] if isinstance(code, tuple | list) else code  # (B, latent_size)
+    if hasattr(model, "transform"):
+        mean, _ = model.transform(mean)
+    return model.decoder(mean)
+
+
 def try_loss(model: nn.Module, function: Callable[..., Terms], call: Callable) -> None:
     """Model and loss on three images, in float32 and without a trace; InputError names a slip.
 
@@ -88,16 +97,23 @@ def try_loss(model: nn.Module, function: Callable[..., Terms], call: Callable) -
         if not isinstance(size, int):
             raise InputError(f"{type(model).__name__}.latent_size is {size!r}, expected an int")
         z = torch.zeros(3, size, device=x.device)
+        kind = type(model).__name__
+        if lost := [name for name in ("encoder", "decoder") if not hasattr(model, name)]:
+            raise InputError(f"{kind} has no {lost[0]}; samples and reconstructions are made by it")
         decoder: Any = model.decoder
-        drawn = tried(decoder, z, what="expected images (3, 3, 32, 32) of latents (3, size)")
-        if getattr(drawn, "shape", None) != x.shape:
-            got = tuple(getattr(drawn, "shape", ()))
-            raise InputError(f"{type(model).__name__}.decoder gives {got}, expected {(*x.shape,)}")
+        what = "expected images (3, 3, 32, 32) of latents (3, size)"
+        drawn = {"decoder": tried(decoder, z, what=what, name=f"{kind}.decoder")}
+        what = "expected latents (B, size) of the encoder, or a tuple whose first are their means"
+        drawn["reconstruction"] = tried(reconstruction, model, x, what=what, name=kind)
+        for name, images in drawn.items():
+            if getattr(images, "shape", None) != x.shape:
+                got = tuple(getattr(images, "shape", ()))
+                raise InputError(f"{kind}.{name} gives {got}, expected {(*x.shape,)}")
         expected = "expected (loss, OrderedDict of terms), each a scalar tensor"
         got = tried(call, model, x, 1.0, what=expected, name=called(function))
         pair = isinstance(got, tuple) and len(got) == 2 and isinstance(got[1], dict)
-        values = {"the loss": got[0]} | got[1] if pair else {}
-        if odd := [name for name in values if "/" in name or name == "loss"]:
+        values: dict = {"the loss": got[0]} | got[1] if pair else {}
+        if odd := [n for n in values if not isinstance(n, str) or "/" in n or n == "loss"]:
             raise InputError(f"{called(function)}: a term is called {odd[0]!r}; give another name")
         for name, value in values.items():
             if not isinstance(value, Tensor) or value.shape != ():

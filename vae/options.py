@@ -1,5 +1,6 @@
 """The command line of train.py, and what makes a run what it is."""
 
+import contextlib
 import shlex
 import sys
 from argparse import Namespace
@@ -151,7 +152,8 @@ def get_args(description: str | None = None, argv: Sequence[str] | None = None) 
     args.given, args.parser, args.presets = given, parser, names
     args.device = resolve_device(args.device)
     data = ["--dataset", "synthetic"] if args.dataset == "synthetic" else []
-    args.again, args.network = resume_line(*data), "assignment"
+    own = [word for name, value in given.items() for word in words_of(name, value)]
+    args.again, args.network = resume_line(*(own if own_file else data)), "assignment"
     every, suffix = PRESETS | NEIGHBOURS, "_synthetic" if args.dataset == "synthetic" else ""
     wanted = [name for preset in names for name in (PRESETS if preset == "all" else [preset])]
     args.runs = {f"{name}{suffix}": every[name] for name in wanted}
@@ -160,6 +162,12 @@ def get_args(description: str | None = None, argv: Sequence[str] | None = None) 
         args.runs = {there or f"{args.log_dir}{suffix}": {}}
     _parsed[:] = [args]
     return args
+
+
+def words_of(name: str, value: Any) -> list[str]:
+    """An option as it was typed; those of a start alone are left out."""
+    kept = name not in ("resume", "overwrite")
+    return [f"--{name}", *([] if value is True else [str(value)])] if kept else []
 
 
 def check_together(parser: Parser, names: list[str], given: dict, own_file: bool) -> None:
@@ -173,8 +181,10 @@ def check_together(parser: Parser, names: list[str], given: dict, own_file: bool
             if given.get(name):
                 parser.error(f"--{name} goes with --dataset cifar10")
     if given.get("evaluate") is not None:
+        fits: tuple[str, ...]
         fits = ("evaluate", "dataset", "data_dir", "download", "out_dir", "device", "disable_amp")
-        training = [f"--{name}" for name in given if name not in (*fits, "num_samples")]
+        fits += ("num_samples", "overwrite") if given.get("num_samples") else ()
+        training = [f"--{name}" for name in given if name not in fits]
         if training or names:
             parser.error(f"--evaluate trains nothing; leave {[*training, *names][0]} out")
         return
@@ -188,7 +198,9 @@ def check_together(parser: Parser, names: list[str], given: dict, own_file: bool
             f"unknown preset {unknown[0]!r}{did_you_mean(unknown[0], known)}; "
             f"expected one of {', '.join(known)}"
         )
-    if "log_dir" in given and Path(given["log_dir"]).name != given["log_dir"]:
+    if given.get("log_dir") == ".." or Path(given.get("log_dir", "")).name != given.get(
+        "log_dir", ""
+    ):
         parser.error(
             f"--log_dir: got {given['log_dir']!r}, expected a name; --out_dir says where it lies"
         )
@@ -226,10 +238,11 @@ def unfinished_runs(place: Path) -> list[str]:
     found = []
     for state in sorted(place.glob("*/state.pt")):
         config = recorded_settings(state.parent, "--resume")
-        rows = (state.parent / "metrics.csv").read_text().splitlines()
-        ours = config.get("loss_mode") in ("ae", "vae")  # others go on by their own file
-        if len(rows) - 1 < config.get("num_epochs", 0) and ours:
-            found.append(state.parent.name)
+        with contextlib.suppress(OSError, ValueError, TypeError):  # a damaged one is not proposed
+            rows = (state.parent / "metrics.csv").read_text().splitlines()
+            ours = config.get("loss_mode") in ("ae", "vae")  # others go on by their own file
+            if len(rows) - 1 < config.get("num_epochs", 0) and ours:
+                found.append(state.parent.name)
     return found
 
 
@@ -248,7 +261,7 @@ def arguments_of(name: str, args: Namespace) -> tuple[dict[str, Any], Namespace]
 
 def with_recorded(options: Namespace, folder: Path) -> Namespace:
     """The same; with --resume what it does not give is what the run in `folder` recorded."""
-    recorded = recorded_for_resume(folder, options.resume, options.given)
+    recorded = recorded_for_resume(folder, options.resume, options.given, options.parser)
     own = [("network", "small")]  # of a preset; a file of one's own brings another itself
     known = {k: v for k, v in recorded.items() if k in options.parser.defaults() or (k, v) in own}
     values = vars(options) | known

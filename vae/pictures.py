@@ -11,19 +11,21 @@ from common import InputError
 from common.measure import progress_bar
 
 
-def check_new_folder(folder: Path, overwrite: bool) -> None:
-    """Refuse an --out with anything in it; with --overwrite, one that holds other files."""
+def check_new_folder(folder: Path, overwrite: bool, option: str = "--out") -> None:
+    """Refuse a folder with anything in it; with --overwrite, one that holds other files."""
     above = [place for place in folder.absolute().parents if place.exists()]
     if not above[0].is_dir():
-        raise InputError(f"--out: {above[0]} is a file, expected a folder; give another")
+        raise InputError(f"{option}: {above[0]} is a file, expected a folder; give another")
+    if folder.is_file():
+        raise InputError(f"{option}: {folder} is a file, expected a folder; give another")
     if not folder.exists():
         return
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else [folder.name]
-    if not folder.is_dir() or (names and not overwrite):
-        raise InputError(f"--out: {folder} exists; give --overwrite or another folder")
+    names = [path.name for path in folder.iterdir()]
+    if names and not overwrite:
+        raise InputError(f"{option}: {folder} exists; give --overwrite or another folder")
     if foreign := [name for name in names if not re.fullmatch(r"\d{5,}\.png", name)]:
         raise InputError(
-            f"--out: {folder} holds other files than samples ({foreign[0]}); give another folder"
+            f"{option}: {folder} holds other files than samples ({foreign[0]}); give another folder"
         )
 
 

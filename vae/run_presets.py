@@ -1,6 +1,7 @@
 """Several runs one after the other, as the command line of train.py names them."""
 
 import contextlib
+import signal
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from dataset import DATA_DIR
 from logger import LAYOUT, stopped_improving
 from options import arguments_of, recorded
 
-from common import InputError
+from common import InputError, Interrupted
 from common.device import choose_precision
 from common.run import Run
 
@@ -38,7 +39,10 @@ def run_presets(args: Namespace, main: Callable[..., Any]) -> None:
             print(f"{name}: finished already; --overwrite repeats it")
         else:
             calls.append((name, arguments, options))
-    for name, arguments, options in calls:
+    for number, (name, arguments, options) in enumerate(calls):
+        if number and Run.last_signal:  # it came when the one before was done
+            told = f"stopped by {signal.Signals(Run.last_signal).name} before {name}"
+            raise Interrupted(Run.last_signal, f"{told}; go on with: {options.again}")
         main(name, **arguments, options=options)
 
 

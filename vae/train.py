@@ -42,11 +42,13 @@ def loss_function(loss_mode: Any) -> Callable[..., Terms]:
     """(model, x, beta) -> (loss, terms) for "ae", "vae" or a function of (model, x[, beta])."""
     if loss_mode == "vae":
         return vae_loss
-    function = ae_loss if loss_mode == "ae" else loss_mode
+    function: Any = ae_loss if loss_mode == "ae" else loss_mode
     if not callable(function):
         raise InputError(f"loss_mode: got {loss_mode!r}, expected ae, vae or a function")
-    parameters = inspect.signature(function).parameters.values()
-    needed = [p for p in parameters if p.default is p.empty or p.name == "beta"]
+    parameters = inspect.signature(function).parameters
+    if "beta" in parameters:  # by its name, wherever it stands
+        return lambda model, x, beta: function(model, x, beta=beta)
+    needed = [p for p in parameters.values() if p.default is p.empty]
     # An autoencoder's loss has no beta, nor need a student's have one.
     return function if len(needed) > 2 else lambda model, x, beta: function(model, x)
 
@@ -144,7 +146,7 @@ def main(
         **{"eval_interval": eval_interval, "base_channels": base_channels},
     }
     check_agreement(options.given, arguments, "main")
-    arguments = options.parser.check(arguments)
+    arguments = options.parser.check(arguments | {"grad_clip": grad_clip or 0})
     precision = choose_precision(options.device, not options.disable_amp)
     check_own_call(options, model, images)
     how = options.resume, options.overwrite, options.again
@@ -162,15 +164,13 @@ def main(
             named = {"ae": ae_loss, "vae": vae_loss}.get(loss, loss)
             try_loss(model, named, loss_function(loss))
         train_loader, val_loader = get_dataloaders(batch_size, options, images)
-        # Of the pixels: a resumed run may find them elsewhere, but not others.
         settings["data"] = fingerprint(train_loader.images, val_loader.images)
         settings["dataset"] = options.dataset if images is None else "unnamed"
         optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
         of_schedule = num_epochs, target_beta_val, len(train_loader), options
         beta_fn = beta_schedule(beta_mode, *of_schedule)
         means = RunningMeans(options.device)  # of the epoch under way
-        # All that a step changes: what is forgotten here, a resumed run does not have.
-        parts = {"model": model, "optimizer": optimizer, "means": means}
+        parts = {"model": model, "optimizer": optimizer, "means": means}  # all that a step changes
         parts |= {"batches": train_loader, "shuffler": train_loader.generator}
         prepare(precision)
         counts = [len(loader.images) for loader in (train_loader, val_loader)]

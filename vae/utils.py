@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from dataset import Batches, open_data
-from losses import Autoencoder
+from losses import Autoencoder, reconstruction
 from torch import Tensor
 
 from common import InputError
@@ -35,6 +35,8 @@ def get_dataloaders(
     options = options or Namespace(
         dataset="cifar10", data_dir=None, download=True, seed=0, device=torch.device("cpu")
     )
+    if images is not None and (not isinstance(images, tuple | list) or len(images) != 2):
+        raise InputError("images: expected two tensors, for training and for validation")
     training, validation = images or open_data(options)
     for part in (training, validation):
         check_images(part)
@@ -72,11 +74,7 @@ def vis_recons(model: Autoencoder, x: Tensor, _file: Path | str) -> Tensor:
     """
     with measuring(model) as device:
         x = preprocess_data(x, device)
-        code = model.encoder(x)
-        mean = code[0] if isinstance(code, tuple) else code  # (B, latent_size)
-        if hasattr(model, "transform"):
-            mean, _ = model.transform(mean)
-        pairs = torch.stack([x, model.decoder(mean)], dim=1).flatten(0, 1).cpu().float()
+        pairs = torch.stack([x, reconstruction(model, x)], dim=1).flatten(0, 1).cpu().float()
     pairs = pairs.repeat_interleave(ZOOM, 2).repeat_interleave(ZOOM, 3)  # (2B, 3, 128, 128)
     framed = F.pad(pairs, (FRAME,) * 4, value=-1.0)  # black around the reconstructions
     inside = F.pad(torch.ones_like(pairs[::2]), (FRAME,) * 4)

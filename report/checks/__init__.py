@@ -53,7 +53,7 @@ class HandIn:
 
     def module(self, name: str) -> Any:
         """Import it; NotThere where there is no such file."""
-        if not (self.folder / f"{name}.py").is_file():
+        if not (self.folder / f"{name.replace('.', '/')}.py").is_file():
             raise NotThere(f"there is no {name}.py")
         if name in self.never:
             raise TimeoutError(self.never[name])
@@ -66,9 +66,9 @@ class HandIn:
             if hasattr(found, name):
                 return found
         defined = re.compile(rf"^(class|def) {name}\b", re.MULTILINE)
-        for path in sorted(self.folder.glob("*.py")):
-            if path.stem != module and defined.search(path.read_text(errors="replace")):
-                return self.module(path.stem)
+        for path in sorted(self.folder.rglob("*.py"), key=lambda path: (len(path.parts), path)):
+            if defined.search(path.read_text(errors="replace")):
+                return self.module(".".join(path.relative_to(self.folder).with_suffix("").parts))
         raise NotThere(f"there is no {name}: neither in {module}.py nor in another file")
 
     def get(self, module: str, name: str) -> Any:
@@ -84,16 +84,21 @@ class HandIn:
         return self._shared[kind, arguments]
 
 
+def is_within(module: Any, folder: Path) -> bool:
+    """Whether it is one of the hand-in's own."""
+    return str(getattr(module, "__file__", None) or "").startswith(f"{folder}/")
+
+
 def calls_of_main(handin: HandIn, script: str, function: str, *argv: str) -> list[dict]:
     """The arguments that a script's `if __name__ == "__main__"` calls a function with.
 
     What stands there is run; the function is recorded instead. With its defaults.
     """
-    module = handin.module(script)
-    path, original, calls = handin.folder / f"{script}.py", getattr(module, function), []
+    module, path, calls = handin.module(script), handin.folder / f"{script}.py", []
+    original = getattr(module, function, None) or handin.get("train", function)
     blocks = [
         node
-        for node in ast.parse(path.read_text(errors="replace")).body
+        for node in ast.parse(path.read_bytes()).body  # bytes: there may be a BOM
         if isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)
     ]
     if not blocks:
@@ -106,8 +111,12 @@ def calls_of_main(handin: HandIn, script: str, function: str, *argv: str) -> lis
         calls.append(dict(given.arguments))
         return []
 
-    space = {k: record if v is original else v for k, v in vars(module).items()}
-    space |= {"__name__": "__main__"}
+    # In every module: the block may call a main() that calls it, or train.train_model.
+    spaces = [vars(one) for one in sys.modules.values() if is_within(one, handin.folder)]
+    places = [(space, name) for space in spaces for name in space if space[name] is original]
+    for place, name in places:
+        place[name] = record
+    space = vars(module) | {"__name__": "__main__"}
     sys.argv = [str(path), *argv]
     for block in blocks:
         body = compile(ast.Module(block.body, []), str(path), "exec")
@@ -116,6 +125,9 @@ def calls_of_main(handin: HandIn, script: str, function: str, *argv: str) -> lis
         except Exception:  # it makes use of what the function returns
             if not calls:
                 raise
+        finally:
+            for place, name in places:
+                place[name] = original
     return calls
 
 

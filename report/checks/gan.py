@@ -32,6 +32,7 @@ from checks import (
 from checks.stand_ins import GREY, StandIn
 
 LATENT_DIM = 128
+OTHER = "it is another network than the one the reference numbers were made with"
 NOBODY = "nobody asks for another"
 
 
@@ -60,7 +61,8 @@ def meant(got: Any, table: list[tuple], tolerance: float = 1e-4) -> tuple:
 def call(function: Callable, **values: Any) -> Any:
     """With those of the values that it has parameters for, by name; the others by position."""
     parameters = inspect.signature(function).parameters
-    names = [name for name, one in parameters.items() if one.default is one.empty]
+    needed = [one for one in parameters.values() if one.default is one.empty]
+    names = [one.name for one in needed if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
     if set(names) <= values.keys():
         return function(**{name: values[name] for name in parameters if name in values})
     return function(*list(values.values())[: len(names)])
@@ -119,9 +121,10 @@ def upsampling(handin: HandIn) -> Verdict:
         return wrong(LITERAL)
     if close(got, conv(F.interpolate(x, scale_factor=2, mode="bilinear"))):
         return wrong("bilinear upsampling", "nearest neighbour", "blurred features")
-    return wrong(
-        f"an output of shape {tuple(got.shape)} that no nearest-neighbour upsampling gives"
-    )
+    if close(got, F.interpolate(conv(x), scale_factor=2, mode="nearest")):
+        return wrong("the convolution comes first", cost=OTHER, mend="upsample, then self.conv")
+    seen = f"an output of shape {tuple(got.shape)} that no nearest-neighbour upsampling gives"
+    return wrong(seen, cost="other features than the handout's")
 
 
 IMAGES_MEAN = (
@@ -152,7 +155,10 @@ def pooling(handin: HandIn) -> Verdict:
     ):
         if close(got, conv(other)):
             return wrong(seen, cost=cost) if seen else right()
-    return wrong(f"an output of shape {tuple(got.shape)} that no mean pooling gives")
+    if close(got, F.avg_pool2d(conv(x), 2)):
+        return wrong("the convolution comes first", cost=OTHER, mend="pool, then self.conv")
+    seen = f"an output of shape {tuple(got.shape)} that no mean pooling gives"
+    return wrong(seen, cost="other features than the handout's")
 
 
 def _discriminator(handin: HandIn) -> nn.Module:
@@ -184,9 +190,8 @@ def _count(handin: HandIn, network: str, expected: int) -> Verdict:
         raise NotThere(f"{network} has no layers: a TODO")
     hints = {256: "256 fewer or more: a bias of 128 channels, twice", 128: "a bias of 128 channels"}
     hint = hints.get(abs(got - expected), "compare with the layers that the handout prints")
-    cost = "it is another network than the one the reference numbers were made with"
     seen = f"{network} has {got:,} parameters ({got - expected:+,})"
-    return wrong(seen, f"{expected:,}", cost, hint)
+    return wrong(seen, f"{expected:,}", OTHER, hint)
 
 
 for _network, _parameters in (("Generator", 1_204_099), ("Discriminator", 1_053_825)):
@@ -214,14 +219,16 @@ def _residual(handin: HandIn, block: str, resampler: str) -> Verdict:
     make, width = handin.get("networks", block), 16
     try:
         module = make(width, n_filters=width).eval()
-        need(getattr(module, "layers", 0), f"{block}.layers")
-        try:
-            module(numbered_images(3, width, 8))
-        except RuntimeError:  # 128 is written into it
-            width = 128
-            module = make(width, n_filters=width).eval()
     except TypeError as error:
+        if error.__traceback__ and error.__traceback__.tb_next:  # a slip within
+            raise
         return differs(f"other arguments than the handout's ({error}): not looked into")
+    need(getattr(module, "layers", 0), f"{block}.layers")
+    try:
+        module(numbered_images(3, width, 8))
+    except RuntimeError:  # 128 is written into it
+        width = 128
+        module = make(width, n_filters=width).eval()
     x = numbered_images(3, width, 8)
     convs = [part for part in module.modules() if isinstance(part, nn.Conv2d)]
     main = [conv for conv in convs if conv.kernel_size != (1, 1)]
@@ -232,8 +239,15 @@ def _residual(handin: HandIn, block: str, resampler: str) -> Verdict:
         kinds = ", ".join("x".join(map(str, conv.kernel_size)) for conv in convs)
         return differs(f"convolutions of {kinds or 'no size'}: another structure, not looked into")
     shortcut = holders[-1] if resampler else (lambda x: x)  # the hand-in's own resampling
-    given = x.clone()
-    full, only_side = need(module(given), f"{block}'s output"), _without(module, main, x)
+    given, negative = x.clone(), []
+    hooks = [
+        conv.register_forward_pre_hook(lambda _, args: negative.append(bool(args[0].min() < 0)))
+        for conv in main
+    ]
+    full = need(module(given), f"{block}'s output")
+    for hook in hooks:
+        hook.remove()
+    only_side = _without(module, main, x)
     expected, trapped = shortcut(x.clone()), shortcut(F.relu(x))
     summed = not side or close(full, _without(module, side, x) + only_side, 1e-3)
     if close(only_side, torch.zeros_like(only_side)):
@@ -248,6 +262,9 @@ def _residual(handin: HandIn, block: str, resampler: str) -> Verdict:
         seen = f"the sum is right, and {block} changes the tensor that it was given"
         mend = "no in-place addition, no ReLU(inplace=True) at the head of the block"
         return wrong(seen, cost="whoever uses that tensor again gets another", mend=mend)
+    if any(negative):
+        seen = f"negative numbers reach the 3x3 convolution {negative.index(True) + 1}"
+        return wrong(seen, "a ReLU before each of the two", OTHER, "nn.ReLU() before it")
     if not resampler or width == 128:
         return right()
     try:
@@ -358,11 +375,14 @@ def score_of_sum(handin: HandIn) -> Verdict:
         return wrong(f"a Linear({given.shape[-1]}, 1) over the whole map", cost="another network")
     if not features or given.shape[-1] != features[0].shape[1]:
         return differs("no map of features before the last layer: not looked into")
-    if close(given.reshape(5, -1), features[0].mean((2, 3))):
+    got, kept = given.reshape(5, -1), features[0].relu()  # a ReLU may have no module of its own
+    if close(got, kept.mean((2, 3))) or close(got, features[0].mean((2, 3))):
         cost = "the last layer sees features 64 times smaller: other scores, another rate"
         return wrong("the mean over space", cost=cost)
-    if not close(given.reshape(5, -1), features[0].sum((2, 3))):
-        return wrong("something else")
+    if not close(got, kept.sum((2, 3))) and close(got, features[0].sum((2, 3))):
+        return wrong("no ReLU before the sum", "one", OTHER, "nn.ReLU() at the end of the layers")
+    if not close(got, kept.sum((2, 3))):
+        return wrong("something else", cost=OTHER)
     if not close(scores.reshape(-1), out.reshape(-1)):
         sigmoid = close(scores.reshape(-1), out.sigmoid().reshape(-1))
         end = "a sigmoid at the end" if sigmoid else "something after the last layer"
@@ -383,10 +403,18 @@ def transform(handin: HandIn) -> Verdict:
     """images are scaled to [-1, 1]."""
     pixels = np.zeros((32, 32, 3), np.uint8)
     pixels[:, 11:22], pixels[:, 22:] = 127, 255
-    x = need(handin.get("train", "build_transforms")(), "its result")(Image.fromarray(pixels))
-    got = [x[:, :, column].mean().item() for column in (0, 15, 30)]
-    if tuple(x.shape) == (3, 32, 32) and close(got, [-1, 127 / 127.5 - 1, 1], 1e-3):
-        return right()
+    function = need(handin.get("train", "build_transforms")(), "its result")
+    expected, turned = [-1, 127 / 127.5 - 1, 1], 0
+    for _ in range(8):  # there may be chance in it
+        x = function(Image.fromarray(pixels))
+        got = [x[:, :, column].mean().item() for column in (0, 15, 30)]
+        mirrored = close(got, expected[::-1], 1e-3)
+        turned += mirrored
+        if tuple(x.shape) != (3, 32, 32) or not (mirrored or close(got, expected, 1e-3)):
+            break
+    else:
+        if turned < 8:  # always would be black for white
+            return remarked(["images are mirrored at random: more data"] * bool(turned))
     shown = ", ".join(f"{value:.2f}" for value in got)
     return wrong(f"black, grey, white become {shown}, shape {tuple(x.shape)}")
 
@@ -394,13 +422,19 @@ def transform(handin: HandIn) -> Verdict:
 def _optimizers(handin: HandIn) -> tuple:
     gen, disc = nn.Linear(3, 3), nn.Linear(4, 4)
     found = need(handin.get("train", "get_optimizers_and_schedulers")(gen, disc), "its result")
-    optimizers = {}
+    optimizers, count = {}, 0
     for part in found:
         if isinstance(part, torch.optim.Optimizer):
-            own = part.param_groups[0]["params"][0].shape[0] == 3
+            own, count = part.param_groups[0]["params"][0].shape[0] == 3, count + 1
             optimizers["generator" if own else "discriminator"] = part
-    if len(optimizers) != 2:
+    if count < 2:
         raise NotThere("get_optimizers_and_schedulers does not return two optimizers")
+    if len(optimizers) < 2:
+        seen, cost = (
+            f"both optimizers are the {[*optimizers][0]}'s",
+            "the other network never learns",
+        )
+        raise Slip(wrong(seen, "one for each network", cost, "gen.parameters(), disc.parameters()"))
     return found, optimizers
 
 
@@ -414,12 +448,15 @@ def optimizers(handin: HandIn) -> Verdict:
         return differs("another order than discriminator, its schedule, generator, its schedule")
     slips = []
     for name, optimizer in optimizers.items():
-        group, kind = optimizer.param_groups[0], type(optimizer).__name__
-        rate = group.get("initial_lr", group["lr"])
-        if kind not in ("Adam", "AdamW") or group.get("weight_decay"):
-            slips.append(f"{name}: {kind}, weight decay {group.get('weight_decay', 0)}")
-        elif not close(rate, 2e-4, 1e-6) or not close(group["betas"], (0, 0.9), 1e-6):
-            slips.append(f"{name}: rate {rate:g}, betas {tuple(group['betas'])}")
+        kind = type(optimizer).__name__
+        for group in optimizer.param_groups:
+            rate = group.get("initial_lr", group["lr"])
+            if kind not in ("Adam", "AdamW") or group.get("weight_decay"):
+                slips.append(f"{name}: {kind}, weight decay {group.get('weight_decay', 0)}")
+            elif not close(rate, 2e-4, 1e-6) or not close(group["betas"], (0, 0.9), 1e-6):
+                slips.append(f"{name}: rate {rate:g}, betas {tuple(group['betas'])}")
+            elif group["amsgrad"] or group["eps"] > 1e-6:
+                slips.append(f"{name}: amsgrad {group['amsgrad']}, eps {group['eps']:g}")
     return wrong("; ".join(slips)) if slips else right()
 
 
@@ -437,8 +474,8 @@ def rate_after(scheduler: Any, steps: int) -> float:
             scheduler.last_epoch = steps
             return scheduler._get_closed_form_lr()[0]
         scheduler.last_epoch, steps = 0, min(steps, 1000)  # by its steps then, some of them
+    optimizer.step()  # once, or the schedule warns of its order
     while scheduler.last_epoch < steps:
-        optimizer.step()
         scheduler.step()
     return optimizer.param_groups[0]["lr"]
 
@@ -450,11 +487,13 @@ def rate_after(scheduler: Any, steps: int) -> float:
 def schedules(handin: HandIn) -> Verdict:
     """the rates fall linearly to 0 over 500K and 100K steps."""
     found, optimizers = _optimizers(handin)
-    slips, notes = [], []
+    slips, notes, cost = [], [], ""
     for name, total in (("discriminator", 500_000), ("generator", 100_000)):
         own = [part for part in found if getattr(part, "optimizer", None) is optimizers[name]]
         if not own:
             raise NotThere(f"no schedule for the {name}")
+        if not hasattr(own[0], "last_epoch"):
+            return differs(f"a class of its own ({type(own[0]).__name__}): not looked into")
         shares = (0, 0.06, 0.5, 1, 1.2)  # at the start, on the way, at the end and past it
         got = [rate_after(own[0], round(share * total)) / 2e-4 for share in shares]
         expected = [max(0.0, 1 - share) for share in shares]
@@ -464,23 +503,26 @@ def schedules(handin: HandIn) -> Verdict:
             shown = f"{', '.join(f'{value:.3f}' for value in got)} of 2e-4 after "
             shown += ", ".join(f"{s:.0%}" for s in shares)
             slips.append(f"{name} ({type(own[0]).__name__}): {shown}")
+            if abs(got[1] - expected[1]) > 0.05:
+                cost = f"after 30,000 iterations the rate is {got[1]:.2f} of 2e-4 instead of 0.94"
     why = "nothing within 30,000 iterations, and a longer run climbs: max(0.0, 1 - step / total)"
     return (
-        wrong("; ".join(slips)) if slips else remarked([f"{'; '.join(notes)}: {why}"] * any(notes))
+        wrong("; ".join(slips), cost=cost)
+        if slips
+        else remarked([f"{'; '.join(notes)}: {why}"] * any(notes))
     )
 
 
 class StubGenerator(nn.Module):
-    """Images with a dark left and a light right half, from a weight that training moves."""
+    """Images with a dark left and a light right half, from a bias that training moves."""
 
     device = torch.device("cpu")  # some ask for it
+    picture: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.dense = nn.Linear(LATENT_DIM, 1)  # some look here for the device
-        nn.init.zeros_(self.dense.weight)
         nn.init.zeros_(self.dense.bias)
-        self.dense.weight.requires_grad_(False)  # so that all images stay alike
         self.given: list[Tensor] = []
         self.own = False  # whether it was asked to draw by itself
         half = torch.full((3, 32, 32), 0.5)
@@ -490,7 +532,8 @@ class StubGenerator(nn.Module):
     def forward_given_samples(self, z: Tensor) -> Tensor:
         """(B, 128) -> (B, 3, 32, 32), alike for every latent."""
         self.given.append(z.detach().clone())
-        return self.picture + self.dense(z.reshape(-1, LATENT_DIM).float()).reshape(-1, 1, 1, 1)
+        # Of the bias alone, so that all images stay alike.
+        return self.picture + self.dense.bias.repeat(z.numel() // LATENT_DIM).view(-1, 1, 1, 1)
 
     def forward(self, n_samples: int = 1024) -> Tensor:
         """So many of them."""
@@ -504,10 +547,13 @@ class StubDiscriminator(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.dense = nn.Linear(1, 1)
+        self.greys: set[float] = set()  # mean pixels of the images that it was given
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, 32, 32) -> (B, 1)."""
-        return self.dense(x.float().mean((1, 2, 3)).unsqueeze(1))
+        grey = x.float().mean((1, 2, 3)).unsqueeze(1)  # (B, 1)
+        self.greys |= {round(value, 2) for value in grey.flatten().tolist()}
+        return self.dense(grey)
 
 
 REAL = GREY / 127.5 - 1
@@ -537,29 +583,40 @@ class Trace:
         self.eps: list[Tensor] = []  # of the interpolates, per image; NaN off the segment
         self.connected: list[bool] = []  # whether D(x^) depends on x^
         self.mixed = False  # whether x^ hangs on the generator
+        # The slope of each loss by the discriminator's weight, and that at each step.
+        self.due: list[float] = []
+        self.taken: list[float] = []
         # Gradients of the discriminator's loss that reached the generator, and its own steps.
         self.undetached = self.generator_steps = 0
 
-    def disc_loss(self, *given: Any) -> Tensor:
+    def disc_loss(self, *given: Any, **named: Any) -> Tensor:
         """A loss that looks at what it is given: the handout's five arguments, or others."""
         self.phase = "D"
-        if len(given) == 5:
-            real, fake, d_interp, interp, _ = given
+        names = ("discrim_real", "discrim_fake", "discrim_interp", "interp", "lamb")
+        values = dict(zip(names, given, strict=False)) | named
+        if len(given) + len(named) == 5 and values.keys() == {*names}:
+            real, fake, d_interp, interp, _ = (values[name] for name in names)
         else:
             self.others = True
-            scores = [part for part in given if isinstance(part, Tensor) and part.ndim < 3]
+            parts = (*given, *named.values())
+            scores = [part for part in parts if isinstance(part, Tensor) and part.ndim < 3]
+            if parts and len(scores) < 2:
+                other = "the loss takes other arguments than the handout's: not looked into"
+                raise Slip(differs(other))
             real, fake, *_ = [*scores, None, None]
             d_interp = interp = None
         need((real, fake), "discrim_real or discrim_fake")
         self.real.append(real.detach().clone())
         self.fake.append(fake.detach().clone())
         loss = fake.float().mean() - real.float().mean()
+        self.due.append(self.gen.dense.bias.item() - REAL)
         if interp is None or d_interp is None:
             return loss
-        # By images of one grey each: the share of the fake can be read off, on either half.
-        pixels = interp.detach().float()[:, 0, 0]
-        shares, left = (pixels[:, -1] - 0.5) / (REAL - 0.5), (pixels[:, 0] + 0.5) / (REAL + 0.5)
-        self.eps.append(torch.where((shares - left).abs() < 0.02, shares, math.nan))
+        # By images of one grey each: the share of the real one can be read off at every pixel.
+        halves = interp.detach().float().flatten(1, 2).split(16, -1)  # (B, 96, 16) each
+        every = [(h - grey) / (REAL - grey) for h, grey in zip(halves, (-0.5, 0.5), strict=True)]
+        low, high = torch.cat(every, 1).flatten(1).aminmax(dim=1)  # (B,) each
+        self.eps.append(torch.where(high - low < 0.02, (low + high) / 2, math.nan))
         if interp.grad_fn is not None:
             bias = self.gen.dense.bias
             found = torch.autograd.grad(
@@ -575,10 +632,11 @@ class Trace:
         self.connected.append(gradient is not None)
         return loss + (0.0 if gradient is None else 0.0 * gradient.float().square().sum())
 
-    def gen_loss(self, fake: Tensor) -> Tensor:
+    def gen_loss(self, *given: Any, **named: Any) -> Tensor:
         """A loss that looks at what it is given."""
         self.phase = "G"
         self.generator_steps += 1
+        fake = next(iter((*given, *named.values())), None)
         return -need(fake, "discrim_fake of the generator's step").float().mean()
 
     def run(self, period: int) -> None:
@@ -602,6 +660,10 @@ class Trace:
         def make_and_keep(*args: Any, **kwargs: Any) -> tuple:
             self.forget()
             self.schedulers = make(*args, **kwargs)
+            parts: Any = self.schedulers
+            for part in parts:
+                if isinstance(part, torch.optim.Optimizer):
+                    part.register_step_pre_hook(self.before_step)
             return self.schedulers
 
         train.get_optimizers_and_schedulers = make_and_keep
@@ -610,8 +672,8 @@ class Trace:
                 setattr(train, name, self.logged if name == "get_fid" else lambda *a, **k: None)
         self.gen.dense.bias.register_hook(self.reached)
         more: dict = {}
-        parameters = handin.get("train", "train_model").__code__
-        names = parameters.co_varnames[: parameters.co_argcount + parameters.co_kwonlyargcount]
+        parameters = inspect.signature(train.train_model).parameters
+        names = [*parameters]
         if "images" in names:  # a program that takes them instead of a folder
             more["images"] = torch.full((10, 3, 32, 32), GREY, dtype=torch.uint8)
         if "options" in names:  # and scores by itself
@@ -620,8 +682,15 @@ class Trace:
         more |= {"num_iterations": ITERATIONS, "batch_size": BATCH, "log_period": period}
         more |= {"gen_loss_fn": self.gen_loss, "disc_loss_fn": self.disc_loss}
         more |= {"prefix": "data_check/", "amp_enabled": False}
-        known = {name: value for name, value in more.items() if name in names}
-        train.train_model(self.gen, self.disc, **known)
+        if all(one.kind is not one.VAR_KEYWORD for one in parameters.values()):
+            more = {name: value for name, value in more.items() if name in names}
+        train.train_model(self.gen, self.disc, **more)
+
+    def before_step(self, optimizer: torch.optim.Optimizer, *rest: Any) -> None:
+        """What a step of the discriminator's optimizer goes by."""
+        weight = self.disc.dense.weight
+        if any(part is weight for group in optimizer.param_groups for part in group["params"]):
+            self.taken.append(0.0 if weight.grad is None else weight.grad.item())
 
     def logged(self, *args: Any, **kwargs: Any) -> float:
         """In place of get_fid."""
@@ -639,6 +708,11 @@ class Trace:
 def iterations(handin: HandIn) -> Verdict:
     """exactly num_iterations iterations."""
     steps = len(handin.shared(Trace).real)
+    if steps and steps % ITERATIONS == 0 and steps > ITERATIONS:
+        return differs(
+            f"{steps} discriminator steps for {ITERATIONS}: {steps // ITERATIONS} in each, where "
+            "the handout counts a step of the discriminator as an iteration"
+        )
     if steps > ITERATIONS:
         return differs(
             f"{steps} for {ITERATIONS}: the handout's loop looks at its limit only between epochs, "
@@ -675,8 +749,35 @@ def generator_steps(handin: HandIn) -> Verdict:
         seen = f"{steps} generator steps in {len(trace.real)} iterations"
         return wrong(seen, f"{expected}", "another balance of the two", "if iters % 5 == 0")
     if trace.gen.dense.bias.item() == 0:
-        seen, mend = "the generator's weights do not move", "do not detach the fakes there"
+        seen = "the generator's weights do not move"
+        mend = "zero_grad, backward and step of its own optimizer, of the scores of fakes that are "
+        mend += "not detached"
         return wrong(seen, "a step of its optimizer", "noise for ever", mend)
+    return right()
+
+
+@check("gan", "1.2", "a step by its own loss's gradient, for each",
+       "the discriminator learns something else, or nothing",
+       "zero_grad(), backward(), step() of the discriminator's own optimizer, in this order",
+       group="trace")  # fmt: skip
+def discriminator_steps(handin: HandIn) -> Verdict:
+    """the discriminator steps by the gradient of its loss."""
+    trace = handin.shared(Trace)
+    if trace.others:
+        return differs("the loss takes other arguments than the handout's: not looked into")
+    if len(trace.taken) != len(trace.due):
+        return wrong(f"{len(trace.taken)} steps of its optimizer for {len(trace.due)} losses")
+    for number, (got, due) in enumerate(zip(trace.taken, trace.due, strict=True)):
+        if close(got, due, 1e-2):
+            continue
+        seen = f"step {number} goes by {got:.3f} where its loss has a slope of {due:.3f}"
+        if close(got, -due, 1e-2):
+            mend = "disc_loss_fn(discrim_real, discrim_fake, ...)"
+            return wrong(f"{seen}: the fakes' scores are given as the real ones'", mend=mend)
+        if got == 0:
+            return wrong(f"{seen}: cleared after backward, or there was none")
+        added = number > 0 and abs(got) > abs(due)
+        return wrong(f"{seen}{': gradients of earlier steps are in it' * added}")
     return right()
 
 
@@ -707,7 +808,7 @@ def full_precision(handin: HandIn) -> Verdict:
 def schedule_steps(handin: HandIn) -> Verdict | None:
     """both schedules step with their optimizers."""
     trace = handin.shared(Trace)
-    if len(trace.schedulers) != 4:
+    if len(trace.schedulers) != 4 or not hasattr(trace.schedulers[1], "last_epoch"):
         return None
     got = tuple(int(trace.schedulers[index].last_epoch) for index in (1, 3))
     expected = len(trace.real), trace.generator_steps
@@ -730,11 +831,16 @@ def interpolates(handin: HandIn) -> Verdict:
     if eps.isnan().any() or eps.min() < -0.02 or eps.max() > 1.02:
         outside = f" (shares {eps.min():.2f} to {eps.max():.2f})"
         beside = "" if eps.isnan().any() else outside
+        greys = trace.disc.greys
+        if all(abs(grey - REAL) > 0.02 for grey in greys):
+            seen = f"real images of {REAL:.2f} reach the discriminator as another grey"
+            return wrong(seen, "as the transforms give them", "see the fakes' range", "scale once")
         return wrong(f"interpolates off the line between the two images{beside}")
     if not all(trace.connected):
         seen = "D(x^) has no gradient with respect to x^"
         cost = "the penalty cannot be formed"
-        return wrong(seen, "interp.requires_grad before D(interp)", cost, "interp.requires_grad_()")
+        mend = "interp.requires_grad_() before disc(interp), and that interp to the loss"
+        return wrong(seen, "interp.requires_grad before D(interp)", cost, mend)
     if len({round(value, 5) for value in eps.tolist()}) == 1:
         seen = f"eps is {eps[0].item():.2f} throughout"
         return wrong(seen, "U(0, 1)", "the penalty acts on one point of each line", "torch.rand")
@@ -752,6 +858,9 @@ def _png_values(folder: Path, pattern: str) -> tuple[list[float], tuple]:
         why = "on a clock of their own, or have another name: not looked into"
         raise Slip(differs(f"no {pattern} within two log periods: they come {why}"))
     pixels = np.asarray(Image.open(files[-1]).convert("RGB"), dtype=float)
+    if any((side - 2) % 34 and side != 320 for side in pixels.shape[:2]):
+        size = f"{pixels.shape[1]} x {pixels.shape[0]} pixels"
+        raise Slip(differs(f"a picture of {size}, no grid of torchvision's: not looked into"))
     return [pixels[18, 2 + 4].mean(), pixels[18, 2 + 27].mean()], pixels.shape
 
 
@@ -863,6 +972,8 @@ def fid_images(handin: HandIn) -> Verdict:
     handin.get("utils", "get_fid")(gen, "cub", 32, LATENT_DIM, 256, 300)
     if notes.fid:  # by the function that is given to clean-fid
         asked = notes.fid[-1]
+        if asked.get("gen") is None:
+            return differs("of pictures that it writes to a folder: not looked into")
         if asked.get("num_gen") != 300:
             seen, cost = f"num_gen {asked.get('num_gen')}", "a score of another sample count"
             return wrong(seen, "300, as asked", cost, "pass num_gen on")
@@ -883,6 +994,8 @@ def fid_images(handin: HandIn) -> Verdict:
         seen = "another number or shape of images"
         return wrong(seen, "(B, 3, 32, 32)", "no score", "see get_fid")
     seen = f"pixels of -0.5 and 0.5 reach it as {values[0]:.4g} and {values[1]:.4g}"
+    if close(values, [63, 191]):
+        return differs(f"{seen}: rounded down, half a grey level darker on average")
     return right() if close(values, [63.75, 191.25], 0.01) else wrong(seen)
 
 
@@ -939,8 +1052,14 @@ def disc_loss(module: Any, real: Tensor, fake: Tensor, slope: Tensor | None = No
 
     scores = {"discrim_real": real, "discrim_fake": fake, "discrim_interp": disc(interp)}
     fakes = torch.ones(count, 3, 4, 4, requires_grad=True)  # as a generator's are
-    others = {"real": torch.zeros(count, 3, 4, 4), "fake": fakes, "disc": disc}
-    return call(module.compute_discriminator_loss, **scores, interp=interp, lamb=10, **others)
+    others: dict = {"real": torch.zeros(count, 3, 4, 4), "fake": fakes, "disc": disc}
+    function = module.compute_discriminator_loss
+    names = {*inspect.signature(function).parameters}
+    if "disc" not in names:
+        others = {"real": real, "fake": fake}  # scores by a shorter name
+    elif not {"discrim_real", "discrim_fake"} <= names:
+        raise Slip(differs("it takes D and the images instead of scores: not looked into"))
+    return call(function, **scores, interp=interp, lamb=10, **others)
 
 
 def _disc_loss(handin: HandIn, module: str, real: Tensor, fake: Tensor) -> float:
@@ -1017,6 +1136,9 @@ def gan_huge(handin: HandIn) -> Verdict:
     return wrong(f"not finite at scores of {bad}") if bad else right()
 
 
+FIRST_CHOICE = "targets 1 for real and -1 for fake images: the paper's first choice"
+
+
 @check("gan", "1.4", cost="another game than that of equation (2)",
        mend="0.5 * ((real - 1) ** 2).mean() + 0.5 * (fake ** 2).mean()")  # fmt: skip
 def lsgan_discriminator(handin: HandIn) -> Verdict:
@@ -1032,7 +1154,7 @@ def lsgan_discriminator(handin: HandIn) -> Verdict:
         if close(got, factor * of_target[0]):
             return differs(f"{factor:g} times equation (2): the same to Adam")
     if any(close(got, factor * of_target[-1]) for factor in (1, 2, 0.5)):
-        return differs("targets 1 for real and -1 for fake images: the paper's first choice")
+        return differs(FIRST_CHOICE)
     seen, cost = f"{got:.4f}", ""
     if any(close(got, factor * of_target[1]) for factor in (1, 2, 0.5)):
         seen += ": fakes have the target 1, so both kinds of image should score 1"
@@ -1049,7 +1171,11 @@ def lsgan_generator(handin: HandIn) -> Verdict:
         if close(got, factor * expected):
             return remarked([f"{factor:g} times equation (2): the same to Adam"] * (factor != 1))
         if close(got, factor * fake.square().mean().item() / 2):
-            return differs("target 0: the paper's first choice, beside -1 and 1 in the other loss")
+            if lsgan_discriminator(handin).sentence == FIRST_CHOICE:
+                return differs("target 0, beside -1 and 1 in the other loss: as the paper has it")
+            seen = f"{got:.4f}: the target is 0, which is the fakes' in the other loss"
+            cost = "the generator is paid for fakes that are found out"
+            return wrong(seen, f"{expected:.4f}", cost)
     return wrong(f"{got:.4f}", f"{expected:.4f}")
 
 
@@ -1191,7 +1317,8 @@ def _script(handin: HandIn, question: str, asked: dict) -> Verdict:
     if "discrim" in functions[0] and "gen" in functions[1]:
         seen = f"gen_loss_fn is {functions[0]}, disc_loss_fn {functions[1]}"
         return wrong(seen, "each its own", "neither network learns", "exchange the two")
-    others = [f"{k} {given[k]:,} instead of {v:,}" for k, v in asked.items() if given.get(k) != v]
+    shown = {k: f"{v:,}" if isinstance(v, int | float) else repr(v) for k, v in given.items()}
+    others = [f"{k} {shown[k]} instead of {v:,}" for k, v in asked.items() if given.get(k, v) != v]
     alike = not others or others[0].startswith("log")
     told = "" if alike else ": scores do not compare with the reference's"
     return remarked([f"{', '.join(others)}{told}"] * any(others))

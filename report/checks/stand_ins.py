@@ -56,6 +56,10 @@ class OnCPU(TorchFunctionMode):
         if function is torch.Tensor.half:
             self.notes.half = True
             return args[0].float()
+        if function is torch.Tensor.to:  # a number is a GPU's
+            args = tuple("cpu" if type(value) is int else value for value in args)
+        if type((kwargs or {}).get("device")) is int:
+            kwargs = {**(kwargs or {}), "device": "cpu"}
         args = tuple(map(self._here, args))
         return function(*args, **{name: self._here(v) for name, v in (kwargs or {}).items()})
 
@@ -189,9 +193,15 @@ def put_in(notes: Notes, folder: Path) -> None:
     cuda: Any = torch.cuda
     cuda.current_device = lambda: torch.device("cpu")
     cuda.get_device_name = lambda *args: "a stand-in"
+    cuda.get_device_properties = StandIn
     for name in ("synchronize", "empty_cache", "manual_seed", "manual_seed_all", "set_device"):
         setattr(cuda, name, lambda *args, **kwargs: None)
     cuda.Event = Event
+    generator: Any = torch.Generator
+    kind: Any = type(
+        "Generator", (generator,), {"__new__": lambda c, *a, **k: generator.__new__(c)}
+    )
+    setattr(torch, "Generator", kind)  # noqa: B010 (on whatever device it is asked for)
     for name in ("Stream", "stream", "current_stream", "default_stream"):
         setattr(cuda, name, StandIn)
     for name in ("FloatTensor", "HalfTensor"):

@@ -22,7 +22,7 @@ from checks import (
     right,
     wrong,
 )
-from checks.gan import close, meant, need, numbered_images
+from checks.gan import call, close, meant, need, numbered_images
 
 SHAPE = (3, 32, 32)
 ENCODER = [("Conv2d", 3, 32, 3, 1), ("Conv2d", 32, 64, 3, 2), ("Conv2d", 64, 128, 3, 2)]
@@ -58,6 +58,21 @@ def _convolutions(used: list[tuple[nn.Module, Tensor]]) -> list[tuple]:
     ]
 
 
+def _others(module: nn.Module, used: list[tuple[nn.Module, Tensor]]) -> tuple:
+    """What it has that the handout's does not, and what is expected: empty for nothing."""
+    kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+    for part in module.modules():
+        own = [*part.parameters(recurse=False), *part.buffers(recurse=False)]
+        name = type(part).__name__
+        if (own and not isinstance(part, kinds)) or "Dropout" in name or "Norm" in name:
+            return f"a {name} among the layers", "none"
+    convs = [part for part, _ in used if isinstance(part, kinds[:2])]
+    for number, conv in enumerate(convs):
+        if conv.padding not in ("same", (1, 1)):
+            return f"convolution {number} has padding {conv.padding}", "1"
+    return ()
+
+
 def _difference(got: list[tuple], expected: list[tuple]) -> str:
     for number, (one, other) in enumerate(zip(got, expected, strict=False)):
         if one != other:
@@ -81,6 +96,8 @@ def _encoder_layers(handin: HandIn, network: str, width: int) -> Verdict:
     got = _convolutions(used)
     if got != ENCODER:
         return wrong(_difference(got, ENCODER), "3-32-64-128-256, 3x3")
+    if other := _others(encoder, used):
+        return wrong(*other)
     shapes = [(p.in_features, p.out_features) for p, _ in used if isinstance(p, nn.Linear)]
     if shapes == [(4096, width // 2)] * 2:
         return differs("a linear layer each for mu and log_std: the same model, other weights")
@@ -89,8 +106,8 @@ def _encoder_layers(handin: HandIn, network: str, width: int) -> Verdict:
     rectified = [bool(x.min() >= 0) for _, x in used]
     for number in range(1, 4):
         if not rectified[number]:
-            seen = f"no ReLU between convolutions {number - 1} and {number}"
-            return wrong(seen, "one", "two linear layers are one")
+            seen = f"negative numbers between convolutions {number - 1} and {number}: no ReLU"
+            return wrong(seen, "one")
     seen, cost = "a ReLU after the last convolution", "half of each feature is lost"
     return wrong(seen, "none before the linear layer", cost) if rectified[4] else right()
 
@@ -146,16 +163,18 @@ def vae_encoder_output(handin: HandIn) -> Verdict:
         return verdict
     with torch.no_grad():  # their order is read off the bias of the last layer
         last.weight.zero_()
-        last.bias.copy_(torch.arange(32.0))
+        # Of both signs in either half, and so small that no clamp changes them.
+        marks = torch.linspace(-1, 1.5, 32).view(16, 2).T.flatten()
+        last.bias.copy_(marks)
         mu, log_std = encoder(numbered_images(1, 3, 32))
-    first, second = torch.arange(32.0).chunk(2)
+    first, second = marks.chunk(2)
     if close(mu[0], first) and close(log_std[0], second):
         return right()
     if close(mu, log_std):
         cost = "a mean and its deviation cannot differ"
         return wrong("mu and log_std are the same outputs", "two halves", cost)
     order = "the second half is mu" if close(mu[0], second) else "mu and log_std alternate"
-    if close(mu.sum() + log_std.sum(), float(sum(range(32)))):
+    if close(torch.cat([mu[0], log_std[0]]).sort()[0], marks.sort()[0]):
         return differs(f"{order}: trains the same, and weights cannot be exchanged")
     if len([part for part in encoder.modules() if isinstance(part, nn.Linear)]) > 1:
         return differs("further layers behind fc: see the row of its layers")
@@ -174,12 +193,14 @@ def decoder_layers(handin: HandIn) -> Verdict:
     if got[:-1] != _decoder(edition)[:-1] or got[-1][1:] != (32, 3, 3, 1):
         expected = f"{edition}-128-64-32-3, the edition that is nearest"
         return wrong(_difference(got, _decoder(edition)), expected)
+    if other := _others(decoder, used):
+        return wrong(*other)
     if [type(part) for part, _ in used[:1]] == [nn.Linear] and used[1][1].min() < 0:
-        cost = "better numbers than the handout's network can give (15 to 17 instead of 25 to 31 "
-        cost += "with 1,024 latents): they do not compare"
+        cost = "numbers that do not compare: without it two public answers have 15 and 17 instead "
+        cost += "of 25 to 31 with 1,024 latents"
         return wrong("no ReLU before the first transposed convolution", cost=cost)
     if bare := [number for number, (_, x) in enumerate(used[2:], 1) if x.min() < 0]:
-        return wrong(f"no ReLU before convolution {bare[0]}", cost="two linear layers are one")
+        return wrong(f"negative numbers reach convolution {bare[0]}: no ReLU before it")
     with torch.no_grad():
         last = [part for part in decoder.modules() if isinstance(part, nn.Conv2d)][-1:]
         for part in last:
@@ -223,14 +244,24 @@ class _Part(nn.Module):
 class Fixed(nn.Module):
     """An autoencoder that answers what it is told, and keeps what it is given."""
 
-    def __init__(self, code: Any, image: float = 0.0):
+    def __init__(self, code: Any, image: float = 0.0, kind: Any = None):
+        """kind: the hand-in's own class, whose other methods it has."""
         super().__init__()
-        self.code, self.image = code, image
+        self.code, self.image, self.kind = code, image, kind
         self.latent_size = code[0].shape[1]
         self.encoder, self.decoder = _Part(self._encode), _Part(self._decode)
         self.weight = nn.Parameter(torch.zeros(()))
         self.seen: list[Tensor] = []
         self.latents: list[Tensor] = []
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("kind", *vars(nn.Module)) and callable(getattr(self.kind, name, None)):
+            return functools.partial(getattr(self.kind, name), self)
+        return super().__getattr__(name)
+
+    def forward(self, *args: Any) -> Any:
+        """The hand-in's own."""
+        return self.kind.forward(self, *args)
 
     def _encode(self, x: Tensor) -> Any:
         """`code`, whatever the image."""
@@ -258,6 +289,8 @@ def _recon_verdict(got: float, x: Tensor, what: str) -> Verdict:
         return differs(f"half the squared error: {got:.5g}; divide reference numbers by two")
     small = "numbers 3,072 times smaller, and gradients that grad_clip never touches: sharper "
     small += "results than the reference setting gives, which do not compare"
+    if what.startswith("recon_loss"):
+        small = "beside it the KL term, a sum, weighs 3,072 times as much; nothing compares"
     tanh = ": tanh is applied in the loss, and nowhere else"
     grows = "a loss that grows with the batch, and the last batch weighs less"
     table = [
@@ -281,7 +314,7 @@ def _terms(found: Any, what: str) -> tuple[Any, dict]:
 @check("vae", "2.1")
 def ae_loss(handin: HandIn) -> Verdict:
     """ae_loss: squared error, summed over pixels, a mean over the batch."""
-    x, model = numbered_images(4, 3, 32), Fixed((torch.zeros(4, 8),), IMAGE)
+    x, model = numbered_images(4, 3, 32), _fixed(handin, (torch.zeros(4, 8),), IMAGE)
     loss, terms = _terms(handin.get("train", "ae_loss")(model, x), "ae_loss")
     verdict = _recon_verdict(float(loss), x, "a loss of")
     if verdict.word == "right" and not close(float(terms["recon_loss"]), float(loss)):
@@ -292,8 +325,15 @@ def ae_loss(handin: HandIn) -> Verdict:
     return verdict
 
 
+def _fixed(handin: HandIn, code: tuple, image: float) -> Fixed:
+    kind = None
+    with contextlib.suppress(Exception):
+        kind = handin.get("model", "AEModel")
+    return Fixed(code, image, kind)
+
+
 def _vae_terms(handin: HandIn, code: tuple, x: Tensor, **options: Any) -> tuple[Fixed, Any, dict]:
-    model = Fixed(code, IMAGE)
+    model = _fixed(handin, code, IMAGE)
     loss, terms = _terms(handin.get("train", "vae_loss")(model, x, **options), "vae_loss")
     return model, loss, terms
 
@@ -378,8 +418,8 @@ def kl_value(handin: HandIn) -> Verdict:
         return right()
     if abs(meaning - 0.5) < 0.05 and close(got, kl(0.5), 1e-3):
         return differs("the encoder's second output is used as log variance throughout: same model")
-    if math.isnan(meaning) and close(got, kl(1), 1e-3):
-        return right("its formula; that latents are drawn without noise is a row of its own")
+    if not abs(meaning - 0.5) < 0.05 and close(got, kl(1), 1e-3):
+        return right("its formula; which noise latents are drawn with is a row of its own")
     seen, expected = f"a KL of {got:.5g}", f"{kl(1):.5g}"
     factors = [
         (4, ": a sum over the batch: with 256 images 256 times too large"),
@@ -399,7 +439,8 @@ def kl_value(handin: HandIn) -> Verdict:
 def vae_noise(handin: HandIn) -> Verdict:
     """latents are mu + sigma * noise, other noise for each latent and image."""
     zeros = torch.zeros(64, 32)
-    model, _, _ = _vae_terms(handin, (zeros + 3, zeros), torch.zeros(64, *SHAPE))
+    mu = (zeros + 3).requires_grad_()
+    model, _, _ = _vae_terms(handin, (mu, zeros), torch.zeros(64, *SHAPE))
     if not model.latents:
         raise NotThere("vae_loss does not call model.decoder")
     z = model.latents[0].detach().double().reshape(-1, 32) - 3
@@ -418,7 +459,10 @@ def vae_noise(handin: HandIn) -> Verdict:
     if abs(z.mean().item()) > 0.1 or abs(z.std().item() - 1) > 0.1:
         seen = f"noise of mean {z.mean():.2f}, standard deviation {z.std():.2f}"
         return wrong(seen, cost="the latents are not those of mu and sigma")
-    if not model.latents[0].requires_grad:
+    slope = None
+    if model.latents[0].requires_grad:
+        (slope,) = torch.autograd.grad(model.latents[0].sum(), mu, allow_unused=True)
+    if slope is None or not slope.any():  # of torch.normal it is 0
         seen = "no gradient from the latents to the encoder"
         return wrong(seen, "one", "the encoder learns from the KL term only")
     meaning = _meaning(handin)
@@ -462,7 +506,7 @@ LISTED = "a list of values by epoch, instead of a function: it ends at the last 
 def _at(schedule: Any, epoch: int) -> float:
     """Of a function of the epoch, or of a list."""
     value = need(schedule(epoch) if callable(schedule) else schedule[epoch], "its value")
-    if hasattr(value, "__len__"):
+    if getattr(value, "ndim", None) or (isinstance(value, list | tuple) and len(value) != 1):
         seen = f"{len(value)} values for epoch {epoch}"
         raise Slip(wrong(seen, "one number", "beta is not a weight", "index them by the epoch"))
     return float(value)
@@ -503,14 +547,26 @@ def linear_beta(handin: HandIn) -> Verdict:
     return differs("; ".join(remarks)) if remarks else right()
 
 
-def _loader(values: list[tuple[int, float]]) -> list[tuple[Tensor, Tensor]]:
+class Loader(list):
+    """Batches, and how many images they are, for who asks as of a DataLoader."""
+
+    @property
+    def dataset(self) -> range:
+        """As many as there are images."""
+        return range(sum(len(x) for x, _ in self))
+
+
+def _loader(values: list[tuple[int, float]]) -> Loader:
     """Batches (count, pixel value)."""
-    return [(torch.full((n, *SHAPE), v), torch.zeros(n, dtype=torch.long)) for n, v in values]
+    return Loader((torch.full((n, *SHAPE), v), torch.zeros(n, dtype=torch.long)) for n, v in values)
 
 
 def _accepted(function: Callable, **options: Any) -> dict:
     names = inspect.signature(function).parameters
     return {name: value for name, value in options.items() if name in names}
+
+
+BETA_MEND = "vae_loss(model, x, beta)"
 
 
 class Recorder(torch.optim.SGD):
@@ -531,9 +587,18 @@ class Recorder(torch.optim.SGD):
         self.norms.append(torch.cat(parts).norm().item() if parts else 0.0)
 
 
-def _autoencoder(handin: HandIn) -> Any:
+def _autoencoder(handin: HandIn, variational: bool = True) -> Any:
     torch.manual_seed(0)
-    return handin.get("model", "AEModel")(True, 8, SHAPE)
+    return handin.get("model", "AEModel")(variational, 8, SHAPE)
+
+
+def _norms(handin: HandIn, mode: str, beta: float, batches: Any) -> list[float]:
+    """Of the gradients in an epoch of run_train_epoch, with the same noise at every call."""
+    epoch, model = handin.get("train", "run_train_epoch"), _autoencoder(handin, mode == "vae")
+    optimizer = Recorder(model)
+    torch.manual_seed(1)
+    epoch(model, mode, batches, optimizer, beta, **_accepted(epoch, grad_clip=1e9))
+    return optimizer.norms
 
 
 @check("vae", "2.1")
@@ -547,7 +612,7 @@ def clipping(handin: HandIn) -> Verdict:
         model = _autoencoder(handin)
         optimizer = Recorder(model)
         rng = torch.Generator().manual_seed(0)
-        batches = [(torch.rand(4, *SHAPE, generator=rng), torch.zeros(4)) for _ in range(2)]
+        batches = Loader((torch.rand(4, *SHAPE, generator=rng), torch.zeros(4)) for _ in range(2))
         epoch(model, "vae", batches, optimizer, 1, grad_clip=limit)
         if len(optimizer.norms) != 2:
             seen = f"{len(optimizer.norms)} steps for 2 batches"
@@ -559,6 +624,21 @@ def clipping(handin: HandIn) -> Verdict:
     mend = "clip_grad_norm_(model.parameters(), grad_clip) between backward() and step()"
     cost = "the reference setting is clipped at every step"
     return wrong(f"norms {shown} for limits 1 and 0.25", "at most those", cost, mend)
+
+
+@check("vae", "2.1", "the gradient of its own batch", "another training, or none",
+       "zero_grad(), backward(), clip_grad_norm_(...), step(), in this order")  # fmt: skip
+def epoch_steps(handin: HandIn) -> Verdict:
+    """run_train_epoch steps by each batch's own gradient."""
+    norms = _norms(handin, "ae", 1, _loader([(4, 0.3), (4, 0.3)]))  # no step changes the weights
+    if len(norms) != 2:
+        return wrong(f"{len(norms)} steps for 2 batches", "one step a batch")
+    if not all(norms):
+        return wrong(f"gradients of norm {norms[0]:.3g} and {norms[1]:.3g} at the step")
+    if not close(norms[0], norms[1], 1e-3):
+        seen = f"for the same batch twice a gradient {norms[1] / norms[0]:.3g} times the first"
+        return wrong(f"{seen}: they are added up")
+    return right()
 
 
 @check("vae", "2.3.1")
@@ -579,13 +659,22 @@ def beta_reaches_loss(handin: HandIn) -> Verdict:
     epoch(model, "vae", _loader([(2, 0.5)]), Recorder(model), 0.3)
     if given and close(given, [0.3] * len(given)):
         return right()
-    if not given:
-        raise NotThere("run_train_epoch does not call vae_loss of train.py")
-    return wrong(f"beta {given[0]:g}", "0.3", "another objective", "vae_loss(model, x, beta)")
+    if not given:  # by another way: its gradient g + beta h has a square norm a parabola of beta
+        batch = _loader([(2, 0.5)])
+        none, one, two, some = (
+            _norms(handin, "vae", beta, batch)[0] ** 2 for beta in (0.0, 1e3, 2e3, 3e2)
+        )
+        bend = (two - 2 * one + none) / 2
+        if close(none, one, 1e-3):
+            return wrong("no gradient depends on beta", "one", "another objective", BETA_MEND)
+        if close(some, none + 0.3 * (one - none - bend) + 0.09 * bend, 1e-2):
+            return right()
+        return differs("the gradient is not linear in beta: not looked into")
+    return wrong(f"beta {given[0]:g}", "0.3", "another objective", BETA_MEND)
 
 
 def _metrics(handin: HandIn, code: tuple) -> tuple[Fixed, dict]:
-    model = Fixed(code, image=1.0)
+    model = _fixed(handin, code, 1.0)
     mode = "ae" if len(code) == 1 else "vae"
     found = handin.get("train", "get_val_metrics")(model, mode, _loader([(4, 1.0), (1, 0.0)]))
     return model, need(found, "get_val_metrics")
@@ -615,13 +704,15 @@ def same_range(handin: HandIn) -> Verdict:
     """training and validation see images in [-1, 1]."""
     model, _ = _metrics(handin, (torch.zeros(4, 8),))
     val = [round(float(x.flatten()[0]), 3) for x in model.seen]
-    trained = Fixed((torch.zeros(4, 8),), image=1.0)
+    trained = _fixed(handin, (torch.zeros(4, 8),), 1.0)
     epoch = handin.get("train", "run_train_epoch")
     epoch(trained, "ae", _loader([(4, 1.0), (1, 0.0)]), Recorder(trained), 1)
     train = [round(float(x.flatten()[0]), 3) for x in trained.seen]
     if sorted(train) == sorted(val) and (val == [1, -1] or val == [1, 0]):
         return right()  # (1, 0): its loader scales
     seen = f"pixels of 1 and 0 reach the encoder as {train} in training, {val} in validation"
+    if sorted(train) == sorted(val):
+        return wrong(seen, "1 and -1", "another problem than the reference's", "2 * x - 1, once")
     mend = "preprocess_data(x) (2 x - 1) in both"
     return wrong(seen, "the same range in both", "validation measures another problem", mend)
 
@@ -651,8 +742,9 @@ def pictures(handin: HandIn) -> Verdict | None:
     model = _autoencoder(handin)
     before = set(handin.folder.rglob("*.png"))
     with contextlib.suppress(FileNotFoundError):
-        utils.vis_samples(model, str(handin.folder / "epoch_0"))
-        utils.vis_recons(model, torch.rand(36, *SHAPE), str(handin.folder / "epoch_1"))
+        to = [str(handin.folder / f"epoch_{number}") for number in range(2)]
+        call(utils.vis_samples, model=model, _file=to[0], latent_size=8, num_samples=49)
+        call(utils.vis_recons, model=model, x=torch.rand(36, *SHAPE), _file=to[1])
     new = set(handin.folder.rglob("*.png")) - before
     if len(new) >= 2:
         return right()
@@ -668,6 +760,9 @@ def preprocessing(handin: HandIn) -> Verdict | None:
     got = function(torch.tensor([0.0, 0.5, 1.0])).tolist()
     if close(got, [-1, 0, 1]):
         return right()
+    texts = [path.read_text(errors="replace") for path in handin.folder.glob("*.py")]
+    if close(got, [0, 0.5, 1]) and any("Normalize(" in text for text in texts):
+        return differs("left as they are: the loader scales, by Normalize")
     return wrong(f"0, 0.5, 1 become {got}", "-1, 0, 1", "another range", "2 * x - 1")
 
 

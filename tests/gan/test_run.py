@@ -195,6 +195,9 @@ def test_log_lines_hold_the_means_since_the_last(birds, tmp_path, monkeypatch, p
     assert curves["discriminator loss"] == [float(row["discriminator_loss"]) for row in table]
     assert curves["generator loss"][0] == float(table[0]["generator_loss"])
     assert curves["generator loss"][0] != curves["discriminator loss"][0]
+    rates = [float(table[1][name]) for name in logger.RATES]  # after 4 steps and 1
+    assert rates == pytest.approx([2e-4 * (1 - 8e-6), 2e-4 * (1 - 1e-5)], rel=1e-9)
+    assert float(table[1]["lr_discriminator"]) == rates[0]
 
 
 def test_scores_their_period_and_their_curve(birds, tmp_path, tiny_features, monkeypatch, plots):
@@ -271,6 +274,7 @@ def test_a_non_finite_loss_stops_with_step_terms_and_state(birds, tmp_path, monk
         start(tmp_path / "run", birds)
     state = torch.load(tmp_path / "run/state.pt", weights_only=True)
     assert error.value.exit_code == 3 and state["step"] == 3
+    assert len(rows(tmp_path / "run")) == 1 and "samples_6.png" not in files(tmp_path / "run")
     assert torch.isfinite(state["parts"]["discriminator"]["dense.bias"]).all()
 
 

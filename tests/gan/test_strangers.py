@@ -74,7 +74,7 @@ def test_pixels_are_what_a_viewer_shows(mode, tmp_path):
         wrong = pytest.raises(InputError, match=f"cannot decode .*a.tif .*mode {mode}")
         with wrong:
             dataset.load_images(path.parent, 8)
-        with pytest.raises(InputError, match="none of the 1 images .* can be used .a.jpg"):
+        with pytest.raises(InputError, match="none of the 1 images .* can be used .a.tif"):
             resize_folder(path.parent, tmp_path / "out")
         assert not (tmp_path / "out").exists()
         return

@@ -322,7 +322,7 @@ SLIPS = [
     ({"beta_mode": lambda epoch: lambda step: "x"}, "returned 'x'"),
     ({"beta_mode": lambda: 1}, "raised TypeError"),
     ({"model": sized(None)}, "latent_size is None"),
-    ({"model": sized(5)}, "Decoder raised"),
+    ({"model": sized(5)}, "decoder raised"),
 ]
 
 

@@ -69,7 +69,8 @@ def number(
     def check(value: Any) -> Any:
         with contextlib.suppress(TypeError, ValueError, OverflowError):
             got = kind(value)
-            exact = isinstance(value, str) or (got == value and not isinstance(value, bool))
+            other = bool if kind is float else bool | float  # 16.0 is no int to those who use it
+            exact = isinstance(value, str) or (got == value and not isinstance(value, other))
             enough = got > minimum if above else got >= minimum
             if exact and enough and got <= maximum and got < math.inf:  # 2.5 is no int
                 return got
@@ -87,6 +88,8 @@ def path(text: Any) -> str:
     """An argparse type: not empty, as an unset variable of a shell would be."""
     if not str(text):
         raise argparse.ArgumentTypeError("got an empty path")
+    if isinstance(text, int | float):  # of a config.json that somebody edited
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a path")
     return str(text)
 
 
@@ -132,10 +135,14 @@ class Parser(argparse.ArgumentParser):
                 raise InputError(f"{name}: there is no such option{did_you_mean(name, actions)}")
             of_type, choices = actions[name].type, actions[name].choices
             checked[name] = value
+            if value is None and actions[name].default is not None:
+                raise InputError(f"--{name}: got None, expected a value")
             if value is None or (callable(value) and not isinstance(value, type)):
                 continue
             try:
-                if callable(of_type):
+                if callable(of_type) and isinstance(value, tuple | list):
+                    checked[name] = tuple(map(of_type, value))
+                elif callable(of_type):
                     checked[name] = of_type(value)
             except (argparse.ArgumentTypeError, TypeError) as error:
                 raise InputError(f"--{name}: {error}") from None

@@ -21,7 +21,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from common import InputError, Interrupted, NonFiniteError
+from common import InputError, Interrupted, NonFiniteError, Parser
 from common.device import cpu_capabilities, fast_bfloat16
 from common.files import atomic, first_sentence, is_writable, load_tensors, locked, save_tensors
 from common.measure import RunningMeans, check_weights
@@ -36,6 +36,7 @@ LABELS = {  # of settings that are no options
     "number_format": "the number format (--disable_amp, or another machine)",
     "schedule_epochs": "--num_epochs (the slope of the schedule)",
     "loss": "the script",
+    "transforms": "the steps of build_transforms",
 }
 
 
@@ -62,6 +63,8 @@ class Run:
     `check_signal`, so a step is never cut in two; a second one does what it would do elsewhere.
     """
 
+    last_signal = 0  # of the last run of this process, if it was not acted upon
+
     def __init__(
         self,
         folder: Path,
@@ -74,7 +77,7 @@ class Run:
 
         again: what to type to go on with this run.
         """
-        self.folder, self.layout = Path(os.path.abspath(folder)), layout
+        self.folder, self.layout, self.overwrite = Path(os.path.abspath(folder)), layout, overwrite
         self.state: dict | None = None
         self.rows: list[dict] = []
         self.step, self.total, self.signal, self.again = 0, 0, 0, again
@@ -114,6 +117,7 @@ class Run:
             if self.events:
                 self.events.close()
             self._held.close()
+            Run.last_signal = self.signal  # one that came when all was done
             with contextlib.suppress(OSError):  # not empty: it stays
                 for folder in self._made:
                     folder.rmdir()
@@ -129,6 +133,8 @@ class Run:
             self._held.enter_context(locked(folder, wait=False))
         except OSError as error:
             what = f"{folder} cannot be written; give another one"
+            if folder.is_file():
+                what = f"{folder} is a file, expected a folder; give another one"
             if isinstance(error, BlockingIOError):
                 what = f"another run is at work in {folder}; wait for it or give another"
             raise InputError(f"output folder: {what}") from None
@@ -152,9 +158,10 @@ class Run:
         harmless = ("config.json", "events.out", *(() if begun else ("metrics.csv",)))
         found = [path.name for path in self._results() if not path.name.startswith(harmless)]
         if found and not overwrite and not (resume and own.is_file()):
+            go_on = f"go on with: {self.again}, or give" if own.is_file() else "give"
             raise InputError(
-                f"output folder: {self.folder} holds a run ({found[0]}, ...); go on with: "
-                f"{self.again}, or give --overwrite or another folder"
+                f"output folder: {self.folder} holds a run ({found[0]}, ...); {go_on} --overwrite "
+                "or another folder"
             )
 
     def _results(self) -> list[Path]:
@@ -179,7 +186,9 @@ class Run:
 
         And, whatever is asked for, to replace the run of another script.
         """
-        there = recorded_settings(self.folder, "output folder").get("loss")
+        there = None
+        with contextlib.suppress(*[InputError] * self.overwrite):  # what cannot be read goes
+            there = recorded_settings(self.folder, "output folder").get("loss")
         if there not in (None, settings.get("loss")):
             raise InputError(
                 f"output folder: {self.folder} holds a run of {there}, this is "
@@ -350,8 +359,10 @@ def resume_line(*options: object) -> str:
     """What to type to go on with a run of this program, from whatever folder."""
     words = list(map(str, options))
     for at, word in enumerate(words[:-1]):
-        if word == "--out_dir":
+        if word in ("--out_dir", "--data_dir"):
             words[at + 1] = os.path.abspath(words[at + 1])
+    if not getattr(sys.modules["__main__"], "__file__", None):  # a notebook, a session
+        return f"the same call with options=get_args(argv={[*words, '--resume']})"
     return shlex.join(["python", os.path.abspath(sys.argv[0]), *words, "--resume"])
 
 
@@ -363,7 +374,8 @@ def recorded_settings(folder: Path, option: str) -> dict:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise InputError(f"{option}: cannot read {path} ({error})") from None
+        mend = "restore it, or delete it: --resume takes the settings from state.pt then"
+        raise InputError(f"{option}: cannot read {path} ({error}); {mend}") from None
     if not isinstance(config, dict):
         raise InputError(f"{option}: {path} is not a run's config.json")
     known = {name: tuple(v) if isinstance(v, list) else v for name, v in config.items()}
@@ -374,7 +386,7 @@ def recorded_settings(folder: Path, option: str) -> dict:
     return {"dataset": "unnamed"} | known  # a program that brings its own images names none
 
 
-def recorded_for_resume(folder: Path, resume: Any, given: dict) -> dict:
+def recorded_for_resume(folder: Path, resume: Any, given: dict, parser: Parser) -> dict:
     """What --resume goes on with: the settings of the run, but for those that are given."""
     if not resume:
         return {}
@@ -383,10 +395,21 @@ def recorded_for_resume(folder: Path, resume: Any, given: dict) -> dict:
     if not recorded and state.is_file():  # a state that lies alone
         found = load_tensors(state, "--resume")
         recorded = found.get("settings", {}) if isinstance(found, dict) else {}
-    if "data_dir" not in given:
-        check_recorded(state.parent, recorded, "--resume", ["data_dir"])
+    check_recorded(state.parent, recorded, "--resume", [n for n in PATHS if n not in given])
     recorded["disable_amp"] = recorded.get("number_format") == "float32"
-    return {k: v for k, v in recorded.items() if v is not None and k not in given}
+    found = {k: v for k, v in recorded.items() if v is not None and k not in given}
+    return found | checked_settings(found, parser, state.parent)
+
+
+def checked_settings(recorded: dict, parser: Parser, folder: Path) -> dict:
+    """Those that are options, as a command line would have them; InputError for edited ones."""
+    known = parser.defaults()
+    own = {k: v for k, v in recorded.items() if k in known and k not in ("device", "dataset")}
+    named = {k: v for k, v in own.items() if k not in ("loss_mode", "beta_mode")}  # or functions
+    try:
+        return parser.check(named)
+    except InputError as error:
+        raise InputError(f"{folder / 'config.json'}: {error}") from None
 
 
 def from_folder(value: Any, folder: Path) -> Any:

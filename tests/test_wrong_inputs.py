@@ -58,6 +58,11 @@ WRONG = [
     (f"vae/train.py vae_latent17 {VAE}", "did you mean vae_latent1"),
     (f"vae/train.py --log_dir ../../escape {VAE}", "expected a name"),
     (f"vae/train.py --log_dir /tmp/x {VAE}", "expected a name"),
+    (f"vae/train.py --log_dir .. {VAE}", "expected a name"),
+    (
+        "gan/q1_5.py --dataset synthetic --out_dir words.txt",
+        "words.txt is a file, expected a folder",
+    ),
     (f"vae/train.py --log_dir= {VAE}", "got an empty path"),
     (f"vae/train.py --log_dir x --latent_sise 3 {VAE}", "did you mean --latent_size?"),
     (f"vae/train.py --log_dir x --download {VAE}", "--download goes with --dataset cifar10"),

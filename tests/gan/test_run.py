@@ -67,6 +67,10 @@ def test_chance_in_the_transforms_is_resumed_and_per_epoch(birds, tmp_path, monk
     expected = start(tmp_path / "whole", birds)
     assert not same(plain, expected)
     stopped_at(monkeypatch, 5, tmp_path / "parts", birds)
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "build_transforms", lambda: t.Compose(SCALE))
+        with pytest.raises(InputError, match="the steps of build_transforms was .*HorizontalFlip"):
+            start(tmp_path / "parts", birds, "--resume")
     assert same(expected, start(tmp_path / "parts", birds, "--resume"))
     # The identity is that of the pixels, whatever is done to them.
     assert config_of(tmp_path / "plain")["data"] == config_of(tmp_path / "whole")["data"]
@@ -391,6 +395,23 @@ def test_a_state_from_elsewhere_brings_its_results(finished, birds, tmp_path):
     assert same(expected, start(tmp_path / "third", birds, "--num_iterations", 2))
 
 
+def test_a_config_that_cannot_be_read_is_told_and_can_go(finished, birds):
+    """Or a setting in it that somebody has edited."""
+    config = finished / "config.json"
+    edited = config.read_text().replace('"seed": 0', '"seed": "x"')
+    for text, words in (("{", "restore it, or delete it"), (edited, "--seed: got 'x', expected")):
+        config.write_text(text)
+        with pytest.raises(InputError, match=words):
+            start(finished, birds, "--resume", "--num_iterations", 3)
+    config.unlink()
+    start(finished, birds, "--resume", "--num_iterations", 3)
+    config.write_text("{")
+    start(finished, birds, "--overwrite", "--num_iterations", 1)
+    (finished / "state.pt").unlink()
+    with pytest.raises(InputError, match=r"holds a run \(.*\); give --overwrite or another"):
+        start(finished, birds)
+
+
 def test_overwrite_replaces_the_run_and_nothing_else(finished, birds):
     (finished / "notes.txt").write_text("mine")
     (finished / "samples_99.png").write_bytes(b"old")
@@ -459,6 +480,21 @@ def test_slips_in_a_loss_or_network(slip, message, birds, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+PLATEAU = torch.optim.lr_scheduler.ReduceLROnPlateau
+LBFGS = lambda optimizer: torch.optim.LBFGS(optimizer.param_groups[0]["params"])
+
+
+def stepping(kind, **options):
+    """Optimizers or schedulers that cannot step without an argument."""
+
+    def make(gen, disc):
+        made = [*train.get_optimizers_and_schedulers(gen, disc)]
+        made[kind] = options["of"](made[0])
+        return made
+
+    return make
+
+
 def swapped(gen, disc):
     return *(both := train.get_optimizers_and_schedulers(gen, disc))[2:], *both[:2]
 
@@ -469,6 +505,9 @@ def swapped(gen, disc):
         ({"make_optimizers": lambda gen, disc: (1, 2)}, "returned tuple; expected .optim_disc"),
         ({"make_optimizers": lambda gen: 1}, "raised TypeError"),
         ({"make_optimizers": swapped}, "returned another order; expected .optim_disc"),
+        ({"make_optimizers": stepping(3, of=lambda o: None)}, "returned NoneType, .*LambdaLR"),
+        ({"make_optimizers": stepping(1, of=PLATEAU)}, "returned ReduceLROnPlateau, which has no"),
+        ({"make_optimizers": stepping(0, of=LBFGS)}, "returned LBFGS, which has no"),
         ({"generator_every": 0}, "generator_every: got 0, expected int >= 1"),
     ],
 )
@@ -501,6 +540,7 @@ def test_slips_in_transforms(make, message, birds, tmp_path, monkeypatch):
 
 
 OTHER_IMAGES = [torch.rand(8, 3, 32, 32), torch.zeros(8, 3, 64, 64, dtype=torch.uint8), [[0]]]
+OTHER_IMAGES += [torch.zeros(0, 3, 32, 32).byte(), torch.zeros(8, 3, 32, 32).byte().numpy()]
 OTHER_IMAGES += [torch.zeros(*s, dtype=torch.uint8) for s in ((8, 32, 32, 3), (3, 32, 32))]
 
 

@@ -158,6 +158,15 @@ def test_what_was_recorded_is_gone_on_with(tmp_path, monkeypatch):
         assert (tmp_path / "data").samefile(args.data_dir) and args.score_period == 20
         assert args.num_iterations == 50 and args.given["num_iterations"] == 50
         assert args.again.endswith(f"--out_dir {tmp_path / 'run'} --resume")
+    monkeypatch.delattr(sys.modules["__main__"], "__file__")  # a notebook has none
+    assert utils.get_args(argv=[]).prefix.name == "data_run"
+    assert utils.get_args(argv=where).again.endswith(
+        f"'--out_dir', '{tmp_path / 'run'}', '--resume'])"
+    )
+    config["fid"] = "../gone.pt"
+    (tmp_path / "run/config.json").write_text(json.dumps(config | {"inception_weights": "../gone"}))
+    with pytest.raises(InputError, match="names ../gone.pt, which .*; give --fid"):
+        utils.get_args(argv=where)
 
 
 CALL = {"num_iterations": 9, "prefix": None, "log_period": 3, "disable_amp": False}
@@ -189,7 +198,8 @@ def test_values_given_twice_and_different_are_an_error(argv, change, message):
 def test_a_calls_own_values_are_checked():
     merged = utils.merged_options(utils.get_args(argv=[]), **CALL)
     assert (merged.num_iterations, merged.batch_size, merged.score_period) == (9, 256, None)
-    with pytest.raises(InputError, match="--batch_size: got 2.5, expected int"):
-        utils.merged_options(utils.get_args(argv=[]), **CALL | {"batch_size": 2.5})
+    for value in (2.5, 16.0, None):
+        with pytest.raises(InputError, match=f"--batch_size: got {value}, expected "):
+            utils.merged_options(utils.get_args(argv=[]), **CALL | {"batch_size": value})
     with pytest.raises(InputError, match="expected a multiple of --log_period, 4"):
         utils.get_args(argv=["--log_period", "4", "--score_period", "6"])

@@ -204,6 +204,29 @@ def test_losses_are_found_by_what_they_are(pool, tmp_path):
     assert pool.run("gan.lsgan_generator", tmp_path / "gan")[0] == "not there"
 
 
+def test_scripts_are_read_whatever_way_they_call(pool, tmp_path):
+    """By a main(), through the module, with a byte-order mark; D may have its ReLU in forward."""
+    shutil.copytree(ROOT / "gan", tmp_path / "gan", ignore=shutil.ignore_patterns("data*"))
+    main, end = (
+        'if __name__ == "__main__":\n    args',
+        "\n\n\nif __name__ == '__main__':\n    main()\n",
+    )
+    for file, old, new, more in (
+        ("q1_3", main, "def main():\n    args", end),
+        ("q1_4", "from train import train_model", "import train", ""),
+        ("q1_4", "    train_model(", "    train.train_model(", ""),
+        ("q1_5", '"""Question', '\ufeff"""Question', ""),
+        ("networks", "ResBlock(128), ReLU()", "ResBlock(128)", ""),
+        ("networks", "self.layers(x)  # (B, 128, 8", "self.layers(x).relu()  # (B, 128, 8", ""),
+    ):
+        path = tmp_path / f"gan/{file}.py"
+        assert path.read_text().count(old) == 1, (file, old)
+        path.write_text(path.read_text().replace(old, new) + more)
+    names = [f"gan.script_1_{number}" for number in (3, 4, 5)] + ["gan.score_of_sum"]
+    found = dict(pool.verdicts(names, tmp_path / "gan"))
+    assert {word for word, _ in found.values()} == {"right"}, found
+
+
 def test_a_loss_that_is_maximised_is_right(pool, tmp_path):
     shutil.copytree(ROOT / "gan", tmp_path / "gan", ignore=shutil.ignore_patterns("data*"))
     for file, old, new in (
@@ -238,6 +261,13 @@ def test_what_follows_from_a_todo_is_not_there(pool, tmp_path):
         assert pool.run(f"{half.name}.{slip.name}", half)[0] == "not there"
 
 
+CRASHES = """class Crash:
+            optimizer = step = get_last_lr = lambda self: None
+            last_epoch = property(lambda self: os._exit(7))
+
+        return optimizer, Crash()"""
+
+
 def test_a_handin_that_hangs_crashes_or_writes_costs_its_own_row(pool, tmp_path):
     folder = tmp_path / "gan"
     shutil.copytree(HANDIN / "gan", folder)
@@ -256,6 +286,15 @@ def test_a_handin_that_hangs_crashes_or_writes_costs_its_own_row(pool, tmp_path)
         word, sentence = found["gan.interpolation_grid"]
         assert word == "cannot run" and words in sentence, (body, sentence)
         assert found["gan.transform"] == ("right", "")
+    # One check of a group that shares a run: the others keep theirs.
+    train = folder / "train.py"
+    train.write_text(train.read_text().replace("return optimizer, schedule", CRASHES))
+    utils.write_text((HANDIN / "gan" / "utils.py").read_text())
+    names = ["gan.iterations", "gan.schedule_steps", "gan.interpolates"]
+    found = dict(pool.verdicts(names, folder, 10))
+    words = [found[name][0] for name in names]
+    assert words == ["right", "cannot run", "right"] and "exit code 7" in found[names[1]][1]
+    shutil.copy(HANDIN / "gan/train.py", train)
     before = sorted(folder.rglob("*"))
     utils.write_text((HANDIN / "gan" / "utils.py").read_text())
     assert pool.run("gan.sample_range", folder)[0] == "right"  # it writes data_check/
@@ -299,6 +338,32 @@ def test_folders_without_a_handin(tmp_path, capsys):
         assert error.startswith("check.py: error: ") and error.count("\n") == 1 and words in error
 
 
+def test_a_half_without_its_networks_is_told(tmp_path):
+    """And rows that have not come yet cost points, if the program ends there."""
+    shutil.copytree(HANDIN, tmp_path / "hw")
+    (tmp_path / "hw/gan/networks.py").unlink()
+    (row,) = check.lost_halves(tmp_path)
+    assert (row.question, row.verdict) == ("1.1", "not there") and "hw/gan/train.py" in row.sentence
+    assert not check.passed([row]) and not [*check.lost_halves(HANDIN)]
+    left = check.not_tried([row], HANDIN / "vae", "2.3.1")
+    assert {one.name for one in left} == {"vae.constant_beta", "vae.beta_reaches_loss"}
+    assert {one["score"] for one in check.gradescope(left)["tests"]} == {0}
+
+
+def test_networks_below_the_rest_and_links_within(pool, tmp_path):
+    half = tmp_path / "hw/gan"
+    shutil.copytree(HANDIN / "gan", half)
+    (half / "models").mkdir()
+    (half / "networks.py").rename(half / "models/nets.py")
+    (half / "utils.py").rename(tmp_path / "hw/helpers.py")
+    (half / "utils.py").symlink_to(tmp_path / "hw/helpers.py")
+    (tmp_path / "secret.py").write_text("raise SystemExit")
+    (half / "wandb.py").symlink_to(tmp_path / "secret.py")  # outside: not copied, stood in for
+    assert check.find_halves(tmp_path) == {"gan": half}
+    found = dict(pool.verdicts(["gan.latents", "gan.transform"], half))
+    assert found["gan.transform"][0] == "right" and "there is no" not in found["gan.latents"][1]
+
+
 def test_halves_are_found_at_any_depth_and_flat(tmp_path):
     shutil.copytree(HANDIN, tmp_path / "hw3" / "code")
     assert set(check.find_halves(tmp_path)) == {"gan", "vae", "diffusion"}
@@ -308,3 +373,10 @@ def test_halves_are_found_at_any_depth_and_flat(tmp_path):
     shutil.copytree(HANDIN / "gan", tmp_path / "two" / "a_backup")  # of two versions
     shutil.copytree(HANDIN / "gan", tmp_path / "two" / "gan")
     assert check.find_halves(tmp_path / "two") == {"gan": tmp_path / "two" / "gan"}
+    shutil.copytree(HANDIN / "gan", tmp_path / "bold/gan")  # no older than another
+    assert check.find_halves(tmp_path / "bold") == {"gan": tmp_path / "bold/gan"}
+    assert [bool(check.OLDER.search(name)) for name in ("gan_old", "Copy of gan", "folder")] == [
+        True,
+        True,
+        False,
+    ]

@@ -57,8 +57,10 @@ def test_samples_for_a_score_go_where_they_are_told(small, tmp_path):
     assert sorted(folder.iterdir()) == before
     pictures = [path.read_bytes() for path in (out / "samples").iterdir()]
     assert len(pictures) == len(set(pictures)) == 7
-    with pytest.raises(InputError, match="exists"):
+    with pytest.raises(InputError, match="--num_samples: .*samples exists; give --overwrite"):
         command(*how)
+    command(*how[:-3], 3, *how[-2:], "--overwrite")
+    assert len([*(out / "samples").iterdir()]) == 3
 
 
 REFUSED = {
@@ -70,7 +72,8 @@ REFUSED = {
     "another program's": ([], {"loss_mode": ...}, "is not that of a run of train.py"),
     "a file for the results": (["--out_dir", __file__], {}, "test_evaluate.py cannot be written"),
     "another model": ([], {"latent_size": 5}, "does not hold the weights of AEModel"),
-    "a setting out of bounds": ([], {"latent_size": 0}, "expected int"),
+    "a setting out of bounds": ([], {"latent_size": 0}, "config.json: --latent_size: got 0"),
+    "no samples to replace": (["--overwrite"], {}, "trains nothing; leave --overwrite out"),
 }
 
 

@@ -17,11 +17,12 @@ from dataset import draw_shapes
 from helpers import command, same, start, stopped_after, weights
 from logger import LAYOUT
 from model import AEModel
+from options import get_args
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from common import InputError, NonFiniteError
+from common import InputError, Interrupted, NonFiniteError
 from common.run import Run
 
 
@@ -33,7 +34,7 @@ def config_of(folder):
     return json.loads((folder / "config.json").read_text())
 
 
-def own_loss(model, x, beta):
+def own_loss(model, x, *, beta):
     recon = (model.decoder(model.encoder(x)[0]) - x).abs().sum((1, 2, 3)).mean()
     shift = model.encoder(x)[0].square().sum(1).mean()
     return recon + beta * shift, OrderedDict(recon_loss=recon, shift=shift)
@@ -220,6 +221,7 @@ def test_unusable_states_are_refused(ended, images, tmp_path):
 
 CYCLES = {"argv": ["--beta_mode", "cyclical", "--cycles", 5], "beta_mode": "cyclical"}
 NUMBERS = [*({"latent_size": value} for value in (0, 2.5, True)), {"batch_size": 0}, {"epochs": 0}]
+NUMBERS += [{"latent_size": 4.0}, {"batch_size": None}, {"lr": None}]
 NUMBERS += [{"lr": 0}, {"lr": float("nan")}, {"target_beta_val": -1}, {"grad_clip": -1}, CYCLES]
 
 
@@ -232,10 +234,13 @@ def test_numbers_that_make_no_sense_are_refused(options, images, tmp_path):
 
 
 FLOATS = torch.rand(32, 3, 32, 32)
+OTHER_IMAGES = [FLOATS, FLOATS[:, 0].byte(), FLOATS.movedim(1, 3).byte(), FLOATS.byte().numpy()]
 
 
-@pytest.mark.parametrize("wrong", [FLOATS, FLOATS[:, 0].byte(), FLOATS.movedim(1, 3).byte()])
+@pytest.mark.parametrize("wrong", [*OTHER_IMAGES, FLOATS[:0].byte()])
 def test_images_that_cannot_be_used(images, tmp_path, wrong):
+    with pytest.raises(InputError, match="images: expected two tensors"):
+        start(tmp_path / "run", images[0])
     for parts in ((wrong, images[1]), (images[0], wrong)):
         with pytest.raises(InputError, match="images: got .*expected"):
             start(tmp_path / "run", parts)
@@ -308,6 +313,20 @@ def sized(size):
     return model
 
 
+def without(name):
+    model = AEModel(False, 4)
+    delattr(model, name)
+    return model
+
+
+def joined():
+    """Its encoder gives mean and log_std in one tensor, which its own loss takes apart."""
+    model = AEModel(False, 4)
+    model.encoder.fc = nn.Linear(4096, 8)
+    model.loss = lambda x: (model.decoder(model.encoder(x)[:, :4]).mean(), {})
+    return model
+
+
 SLIPS = [
     ({"loss_mode": lambda model, x: x.mean()}, r"test_run.*returned Tensor; expected \(loss, Ord"),
     ({"loss_mode": lambda m, x: (m.decoder(m.encoder(x)[0]), {})}, r"the loss is \(3, 3, 32, 32"),
@@ -322,6 +341,10 @@ SLIPS = [
     ({"beta_mode": lambda epoch: lambda step: "x"}, "returned 'x'"),
     ({"beta_mode": lambda: 1}, "raised TypeError"),
     ({"model": sized(None)}, "latent_size is None"),
+    ({"model": without("encoder")}, "AEModel has no encoder"),
+    ({"model": without("decoder")}, "AEModel has no decoder"),
+    ({"model": joined(), "loss_mode": lambda m, x: m.loss(x)}, "AEModel raised RuntimeError: mat1"),
+    ({"loss_mode": lambda m, x: (m.encoder(x)[0].sum(), {1: x.sum()})}, "a term is called 1"),
     ({"model": sized(5)}, "decoder raised"),
 ]
 
@@ -385,6 +408,15 @@ def test_a_preset_goes_on_with_what_it_recorded(place, tmp_path, monkeypatch, ca
     assert "unfinished: none" in capsys.readouterr().err
 
 
+def test_a_script_of_ones_own_goes_on_with_the_words_it_was_started_with(monkeypatch, tmp_path):
+    """Its call names run and settings, so that nothing recorded can stand in for them."""
+    words = ["--num_epochs", "2", "--lr", "0.002", "--disable_amp", "--out_dir", "here"]
+    monkeypatch.setattr("sys.argv", ["mine.py", *words, "--overwrite"])
+    monkeypatch.chdir(tmp_path)
+    again = get_args().again
+    assert again.endswith(f"mine.py {' '.join(words)} --resume".replace("here", f"{tmp_path}/here"))
+
+
 def test_a_signal_during_validation_stops_all(place, tmp_path, monkeypatch, capsys):
     validate = train.get_val_metrics
 
@@ -403,11 +435,15 @@ def test_a_signal_during_validation_stops_all(place, tmp_path, monkeypatch, caps
     assert capsys.readouterr().out.count("validation at epoch 1") == 2
 
 
-def test_a_signal_in_the_last_validation_is_no_interruption(images, tmp_path, monkeypatch):
-    """All is done and saved: there is nothing to go on with."""
+def test_a_signal_in_the_last_validation_is_no_interruption(images, place, tmp_path, monkeypatch):
+    """All is done and saved: there is nothing to go on with, and no other run begins."""
     finish = lambda run: os.kill(os.getpid(), signal.SIGTERM)
     monkeypatch.setattr(train, "save_films", finish)
     assert len(start(tmp_path / "run", images, epochs=1)) == 1
+    with pytest.raises(Interrupted, match="SIGTERM before vae_latent16_syn.*; go on") as stopped:
+        command("all", *OPTIONS, "1", *place)
+    assert stopped.value.exit_code == 143 and (tmp_path / "ae_latent16_synthetic/model.pt").exists()
+    assert not (tmp_path / "vae_latent16_synthetic").exists()
 
 
 def test_refusals_come_before_the_first_run(place, tmp_path):

@@ -94,6 +94,9 @@ def test_an_epoch_is_a_permutation_without_its_tail():
     epochs = [values(batches.next()) + values(batches.next()) for _ in range(3)]
     assert all(len(set(epoch)) == 8 for epoch in epochs)  # 10 = 2 * 4 + 2
     assert epochs[0] != epochs[1] != epochs[2]
+    even = Batches(numbered(8), 4, torch.Generator())
+    for _ in range(3):
+        assert sorted(values(even.next()) + values(even.next())) == [*range(8)]  # no tail to drop
     batch = batches.next()
     assert batch.is_contiguous(memory_format=torch.channels_last) and batch.shape == (4, 3, 32, 32)
     assert batch.dtype == torch.float32 and -1 <= batch.min() and batch.max() <= 1

@@ -2,6 +2,7 @@
 
 import json
 import math
+import runpy
 
 import mlp_gan
 import pytest
@@ -53,6 +54,16 @@ def test_rates_are_two_and_constant():
         for _ in range(3):
             assert optimizer.param_groups[0]["lr"] == rate
             optimizer.step(), scheduler.step()
+
+
+def test_the_script_asks_for_what_is_its_own(monkeypatch, tmp_path):
+    asked: dict = {}
+    monkeypatch.setattr(train, "train_model", lambda *networks, **how: asked.update(how))
+    monkeypatch.setattr("sys.argv", ["mlp_gan.py", "--dataset", "synthetic", "--out_dir", "x"])
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(mlp_gan.__file__, run_name="__main__")
+    assert asked["generator_every"] == 1
+    assert asked["make_optimizers"].__globals__["__name__"] == "__main__"
 
 
 def test_a_stopped_run_ends_bit_identical(birds, tmp_path, monkeypatch):

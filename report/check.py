@@ -207,10 +207,6 @@ def rows_of(
     folder: Path, pool: Pool | None = None, jobs: int | None = None, question: str = ""
 ) -> Iterator[Row]:
     """A row for every check that applies, as they come; Unusable where no hand-in is found."""
-    import checks.diffusion
-    import checks.gan
-    import checks.vae
-
     if not folder.is_dir():
         raise Unusable(f"{folder} is not a folder; give the one that holds gan/ and vae/")
     halves = find_halves(folder)
@@ -220,6 +216,10 @@ def rows_of(
             f"no hand-in in {folder}; expected networks.py with a Discriminator, or model.py with "
             f"an AEModel or a DiffusionModel, at any depth{books}"
         )
+    import checks.diffusion  # torch comes with them: not before there is something to check
+    import checks.gan
+    import checks.vae
+
     wanted = [one for one in checks.CHECKS if one.half in halves]
     numbers = sorted({one.question for one in wanted})
     wanted = [one for one in wanted if question in ("", one.question)]

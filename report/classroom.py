@@ -5,6 +5,7 @@ import csv
 import io
 import statistics
 import sys
+import tarfile
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +20,7 @@ HERE = Path(__file__).resolve().parent
 COLUMNS = ("student", "question", "title", "run", "metric", "measured", "verdict", "remarks")
 CODE = "code"  # the title of the rows of check.py
 HALVES = ("gan", "vae", "diffusion")
+ARCHIVES = (".zip", ".tar.gz", ".tgz", ".tar")
 LARGEST, MOST = 50 * 2**20, 20_000  # bytes and files that are unpacked of a zip
 
 
@@ -66,23 +68,29 @@ def names_of(folders: Iterable[Path]) -> dict[Path, str]:
 
 
 def unpacked(roots: Sequence[str], place: Path) -> tuple[list[str], list[tuple[Path, str]]]:
-    """Folders of the zips that a class has instead of folders; and what is damaged, links too."""
+    """Folders of the archives that a class has instead; and what is damaged, links too."""
     folders: list[str] = []
     places = [Path(root) for root in roots if Path(root).is_dir()]
     links = [p for place in places for p in sorted(place.iterdir()) if p.is_symlink()]
     broken = [(p.absolute(), f"{p.name} is a link to nothing") for p in links if not p.exists()]
-    for path in (path for root in roots for path in sorted(Path(root).glob("*.zip"))):
-        if path.with_suffix("").is_dir():  # unpacked beside it already
+    found = [(path, end) for place in places for end in ARCHIVES for path in place.glob(f"*{end}")]
+    for path, end in sorted(found):
+        name = path.name.removesuffix(end)
+        if (path.parent / name).is_dir():  # unpacked beside it already
             continue
-        target = place / str(len(folders)) / path.stem
+        target = place / str(len(folders)) / name
         target.mkdir(parents=True)
         folders.append(str(target))
-        try:
-            with zipfile.ZipFile(path) as archive:
-                few = [info for info in archive.infolist() if info.file_size <= LARGEST][:MOST]
-                for info in few:
-                    archive.extract(info, target)  # no path leads out of the target
-        except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+        try:  # no path leads out of the target
+            if end == ".zip":
+                with zipfile.ZipFile(path) as archive:
+                    few = [info for info in archive.infolist() if info.file_size <= LARGEST]
+                    archive.extractall(target, few[:MOST])
+            else:
+                with tarfile.open(path, errorlevel=0) as tar:
+                    small = [member for member in tar if member.size <= LARGEST]
+                    tar.extractall(target, small[:MOST], filter="data")
+        except (zipfile.BadZipFile, tarfile.TarError, OSError, RuntimeError) as error:
             broken.append((target, f"{path.name} cannot be unpacked ({error})"))
     return folders, broken
 

@@ -7,10 +7,10 @@
 
 A number is only called met or not met where it compares with the reference: the same data,
 features, sample count, hyper-parameters and length of training. Every run that compares has a row.
-A student is a folder or a zip of CLASS (or what stands above gan/ and vae/). A list is written
-after each student; --resume goes on with it. Exit codes: 0; 1 where a comparable number misses its
-reference or code is wrong, with --strict also where none compares; 2 where something cannot be
-read. --check runs the code that it is given: see check.py --help.
+A student is a folder or an archive (zip, tar) of CLASS (or what stands above gan/ and vae/). A list
+is written after each student; --resume goes on with it. Exit codes: 0; 1 where a comparable number
+misses its reference or code is wrong, with --strict also where none compares; 2 where something
+cannot be read. --check runs the code that it is given: see check.py --help.
 """
 
 import argparse

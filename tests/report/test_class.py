@@ -3,6 +3,7 @@
 import csv
 import os
 import shutil
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -138,11 +139,14 @@ def test_zips_are_students_and_a_broken_one_is_told(tmp_path):
             archive.write(path, f"hw3/{path.name}")
             archive.write(path, f"../../escaped/{path.name}")
     (tmp_path / "class/bob.zip").write_text("no zip")
+    with tarfile.open(tmp_path / "class/dora.tar.gz", "w:gz") as tar:
+        tar.add(run, "hw3")
+        tar.add(run / "config.json", "../../escaped/config.json")
     (tmp_path / "class/carol").symlink_to("gone")
     code, rows = listed(tmp_path / "class")
     assert code == 2 and not list(tmp_path.rglob("escaped"))
     found = {(row["student"], row["verdict"]) for row in rows}
-    assert {("alice", "met"), ("bob", "damaged"), ("carol", "damaged")} <= found
+    assert {("alice", "met"), ("bob", "damaged"), ("carol", "damaged"), ("dora", "met")} <= found
 
 
 def test_epochs_that_are_cut_out_are_missed(tmp_path, capsys):

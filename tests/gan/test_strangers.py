@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 import torch
 import train
+from evaluate import evaluate
 from helpers import TINY, TinyFeatures, save_script, signal_at, start, stopped_at
 from logger import LAYOUT
 from PIL import Image
 from resize_dataset import resize_folder
+from utils import get_args
 
 import common
 from common import COUNT, InputError, Interrupted, NonFiniteError, number
@@ -226,6 +228,15 @@ def test_weights_in_other_wrappings_are_named(wrap, hint, tmp_path):
     save_tensors(wrap(TINY[0]().state_dict()), tmp_path / "generator.pt")
     with pytest.raises(InputError, match=hint):
         load_weights(TINY[0](), tmp_path / "generator.pt", "--evaluate")
+
+
+def test_who_names_data_asks_for_a_score(bird_folder, tmp_path):
+    """Also of a run that had no features to score by."""
+    save_tensors(TINY[0]().state_dict(), tmp_path / "generator.pt")
+    (tmp_path / "config.json").write_text('{"dataset": "synthetic", "fid": "off"}')
+    options = ["--evaluate", tmp_path, "--data_dir", bird_folder, "--inception_weights", "nowhere"]
+    with pytest.raises(InputError, match="--inception_weights: no folder nowhere"):
+        evaluate(TINY[0](), get_args("", list(map(str, options))))
 
 
 # ------------------------------------------------------------------------------------------------

@@ -198,9 +198,8 @@ def check_together(parser: Parser, names: list[str], given: dict, own_file: bool
             f"unknown preset {unknown[0]!r}{did_you_mean(unknown[0], known)}; "
             f"expected one of {', '.join(known)}"
         )
-    if given.get("log_dir") == ".." or Path(given.get("log_dir", "")).name != given.get(
-        "log_dir", ""
-    ):
+    name = given.get("log_dir", "")
+    if name == ".." or Path(name).name != name:
         parser.error(
             f"--log_dir: got {given['log_dir']!r}, expected a name; --out_dir says where it lies"
         )

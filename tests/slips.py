@@ -60,8 +60,9 @@ def packs(slips: list[Slip]) -> list[list[Slip]]:
 
 def _clash(one: Slip, other: Slip) -> bool:
     overlap = one.file == other.file and (one.old in other.old or other.old in one.old)
-    # Images of another shape stop every other check of the model.
-    return one.name == other.name or overlap or "decoder_output" in (one.name, other.name)
+    # Images or codes of another shape stop every other check of the model.
+    alone = {"decoder_output", "vae_encoder_layers"} & {one.name, other.name}
+    return one.name == other.name or overlap or bool(alone)
 
 
 def half_of(slip: Slip) -> tuple[Path, str]:

@@ -106,9 +106,9 @@ def _of_exception(error: BaseException, handin: HandIn) -> Verdict:
     said = f"{type(error).__name__}{': ' if reason else ''}{reason}{where}"
     # What a place that nobody has filled yet leads to, there or further on.
     empty = "NoneType" in reason or "empty parameter list" in reason
-    if isinstance(error, NameError) and frames:  # a bare `return loss`
+    if isinstance(error, NameError) and frames:  # a bare `return loss`, or `gen=gen_fn,`
         code = linecache.getline(frames[-1][0].f_code.co_filename, frames[-1][1]).split("#")[0]
-        empty |= code.strip() == f"return {error.name}"
+        empty |= bool(re.fullmatch(rf"(return |\w+ ?= ?){error.name},?", code.strip()))
     if "ellipsis" in reason or (empty and _has_todo(handin.folder, frames)):
         return Verdict(NOT_THERE, f"a TODO, or what follows from one: {said}")
     if handin.notes.missing and "StandIn" in reason:

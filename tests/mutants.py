@@ -317,6 +317,48 @@ SLIPS = read(r"""
 @ gan/resize_dataset.py gan/test_setup.py
 - if image_size(target) != (res, res):
 + if False:
+@ vae/run_presets.py vae/test_run.py
+- if number and Run.last_signal:
++ if False:
+@ vae/options.py vae/test_run.py
+- (own if own_file else data)
++ data
+@ vae/train.py vae/test_run.py vae/test_losses.py
+- if "beta" in parameters:
++ if False:
+@ vae/losses.py vae/test_run.py
+- drawn["reconstruction"] = tried
++ drawn["decoder"] = tried
+@ gan/train.py gan/test_run.py
+- names_of_steps(dataset)
++ []
+@ gan/train.py gan/test_run.py
+- or asked not in ([], ["self"])
++ or asked is None
+@ gan/evaluate.py gan/test_strangers.py
+- and known.get("fid") == "off"
++ and False
+@ gan/common/run.py gan/test_run.py
+- [InputError] * self.overwrite
++ []
+@ gan/common/run.py gan/test_utils.py
+- [n for n in PATHS if n not in given]
++ ["data_dir"]
+@ gan/common/run.py gan/test_run.py
+- return found | checked_settings(found, parser, state.parent)
++ return found
+@ gan/common/__init__.py gan/test_utils.py vae/test_run.py
+- else bool | float
++ else bool
+@ gan/common/files.py gan/test_run.py
+- if len(images) == 0:
++ if False:
+@ report/check.py report/test_check.py
+- in_order([*rows, *left])
++ rows
+@ report/check.py report/test_check.py
+- if found and half not in halves:
++ if False:
 @ gan/dataset.py gan/test_dataset.py gan/test_run.py
 - if self.cursor + self.batch_size > len(self.order):
 + if self.cursor + self.batch_size >= len(self.order):

@@ -170,7 +170,7 @@ class Pool:
         working.add(process.pid)
         theirs.close()
         try:
-            while left and ours.poll(20 * seconds):
+            while left and ours.poll(20 * seconds):  # its own limits come first
                 name, found = ours.recv()
                 left.remove(name)
                 yield name, found
@@ -231,6 +231,7 @@ def rows_of(
     for half in halves:
         those = [one for one in wanted if one.half == half]
         groups = list(dict.fromkeys(one.group or one.name for one in those))
+        # A process for each core; few checks are not worth a second import.
         parts = max(1, jobs // len(halves)) if len(those) > 5 else 1
         for part in range(parts):
             mine = groups[part::parts]
@@ -298,7 +299,7 @@ def gradescope(rows: Sequence[Row]) -> dict:
     from checks import PASSED
 
     failed: dict[str, str] = {}
-    free = set()
+    free = set()  # rows that cost nothing
     for row in rows:
         if row.verdict not in PASSED:
             if CAUSES.get(row.name) in failed or row.sentence in failed.values():

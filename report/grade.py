@@ -182,7 +182,7 @@ def check_list(parser: OneLineParser, args: argparse.Namespace) -> None:
 
 def read_all(given: Sequence[str], runs_needed: bool) -> tuple[list[Run], list[tuple[Path, str]]]:
     """The runs, and (folder, reason) of those that cannot be read, each of them told."""
-    runs: list[Run] = []
+    runs: list[Run] = []  # a damaged one costs its own row alone
     broken: list[tuple[Path, str]] = []
     try:
         folders = find_runs(given or [RUNS])
@@ -207,6 +207,7 @@ def class_rows(
 ) -> Iterator[list[dict]]:
     """The rows of each student, those that --resume finds in the list as they are."""
     links = [path for path, _ in broken if path.is_symlink()]  # to nothing
+    # Zips were unpacked to a place of their own; links lead where they lead.
     students = [*hand_ins(args.folders or [str(RUNS)]), *map(Path, zips), *links]
     whose = {folder: student_of(folder, students) for folder in [r.folder for r in runs]}
     whose |= {folder: student_of(folder, students) for folder, _ in broken}

@@ -93,6 +93,7 @@ def score_table(named: Named, keep: Callable[[int, list], bool] = lambda n, all_
 def settings_but(name: str, run: Run) -> tuple:
     """What else makes two runs of a kind the same; settings of another schedule of beta do not."""
     mode = run.config.get("beta_mode")
+    # A constant beta has an anneal_steps in its config, too, which means nothing there.
     names = [key for key in SAME.get(run.kind, ()) if mode in SCHEDULES.get(key, (mode,))]
     values = (run.config.get(key) for key in names if key != name)
     return tuple(tuple(value) if isinstance(value, list) else value for value in values)
@@ -103,7 +104,7 @@ def seeds(runs: Sequence[Run]) -> list[list[Run]]:
     groups: dict[tuple, dict[int, Run]] = {}
     for run in runs:
         same = run.kind, run.steps, settings_but("seed", run)
-        groups.setdefault(same, {}).setdefault(run.config["seed"], run)
+        groups.setdefault(same, {}).setdefault(run.config["seed"], run)  # one of each seed
     return [list(group.values()) for group in groups.values()]
 
 
@@ -393,6 +394,7 @@ class Parts:
         """Scores of a generator with batch and with running statistics, left by `--evaluate`."""
         rows = []
         for run in self.runs:
+            # Of the weights that were kept: a score in the log may be of others.
             paths = [run.folder / f"generator_score_{mode}.json" for mode in ("train", "eval")]
             if all(path.exists() for path in paths):
                 train, running = map(read_score, paths)
@@ -426,7 +428,7 @@ class Parts:
             path = self.curves(f"averages{number or ''}", lines, "iterations", short)
             titles = ", ".join(f"`{title}`" for title in group)
             row.append((f"{titles}: generators and averages", path))
-        if averaged:
+        if averaged:  # one pair of pictures will do
             longest = {averaged[-1].name: averaged[-1]}
             captions = (
                 "`{title}`: generator, iteration {number}",
@@ -492,7 +494,7 @@ class Parts:
             name += "" if last["epoch"] == 19 else f", epoch {last['epoch']}"
             terms = ("recon", "kl") if first.config["loss_mode"] == "vae" else ("recon",)
             row = [name, *(spread([g.row[f"val_{term}_loss"] for g in grades]) for term in terms)]
-            row += [""] * (3 - len(row))
+            row += [""] * (3 - len(row))  # an autoencoder has no KL
             if not grades[0].reasons:  # a reference beside what does not compare misleads
                 answered = (g.question for g in self.grades if g.run is first)
                 question = next((q for q in answered if q in QUESTIONS), None)
@@ -613,6 +615,7 @@ def sampler_table(runs: list[Run]) -> str:
                 first = -row["images"], row["sampler"] != "training images", row["sampler"]
                 cells = found.setdefault((*first, row["until"], row["steps"], row["eta"]), {})
                 cells |= {name: SHOWN[key].format(row[key])} if key in row else {}
+    # Many images first, the data before the samplers, few steps before many.
     lines = [
         [f"{-images:,}", sampler, *((until, f"{steps:,}", f"{eta:g}") if steps else [""] * 3)]
         + [cells.get(name, "") for name in names]

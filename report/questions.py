@@ -152,7 +152,7 @@ def grade_gan(question: Question, run: Run) -> Grade:
     reasons += _not_the_reports_fid(row)
     done = row.get("iteration", run.steps)
     if done != 30_000:
-        reasons.append(f"{done:,} iterations instead of 30,000")
+        reasons.append(f"{done:,} iterations instead of 30,000")  # more are no better answer
     reasons += _other_setup(run, question.setup)
     return Grade(question, run, row.get("score"), row, reasons)
 

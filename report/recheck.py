@@ -128,7 +128,7 @@ def _data_options(
     place = Path(given or (recorded if isinstance(recorded, str) else default))
     if not given and (run.folder / place).exists():  # recorded as seen from the run's folder
         place = run.folder / place
-    if not place.exists():
+    if not place.exists():  # and no download: a grading has no time for one
         raise NotMeasured(f"its data ({place}) are not here; give {option} FOLDER")
     return "--data_dir", str(place)
 

@@ -44,7 +44,7 @@ def start(script: str, *argv: object) -> str:
 
 def saturated(folder: Path) -> float:
     """Share of the colour values that are 0 or 255."""
-    pixels = np.stack([np.asarray(Image.open(path)) for path in sorted(folder.iterdir())])
+    pixels = np.stack([np.asarray(Image.open(path)) for path in sorted(folder.iterdir())])  # uint8
     return float(((pixels == 0) | (pixels == 255)).mean())
 
 

@@ -170,7 +170,7 @@ class Pages(FPDF):
 
     def words(self, markdown: str) -> None:
         """Paragraphs, lists, code."""
-        self.make_room(12)
+        self.make_room(12)  # two lines at least
         self.set_font("Serif", size=10.5)
         html = as_html(markdown, extensions=["fenced_code", "sane_lists"])
         html = html.replace("<p>", '<p align="justify" line-height="1.12">')
@@ -196,7 +196,7 @@ class Pages(FPDF):
             col_widths=widths,
             text_align=aligned,
             align="LEFT",
-            borders_layout=TableBordersLayout.SINGLE_TOP_LINE,
+            borders_layout=TableBordersLayout.SINGLE_TOP_LINE,  # below the header
             line_height=3.6,
             padding=(0.5, 1),
             headings_style=FontFace(emphasis="BOLD"),
@@ -256,5 +256,5 @@ def embedded(image: Image.Image) -> Image.Image | io.BytesIO:
     if image.getcolors(5000):  # a curve's thin lines would blur in a JPEG
         return image
     jpeg = io.BytesIO()
-    image.save(jpeg, "JPEG", quality=60, subsampling=0)
+    image.save(jpeg, "JPEG", quality=60, subsampling=0)  # birds of 32 pixels have small colours
     return jpeg

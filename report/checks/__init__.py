@@ -103,7 +103,7 @@ def calls_of_main(handin: HandIn, script: str, function: str, *argv: str) -> lis
     ]
     if not blocks:
         raise NotThere(f'{script}.py has no if __name__ == "__main__": it is not looked into')
-    signature = inspect.signature(original)
+    signature = inspect.signature(original)  # by name, however the arguments are given
 
     def record(*args: Any, **kwargs: Any) -> list:
         given = signature.bind_partial(*args, **kwargs)

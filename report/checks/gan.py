@@ -48,13 +48,14 @@ def need(value: Any, what: str) -> Any:
 
 def close(left: Any, right: Any, tolerance: float = 1e-4) -> bool:
     """Equal up to rounding, and of one shape."""
+    # A shape that would broadcast is another shape.
     left, right = (torch.as_tensor(value, dtype=torch.float64) for value in (left, right))
     return left.shape == right.shape and torch.allclose(left, right, tolerance, tolerance)
 
 
 def meant(got: Any, table: list[tuple], tolerance: float = 1e-4) -> tuple:
     """What stands behind the first value that `got` is close to; blanks where it is none."""
-    found = [rest for value, *rest in table if close(got, value, tolerance)]
+    found = [rest for value, *rest in table if close(got, value, tolerance)]  # the first counts
     return tuple(found[0]) if found else ("",) * (len(table[0]) - 1)
 
 
@@ -76,7 +77,7 @@ def first_linear(module: nn.Module, name: str) -> nn.Module:
 
 def numbered_images(count: int, channels: int, size: int) -> Tensor:
     """(count, channels, size, size), every pixel another number."""
-    rng = torch.Generator().manual_seed(3)
+    rng = torch.Generator().manual_seed(3)  # the same at every call, whatever was drawn before
     return torch.randn(count, channels, size, size, generator=rng)
 
 
@@ -142,7 +143,7 @@ POOLED = "the mean of each 2x2 square, within a channel of an image (F.avg_pool2
        mend="F.avg_pool2d(x, 2), or the mean over the 4 of (batch, channel, 4, h, w)")  # fmt: skip
 def pooling(handin: HandIn) -> Verdict:
     """DownSampleConv2D is mean pooling, then the convolution."""
-    x = numbered_images(4, 8, 8)
+    x = numbered_images(4, 8, 8)  # as many images as pixels in a square: a wrong axis fits, too
     got, conv = _layer(handin, "DownSampleConv2D", x)
     parts = F.pixel_unshuffle(x, 2).reshape(4, 4, 8, 4, 4)
     alone = "an image's score depends on other images, and the penalty per image means nothing"
@@ -173,6 +174,7 @@ def scores_alone(handin: HandIn) -> Verdict:
     changed = x.clone()
     changed[1] = -changed[1]  # and no other score may move
     before, after = (need(disc(y), "the discriminator's output").detach() for y in (x, changed))
+    # Batched arithmetic moves the others by rounding alone.
     moved = [n for n in range(8) if not close(before[n].flatten(), after[n].flatten(), 1e-3)]
     if moved == [1]:
         return right()
@@ -206,7 +208,7 @@ def _without(block: nn.Module, convs: list, x: Tensor) -> Tensor:
     """The block's output where these convolutions give zeros."""
     before = [(p, p.detach().clone()) for conv in convs for p in conv.parameters()]
     for parameter, _ in before:
-        parameter.zero_()
+        parameter.zero_()  # bias and all: it gives nothing
     got = need(block(x.clone()), f"{type(block).__name__}'s output").clone()
     for parameter, value in before:
         parameter.copy_(value)
@@ -231,6 +233,7 @@ def _residual(handin: HandIn, block: str, resampler: str) -> Verdict:
         module = make(width, n_filters=width).eval()
     x = numbered_images(3, width, 8)
     convs = [part for part in module.modules() if isinstance(part, nn.Conv2d)]
+    # By their size, for the attributes have other names in some hand-ins.
     main = [conv for conv in convs if conv.kernel_size != (1, 1)]
     side = [conv for conv in convs if conv.kernel_size == (1, 1)]
     kind = handin.get("networks", resampler) if resampler else nn.Module
@@ -239,7 +242,7 @@ def _residual(handin: HandIn, block: str, resampler: str) -> Verdict:
         kinds = ", ".join("x".join(map(str, conv.kernel_size)) for conv in convs)
         return differs(f"convolutions of {kinds or 'no size'}: another structure, not looked into")
     shortcut = holders[-1] if resampler else (lambda x: x)  # the hand-in's own resampling
-    given, negative = x.clone(), []
+    given, negative = x.clone(), []  # a clone: what happens to it is seen below
     hooks = [
         conv.register_forward_pre_hook(lambda _, args: negative.append(bool(args[0].min() < 0)))
         for conv in main
@@ -402,7 +405,7 @@ def score_of_sum(handin: HandIn) -> Verdict:
 def transform(handin: HandIn) -> Verdict:
     """images are scaled to [-1, 1]."""
     pixels = np.zeros((32, 32, 3), np.uint8)
-    pixels[:, 11:22], pixels[:, 22:] = 127, 255
+    pixels[:, 11:22], pixels[:, 22:] = 127, 255  # black, grey and white, side by side
     function = need(handin.get("train", "build_transforms")(), "its result")
     expected, turned = [-1, 127 / 127.5 - 1, 1], 0
     for _ in range(8):  # there may be chance in it
@@ -420,7 +423,7 @@ def transform(handin: HandIn) -> Verdict:
 
 
 def _optimizers(handin: HandIn) -> tuple:
-    gen, disc = nn.Linear(3, 3), nn.Linear(4, 4)
+    gen, disc = nn.Linear(3, 3), nn.Linear(4, 4)  # told apart by their first weight's shape
     found = need(handin.get("train", "get_optimizers_and_schedulers")(gen, disc), "its result")
     optimizers, count = {}, 0
     for part in found:
@@ -567,12 +570,12 @@ class Trace:
         """logs: also with log lines on the way; elsewhere a slip there should not matter."""
         self.handin, self.train = handin, handin.home("train", "train_model")
         self.gen, self.disc = StubGenerator(), StubDiscriminator()
-        self.phase, self.schedulers = "", ()
+        self.phase, self.schedulers = "", ()  # whose loss was asked for last: "D" or "G"
         self.forget()
         self.others = False  # whether the loss is given other arguments than the handout's
         self.fids: list[tuple] = []  # images and batch of each score
         before, handin.notes.half = handin.notes.half, False
-        self.run(PERIOD if logs else 10**6)
+        self.run(PERIOD if logs else 10**6)  # which is never
         self.half = handin.notes.half  # whether tensors are made float16 by hand
         handin.notes.half = before
 
@@ -609,6 +612,7 @@ class Trace:
         self.real.append(real.detach().clone())
         self.fake.append(fake.detach().clone())
         loss = fake.float().mean() - real.float().mean()
+        # d loss / d weight: the mean pixel of the fakes (the bias) less that of the real images.
         self.due.append(self.gen.dense.bias.item() - REAL)
         if interp is None or d_interp is None:
             return loss
@@ -654,7 +658,7 @@ class Trace:
             def __getitem__(self, index: int) -> Any:
                 return transform(picture)
 
-        train.Dataset = Pictures
+        train.Dataset = Pictures  # what a folder would hold, in whatever way it is looked for
         make = train.get_optimizers_and_schedulers
 
         def make_and_keep(*args: Any, **kwargs: Any) -> tuple:
@@ -670,7 +674,7 @@ class Trace:
         for name in ("get_fid", "interpolate_latent_space", "save_plot"):
             if hasattr(train, name):
                 setattr(train, name, self.logged if name == "get_fid" else lambda *a, **k: None)
-        self.gen.dense.bias.register_hook(self.reached)
+        self.gen.dense.bias.register_hook(self.reached)  # called with every gradient of it
         more: dict = {}
         parameters = inspect.signature(train.train_model).parameters
         names = [*parameters]
@@ -701,7 +705,7 @@ class Trace:
 
     def reached(self, gradient: Tensor) -> None:
         """A gradient has come to the generator."""
-        self.undetached += self.phase == "D"
+        self.undetached += self.phase == "D"  # in its own step it should come
 
 
 @check("gan", "1.2", f"{ITERATIONS}", "a shorter training", "see the loop", group="trace")
@@ -841,7 +845,7 @@ def interpolates(handin: HandIn) -> Verdict:
         cost = "the penalty cannot be formed"
         mend = "interp.requires_grad_() before disc(interp), and that interp to the loss"
         return wrong(seen, "interp.requires_grad before D(interp)", cost, mend)
-    if len({round(value, 5) for value in eps.tolist()}) == 1:
+    if len({round(value, 5) for value in eps.tolist()}) == 1:  # over all seven steps
         seen = f"eps is {eps[0].item():.2f} throughout"
         return wrong(seen, "U(0, 1)", "the penalty acts on one point of each line", "torch.rand")
     if all(shares.max() - shares.min() < 1e-4 for shares in trace.eps):
@@ -861,6 +865,7 @@ def _png_values(folder: Path, pattern: str) -> tuple[list[float], tuple]:
     if any((side - 2) % 34 and side != 320 for side in pixels.shape[:2]):
         size = f"{pixels.shape[1]} x {pixels.shape[0]} pixels"
         raise Slip(differs(f"a picture of {size}, no grid of torchvision's: not looked into"))
+    # Inside the first image, on its left and on its right half.
     return [pixels[18, 2 + 4].mean(), pixels[18, 2 + 27].mean()], pixels.shape
 
 
@@ -942,7 +947,7 @@ def interpolation_grid(handin: HandIn) -> Verdict:
     if len(z) != 100:
         return wrong(f"{len(z)} latents")
     steps = torch.linspace(-1, 1, 10).tolist()
-    pairs = {(round(a, 3), round(b, 3)) for a, b in z[:, :2].tolist()}
+    pairs = {(round(a, 3), round(b, 3)) for a, b in z[:, :2].tolist()}  # in whatever order
     if (z[:, 2:] - z[:1, 2:]).abs().max() > 1e-6:
         seen = "the other 126 dimensions are not the same in all 100"
         mend = "z = torch.zeros(100, 128); z[:, :2] = the grid (or one latent, repeated)"
@@ -1045,7 +1050,7 @@ def disc_loss(module: Any, real: Tensor, fake: Tensor, slope: Tensor | None = No
     """
     count = len(real)
     slope = torch.full((count, 3, 4, 4), 1 / math.sqrt(48)) if slope is None else slope
-    interp = torch.full((count, 3, 4, 4), 0.5, requires_grad=True)
+    interp = torch.full((count, 3, 4, 4), 0.5, requires_grad=True)  # small: size is no subject
 
     def disc(x: Tensor) -> Tensor:
         return (slope * x).sum((1, 2, 3)).unsqueeze(1)
@@ -1182,7 +1187,7 @@ def lsgan_generator(handin: HandIn) -> Verdict:
 def _slope(norms: list[float]) -> Tensor:
     """(B, 3, 4, 4), of these norms per image."""
     rng = torch.Generator().manual_seed(0)
-    slope = torch.randn(len(norms), 3, 4, 4, generator=rng)
+    slope = torch.randn(len(norms), 3, 4, 4, generator=rng)  # so that no axis is like another
     size = slope.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
     return slope / size * torch.tensor(norms).view(-1, 1, 1, 1)
 
@@ -1198,6 +1203,7 @@ def wgan(handin: HandIn) -> Verdict:
     """WGAN's losses without the penalty."""
     module, (real, fake) = _losses(handin, "q1_5"), SCORES  # every gradient has norm 1
     zero = torch.zeros(4, 1)
+    # Less what scores of zero leave: the penalty, whatever it is.
     full, empty = (_value(disc_loss(module, *scores)) for scores in ((real, fake), (zero, zero)))
     got = _sign(handin) * (full - empty), _gen_loss(handin, "q1_5")
     expected = (fake.mean() - real.mean()).item(), -fake.mean().item()
@@ -1309,7 +1315,7 @@ def no_interpolates(handin: HandIn) -> Verdict | None:
 def _script(handin: HandIn, question: str, asked: dict) -> Verdict:
     """What its `__main__` asks of train_model."""
     script = _losses(handin, question).__name__
-    calls = calls_of_main(handin, script, "train_model")
+    calls = calls_of_main(handin, script, "train_model")  # recorded, not run
     if not calls:
         raise NotThere(f"{script}.py does not call train_model")
     given = calls[-1]

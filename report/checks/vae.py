@@ -103,7 +103,7 @@ def _encoder_layers(handin: HandIn, network: str, width: int) -> Verdict:
         return differs("a linear layer each for mu and log_std: the same model, other weights")
     if shapes != [(4096, width)]:
         return wrong(f"linear layers {shapes}", f"one Linear(4096, {width})")
-    rectified = [bool(x.min() >= 0) for _, x in used]
+    rectified = [bool(x.min() >= 0) for _, x in used]  # whatever the ReLU is: module or function
     for number in range(1, 4):
         if not rectified[number]:
             seen = f"negative numbers between convolutions {number - 1} and {number}: no ReLU"
@@ -139,7 +139,7 @@ def _through_convolutions(
             return wrong(f"shape {tuple(before.shape)}", f"{shape}", "nothing fits", "see forward")
         for part in encoder.modules():
             if isinstance(part, nn.Conv2d):
-                part.weight.mul_(1.5)
+                part.weight.mul_(1.5)  # what they feed must change
         if close(before, output(x)):
             cost = "a linear encoder of pixels: reconstructions stay blurred"
             mend = "self.fc(self.convs(x).flatten(1))"
@@ -162,7 +162,7 @@ def vae_encoder_output(handin: HandIn) -> Verdict:
     if verdict.word != "right" or not isinstance(last, nn.Linear) or last.out_features != 32:
         return verdict
     with torch.no_grad():  # their order is read off the bias of the last layer
-        last.weight.zero_()
+        last.weight.zero_()  # the bias alone comes out
         # Of both signs in either half, and so small that no clamp changes them.
         marks = torch.linspace(-1, 1.5, 32).view(16, 2).T.flatten()
         last.bias.copy_(marks)
@@ -204,7 +204,7 @@ def decoder_layers(handin: HandIn) -> Verdict:
     with torch.no_grad():
         last = [part for part in decoder.modules() if isinstance(part, nn.Conv2d)][-1:]
         for part in last:
-            part.weight.mul_(1e4)
+            part.weight.mul_(1e4)  # so large that a bounded end shows
         if last and decoder(torch.randn(3, 16)).abs().max() <= 1.0001:
             cost = "outputs are bounded, which the reference's are not"
             return wrong("a Tanh or sigmoid at the end", "a linear end", cost)
@@ -266,6 +266,7 @@ class Fixed(nn.Module):
     def _encode(self, x: Tensor) -> Any:
         """`code`, whatever the image."""
         self.seen.append(x.detach().clone())
+        # With a gradient to the weight, as a network's would have.
         parts = tuple(part[: len(x)] + 0 * self.weight for part in self.code)
         return parts if len(parts) == 2 else parts[0]
 
@@ -355,7 +356,7 @@ def _drawn_std(handin: HandIn, value: float) -> float:
 
 def _meaning(handin: HandIn) -> float:
     """The second output times this is log sigma: 1 for log_std, 1/2 for log variance."""
-    std = _drawn_std(handin, math.log(4))
+    std = _drawn_std(handin, math.log(4))  # 4 for log_std, 2 for a log variance
     return math.log(std, 4) if std > 0 else math.nan
 
 
@@ -375,7 +376,7 @@ def vae_recon(handin: HandIn) -> Verdict:
         float(need(terms.get("kl_loss"), "kl_loss")),
     )
     verdict = _recon_verdict(recon, x, "recon_loss is")
-    _, heavier, again = _vae_terms(handin, code, x, beta=3)
+    _, heavier, again = _vae_terms(handin, code, x, beta=3)  # beta 1 hides a slip of its place
     got, remark = (float(loss), float(heavier)), ""
     if not close(got, (recon + kl, recon + 3 * kl), 1e-3):
         seen = f"losses of {got[0]:.5g} and {got[1]:.5g} for beta 1 and 3"
@@ -478,7 +479,7 @@ def vae_noise(handin: HandIn) -> Verdict:
 def kl_extremes(handin: HandIn) -> Verdict:
     """the KL term is finite for extreme log_std."""
     bad = []
-    for value in (-60.0, 10.0):
+    for value in (-60.0, 10.0):  # exp(-60)^2 is 0 in float32
         second = torch.full((2, 8), value, requires_grad=True)
         _, loss, terms = _vae_terms(handin, (torch.zeros(2, 8), second), torch.zeros(2, *SHAPE))
         kl = need(terms.get("kl_loss"), "kl_loss")
@@ -573,7 +574,7 @@ class Recorder(torch.optim.SGD):
     """Changes nothing; keeps the norms of the gradients that it is given."""
 
     def __init__(self, module: nn.Module):
-        super().__init__(module.parameters(), lr=0.0)
+        super().__init__(module.parameters(), lr=0.0)  # each batch meets the same weights
         self.norms: list[float] = []
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -683,7 +684,7 @@ def _metrics(handin: HandIn, code: tuple) -> tuple[Fixed, dict]:
 @check("vae", "2.1")
 def weighted_means(handin: HandIn) -> Verdict:
     """validation means weigh images equally."""
-    model, metrics = _metrics(handin, (torch.zeros(4, 8),))
+    model, metrics = _metrics(handin, (torch.zeros(4, 8),))  # a batch of four, and one of one
     got = float(need(metrics.get("recon_loss"), "recon_loss"))
     loss = handin.get("train", "ae_loss")
     four, one = (float(loss(model, x)[1]["recon_loss"]) for x in model.seen[-2:])
@@ -703,7 +704,7 @@ def weighted_means(handin: HandIn) -> Verdict:
 def same_range(handin: HandIn) -> Verdict:
     """training and validation see images in [-1, 1]."""
     model, _ = _metrics(handin, (torch.zeros(4, 8),))
-    val = [round(float(x.flatten()[0]), 3) for x in model.seen]
+    val = [round(float(x.flatten()[0]), 3) for x in model.seen]  # images of one value each
     trained = _fixed(handin, (torch.zeros(4, 8),), 1.0)
     epoch = handin.get("train", "run_train_epoch")
     epoch(trained, "ae", _loader([(4, 1.0), (1, 0.0)]), Recorder(trained), 1)
@@ -722,7 +723,7 @@ def validation(handin: HandIn) -> Verdict:
     """validation takes no gradients and leaves the weights alone."""
     model = _autoencoder(handin)
     before = [p.detach().clone() for p in model.parameters()]
-    asked = []
+    asked = []  # whether gradients were kept
     model.encoder.register_forward_hook(lambda *args: asked.append(torch.is_grad_enabled()))
     handin.get("train", "get_val_metrics")(model, "vae", _loader([(2, 0.5)]))
     if any(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True)):
@@ -777,7 +778,7 @@ def script(handin: HandIn) -> Verdict:
     try:
         calls = calls_of_main(handin, "train", "main")
     except SystemExit:  # it wants to be told which
-        calls = calls_of_main(handin, "train", "main", "all")
+        calls = calls_of_main(handin, "train", "main", "all")  # this project's own word
     if not calls:
         raise NotThere("train.py does not call main")
     named = ("loss_mode", "beta_mode", "latent_size", "target_beta_val")

@@ -65,7 +65,7 @@ LEFT_OUT = {"__pycache__", "node_modules", "site-packages", "venv", "wandb"}
 
 def judge(one: Check, handin: HandIn) -> Verdict | None:
     """The verdict of a check, whatever the hand-in raises."""
-    notes, at_work[:] = handin.notes, [one]
+    notes, at_work[:] = handin.notes, [one]  # what `wrong` takes its words from
     try:
         with OnCPU(notes), torch.set_grad_enabled(one.half != "diffusion"):  # sampling needs none
             verdict = one.function(handin)
@@ -154,7 +154,7 @@ def serve(results: Any, folder: str, names: Sequence[str], seconds: int) -> None
     The start of a process: called by check.py, never by a check.
     """
     with contextlib.suppress(AttributeError, OSError):
-        os.setsid()
+        os.setsid()  # a session that can be killed as a whole
         ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: orphans come here, and are ended
     notes, checks = Notes(), [named(name) for name in names]
     with tempfile.TemporaryDirectory() as place, open(os.devnull, "w") as nowhere:
@@ -165,7 +165,7 @@ def serve(results: Any, folder: str, names: Sequence[str], seconds: int) -> None
         sys.argv = ["check"]
         sys.dont_write_bytecode = True
         sys.stdout = sys.stderr = nowhere
-        torch.set_num_threads(1)
+        torch.set_num_threads(1)  # forks of a process with a pool of threads hang
         warnings.simplefilter("ignore")
         put_in(notes, copy)
         handin, out = HandIn(copy, notes), Path(place, "verdicts")
@@ -268,7 +268,7 @@ def _child(work: Callable, out: Path, seconds: int) -> Iterator[str]:
         read = len(lines)
         if ended or time.monotonic() > end:
             break
-        time.sleep(0.004)
+        time.sleep(0.004)  # a check takes some hundredths of a second
     if not ended:
         why = f"not done after {seconds} s"
     elif code := os.waitstatus_to_exitcode(status):
@@ -288,7 +288,7 @@ def _limit(seconds: int) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-        used = int(time.process_time())
+        used = int(time.process_time())  # a fork goes on counting from there
         resource.setrlimit(resource.RLIMIT_CPU, (used + seconds, used + seconds))
 
 

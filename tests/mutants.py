@@ -327,8 +327,8 @@ SLIPS = read(r"""
 - if "beta" in parameters:
 + if False:
 @ vae/losses.py vae/test_run.py
-- drawn["reconstruction"] = tried
-+ drawn["decoder"] = tried
+- drawn["reconstruction"] = tried(reconstruction, model, x, what=what, name=kind)
++ pass
 @ gan/train.py gan/test_run.py
 - names_of_steps(dataset)
 + []

@@ -266,13 +266,14 @@ def made_optimizers(make_optimizers: Callable[..., tuple], gen: nn.Module, disc:
         if not {id(weight) for group in groups for weight in group["params"]} & own:
             raise InputError(f"{name_of(make_optimizers)} returned another order; {what}")
     for part, needed in zip(made, ("zero_grad", "get_last_lr") * 2, strict=True):
-        fine = hasattr(part, needed) and hasattr(part, "step")
-        parameters = inspect.signature(part.step).parameters.values() if fine else ()
+        lost = [name for name in (needed, "step") if not hasattr(part, name)]
+        parameters = () if lost else inspect.signature(part.step).parameters.values()
         asked = [one.name for one in parameters if one.default is one.empty and one.kind < 2]
-        if not fine or asked not in ([], ["self"]):  # a schedule wraps its optimizer's step
+        if lost or asked not in ([], ["self"]):  # a schedule wraps its optimizer's step
             raise InputError(
-                f"{name_of(make_optimizers)} returned {type(part).__name__}, which has no step() "
-                "without arguments; a rate that stays is LambdaLR(optimizer, lambda step: 1.0)"
+                f"{name_of(make_optimizers)} returned {type(part).__name__}, which has no "
+                f"{lost[0] if lost else 'step'}() without arguments; a rate that stays is "
+                "LambdaLR(optimizer, lambda step: 1.0)"
             )
     return made
 

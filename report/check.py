@@ -35,6 +35,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from checks import CANNOT_RUN, NOT_THERE, OLDER
 from run_folder import OneLineParser, folders_below, save, some_path
 
 HERE = Path(__file__).resolve().parent
@@ -48,10 +49,9 @@ SIGNS = {
 }
 # A half whose class is not there is known by these, and told of.
 TRACES = {
-    "gan": (r"^def (train_model|get_optimizers_and_schedulers)\b", "1.1"),
+    "gan": (r"^def (get_optimizers_and_schedulers|compute_discriminator_loss)\b", "1.1"),
     "vae": (r"^def (vae_loss|run_train_epoch)\b", "2.1"),
 }
-OLDER = re.compile(r"(?<![a-z])(backups?|old|copy|orig(inal)?|drafts?)(?![a-z])", re.IGNORECASE)
 # A process begins with these: this folder to import from, no compiled classes (they hide what they
 # do), one thread, no GPU.
 ENVIRONMENT = {
@@ -108,7 +108,7 @@ def lost_halves(folder: Path) -> Iterator["Row"]:
         file
         for path in map(Path, folders_below(folder))
         for file in sorted(path.glob("*.py"))
-        if not SKIPPED & {*path.relative_to(folder).parts}
+        if not SKIPPED & {*path.relative_to(folder).parts} and path not in halves.values()
     ]
     for half, (words, question) in TRACES.items():
         found = [file for file in files if re.search(words, _text(file), re.MULTILINE)]
@@ -118,7 +118,7 @@ def lost_halves(folder: Path) -> Iterator["Row"]:
                 f"there is no class {kind}, neither in {SIGNS[half][0]} nor in another file: "
             )
             sentence += f"nothing of {found[0].relative_to(folder)} is judged"
-            yield Row(question, f"the networks of {half}/", "not there", sentence, f"{half}.there")
+            yield Row(question, f"the networks of {half}/", NOT_THERE, sentence, f"{half}.there")
 
 
 def _text(path: Path) -> str:
@@ -392,15 +392,13 @@ def get_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def not_tried(rows: Sequence[Row], folder: Path, question: str) -> list[Row]:
-    """Of each check that has no row yet, what stands there if the program ends now."""
-    from checks import CANNOT_RUN, CHECKS
+def not_tried(folder: Path, question: str) -> list[Row]:
+    """Of each check, what stands there until it has its row: the program may be stopped."""
+    from checks import CHECKS
 
-    told, halves = {row.name for row in rows}, find_halves(folder)
-    left = [one for one in CHECKS if one.half in halves and one.name not in told]
-    why = CANNOT_RUN, "not tried: the checker was stopped"
-    wanted = [one for one in left if question in ("", one.question)]
-    return [Row(one.question, one.what, *why, one.name) for one in wanted]
+    halves, why = find_halves(folder), (CANNOT_RUN, "not tried: the checker was stopped")
+    those = [one for one in CHECKS if one.half in halves and question in ("", one.question)]
+    return [Row(one.question, one.what, *why, one.name) for one in those]
 
 
 def write(rows: Sequence[Row], args: argparse.Namespace, left: Sequence[Row] = ()) -> None:
@@ -427,6 +425,7 @@ def as_csv(rows: Sequence[Row]) -> str:
 def main(args: argparse.Namespace) -> int:
     """Check, print, write; returns the exit code."""
     rows: list[Row] = []
+    left: list[Row] = []
     try:
         targets = [t for t in (args.json, args.csv, args.gradescope, args.autograder) if t]
         if len({*targets}) < len(targets):
@@ -445,7 +444,9 @@ def main(args: argparse.Namespace) -> int:
             rows.append(row)
             if "-" not in targets:
                 print(line(row), flush=True)
-            write(in_order(rows), args, not_tried(rows, folder, args.question))
+            left = left or not_tried(folder, args.question)  # once, the checks being imported
+            told = {row.name for row in rows}
+            write(in_order(rows), args, [row for row in left if row.name not in told])
         rows = in_order(rows)
         write(rows, args)
         if "-" in targets:

@@ -90,7 +90,7 @@ def unpacked(roots: Sequence[str], place: Path) -> tuple[list[str], list[tuple[P
                 with tarfile.open(path, errorlevel=0) as tar:
                     small = [member for member in tar if member.size <= LARGEST]
                     tar.extractall(target, small[:MOST], filter="data")
-        except (zipfile.BadZipFile, tarfile.TarError, OSError, RuntimeError) as error:
+        except Exception as error:  # a damaged one raises many kinds
             broken.append((target, f"{path.name} cannot be unpacked ({error})"))
     return folders, broken
 

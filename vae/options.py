@@ -1,7 +1,6 @@
 """The command line of train.py, and what makes a run what it is."""
 
 import contextlib
-import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -153,7 +152,8 @@ def get_args(description: str | None = None, argv: Sequence[str] | None = None) 
     args.device = resolve_device(args.device)
     data = ["--dataset", "synthetic"] if args.dataset == "synthetic" else []
     own = [word for name, value in given.items() for word in words_of(name, value)]
-    args.again, args.network = resume_line(*(own if own_file else data)), "assignment"
+    words = own if own_file or argv is not None else data
+    args.again, args.network = resume_line(*words), "assignment"
     every, suffix = PRESETS | NEIGHBOURS, "_synthetic" if args.dataset == "synthetic" else ""
     wanted = [name for preset in names for name in (PRESETS if preset == "all" else [preset])]
     args.runs = {f"{name}{suffix}": every[name] for name in wanted}
@@ -236,8 +236,8 @@ def unfinished_runs(place: Path) -> list[str]:
     """Names of the runs there that have a state and not their last epoch."""
     found = []
     for state in sorted(place.glob("*/state.pt")):
-        config = recorded_settings(state.parent, "--resume")
         with contextlib.suppress(OSError, ValueError, TypeError):  # a damaged one is not proposed
+            config = recorded_settings(state.parent, "--resume")
             rows = (state.parent / "metrics.csv").read_text().splitlines()
             ours = config.get("loss_mode") in ("ae", "vae")  # others go on by their own file
             if len(rows) - 1 < config.get("num_epochs", 0) and ours:
@@ -254,7 +254,7 @@ def arguments_of(name: str, args: Namespace) -> tuple[dict[str, Any], Namespace]
     wanted = Namespace(**vars(args) | args.runs[name] | args.given | {"resume": args.resume})
     options = with_recorded(wanted, folder)
     where = ["--out_dir", args.out_dir] if args.out_dir else []
-    options.again, options.presets = f"{resume_line(*where)} {shlex.quote(name)}", []
+    options.again, options.presets = resume_line(*where, name=name), []
     return {name: getattr(options, name) for name in OF_MAIN}, options
 
 

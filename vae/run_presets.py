@@ -9,11 +9,11 @@ from typing import Any
 
 from dataset import DATA_DIR
 from logger import LAYOUT, stopped_improving
-from options import arguments_of, recorded
+from options import arguments_of, recorded, words_of
 
 from common import InputError, Interrupted
 from common.device import choose_precision
-from common.run import Run
+from common.run import Run, resume_line
 
 
 def run_presets(args: Namespace, main: Callable[..., Any]) -> None:
@@ -42,7 +42,11 @@ def run_presets(args: Namespace, main: Callable[..., Any]) -> None:
     for number, (name, arguments, options) in enumerate(calls):
         if number and Run.last_signal:  # it came when the one before was done
             told = f"stopped by {signal.Signals(Run.last_signal).name} before {name}"
-            raise Interrupted(Run.last_signal, f"{told}; go on with: {options.again}")
+            left = [one.removesuffix("_synthetic") for one, *_ in calls[number:]]
+            words = [word for pair in args.given.items() for word in words_of(*pair)]
+            line = resume_line(*words, *left)  # several begin with --resume, where they have not
+            line = line if len(left) > 1 else line.removesuffix(" --resume")
+            raise Interrupted(Run.last_signal, f"{told}; go on with: {line}")
         main(name, **arguments, options=options)
 
 

@@ -233,11 +233,11 @@ def digest_of(path: Path, kind: str = "md5") -> str:
 
 def check_images(images: Tensor) -> None:
     """InputError unless these are uint8 (N, 3, 32, 32): floats would be scaled a second time."""
-    kind, shape = getattr(images, "dtype", type(images).__name__), getattr(images, "shape", ())
     if not isinstance(images, Tensor):
         name = type(images).__name__
         raise InputError(f"images: got {name}, expected a tensor; torch.from_numpy makes one")
-    if len(images) == 0:
+    kind, shape = images.dtype, images.shape
+    if shape[:1] == (0,):
         raise InputError("images: got none, expected uint8 (N, 3, 32, 32)")
     if kind != torch.uint8 or len(shape) != 4 or shape[1:] != (3, 32, 32):
         mend = "; resize or permute them" if kind == torch.uint8 else ", in [0, 255]"

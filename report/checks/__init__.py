@@ -21,6 +21,9 @@ VERDICTS = (RIGHT, DIFFERS, WRONG, NOT_THERE, CANNOT_RUN)
 PASSED = (RIGHT, DIFFERS)  # a legitimate variant is no slip
 
 
+OLDER = re.compile(r"(?<![a-z])(backups?|old|copy|orig(inal)?|drafts?)(?![a-z])", re.IGNORECASE)
+
+
 @dataclass(frozen=True)
 class Verdict:
     """A word of VERDICTS, and what was seen, expected, lost, and to be done."""
@@ -67,8 +70,10 @@ class HandIn:
                 return found
         defined = re.compile(rf"^(class|def) {name}\b", re.MULTILINE)
         for path in sorted(self.folder.rglob("*.py"), key=lambda path: (len(path.parts), path)):
-            if defined.search(path.read_text(errors="replace")):
-                return self.module(".".join(path.relative_to(self.folder).with_suffix("").parts))
+            parts = path.relative_to(self.folder).with_suffix("").parts
+            usable = all(map(str.isidentifier, parts)) and not any(map(OLDER.search, parts))
+            if usable and defined.search(path.read_text(errors="replace")):
+                return self.module(".".join(parts))
         raise NotThere(f"there is no {name}: neither in {module}.py nor in another file")
 
     def get(self, module: str, name: str) -> Any:
@@ -118,16 +123,15 @@ def calls_of_main(handin: HandIn, script: str, function: str, *argv: str) -> lis
         place[name] = record
     space = vars(module) | {"__name__": "__main__"}
     sys.argv = [str(path), *argv]
-    for block in blocks:
-        body = compile(ast.Module(block.body, []), str(path), "exec")
-        try:
-            exec(body, space)
-        except Exception:  # it makes use of what the function returns
-            if not calls:
-                raise
-        finally:
-            for place, name in places:
-                place[name] = original
+    try:
+        for block in blocks:
+            exec(compile(ast.Module(block.body, []), str(path), "exec"), space)
+    except Exception:  # it makes use of what the function returns
+        if not calls:
+            raise
+    finally:
+        for place, name in places:
+            place[name] = original
     return calls
 
 

@@ -108,7 +108,8 @@ def _of_exception(error: BaseException, handin: HandIn) -> Verdict:
     empty = "NoneType" in reason or "empty parameter list" in reason
     if isinstance(error, NameError) and frames:  # a bare `return loss`, or `gen=gen_fn,`
         code = linecache.getline(frames[-1][0].f_code.co_filename, frames[-1][1]).split("#")[0]
-        empty |= bool(re.fullmatch(rf"(return |\w+ ?= ?){error.name},?", code.strip()))
+        name = error.name or (reason.split("'") + [""])[1]  # of a local without a value
+        empty |= bool(re.fullmatch(rf"(return |\w+ ?= ?){name},?", code.strip()))
     if "ellipsis" in reason or (empty and _has_todo(handin.folder, frames)):
         return Verdict(NOT_THERE, f"a TODO, or what follows from one: {said}")
     if handin.notes.missing and "StandIn" in reason:

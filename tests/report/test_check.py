@@ -345,7 +345,10 @@ def test_a_half_without_its_networks_is_told(tmp_path):
     (row,) = check.lost_halves(tmp_path)
     assert (row.question, row.verdict) == ("1.1", "not there") and "hw/gan/train.py" in row.sentence
     assert not check.passed([row]) and not [*check.lost_halves(HANDIN)]
-    left = check.not_tried([row], HANDIN / "vae", "2.3.1")
+    shutil.copytree(ROOT / "vae", tmp_path / "own/vae")  # a half alone, with a word of the other's
+    (tmp_path / "own/vae/more.py").write_text("def get_optimizers_and_schedulers(model): ...\n")
+    assert not [*check.lost_halves(tmp_path / "own")]
+    left = check.not_tried(HANDIN / "vae", "2.3.1")
     assert {one.name for one in left} == {"vae.constant_beta", "vae.beta_reaches_loss"}
     args = check.get_args([str(HANDIN), "--gradescope", str(tmp_path / "results.json")])
     check.write([], args, left)

@@ -142,11 +142,14 @@ def test_zips_are_students_and_a_broken_one_is_told(tmp_path):
     with tarfile.open(tmp_path / "class/dora.tar.gz", "w:gz") as tar:
         tar.add(run, "hw3")
         tar.add(run / "config.json", "../../escaped/config.json")
+    whole = (tmp_path / "class/dora.tar.gz").read_bytes()
+    (tmp_path / "class/eve.tgz").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "class/carol").symlink_to("gone")
     code, rows = listed(tmp_path / "class")
     assert code == 2 and not list(tmp_path.rglob("escaped"))
     found = {(row["student"], row["verdict"]) for row in rows}
     assert {("alice", "met"), ("bob", "damaged"), ("carol", "damaged"), ("dora", "met")} <= found
+    assert ("eve", "damaged") in found
 
 
 def test_epochs_that_are_cut_out_are_missed(tmp_path, capsys):

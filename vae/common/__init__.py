@@ -139,6 +139,9 @@ class Parser(argparse.ArgumentParser):
                 raise InputError(f"--{name}: got None, expected a value")
             if value is None or (callable(value) and not isinstance(value, type)):
                 continue
+            many = actions[name].nargs if isinstance(actions[name].nargs, int) else 0
+            if (len(value) if isinstance(value, tuple | list) else 0) != many:
+                raise InputError(f"--{name}: got {value!r}, expected {many or 'one'}")
             try:
                 if callable(of_type) and isinstance(value, tuple | list):
                     checked[name] = tuple(map(of_type, value))

@@ -355,15 +355,16 @@ def state_path(folder: Path, resume: bool | str | Path) -> Path:
     return path / "state.pt" if path.is_dir() or resume is True else path
 
 
-def resume_line(*options: object) -> str:
-    """What to type to go on with a run of this program, from whatever folder."""
+def resume_line(*options: object, name: str = "") -> str:
+    """What to type to go on with a run of this program, by its name perhaps, from any folder."""
     words = list(map(str, options))
     for at, word in enumerate(words[:-1]):
         if word in ("--out_dir", "--data_dir"):
             words[at + 1] = os.path.abspath(words[at + 1])
-    if not getattr(sys.modules["__main__"], "__file__", None):  # a notebook, a session
-        return f"the same call with options=get_args(argv={[*words, '--resume']})"
-    return shlex.join(["python", os.path.abspath(sys.argv[0]), *words, "--resume"])
+    words += ["--resume", *filter(None, [name])]
+    if not getattr(sys.modules["__main__"], "__file__", None):  # a notebook, `python -c`
+        return f"the same call with options=get_args(argv={words})"
+    return shlex.join(["python", os.path.abspath(sys.argv[0]), *words])
 
 
 def recorded_settings(folder: Path, option: str) -> dict:
@@ -424,7 +425,7 @@ def check_recorded(
     """InputError where a path that the run recorded is not there, or its pixels are not `data`."""
     for name in names:
         value = recorded.get(name)
-        if value not in (None, *NO_PATHS) and not Path(value).exists():
+        if value not in (None, *NO_PATHS) and not Path(str(value)).exists():
             raise InputError(
                 f"{option}: {folder / 'config.json'} names {value}, which is not there from here; "
                 f"give --{name}"

@@ -1,6 +1,6 @@
 """Does the suite find small slips? Each of these is put into a copy, and its tests are run there.
 
-    python tests/mutants.py                     all of them, an hour and more on two cores
+    python tests/mutants.py                     all of them, half an hour on two cores
     python tests/mutants.py gan/train.py vae    those of some files or folders
 
 Prints each survivor and the share that was found; exit code 1 where a slip survives that is not

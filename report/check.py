@@ -101,9 +101,8 @@ def find_halves(folder: Path) -> dict[str, Path]:
     return {half: found[half][1] for half in SIGNS if half in found}
 
 
-def lost_halves(folder: Path) -> Iterator["Row"]:
-    """A row for each half that has nothing to know it by, and something else of it."""
-    halves = find_halves(folder)
+def lost_halves(folder: Path, halves: dict[str, Path]) -> Iterator["Row"]:
+    """A row for each half that is not among those found, and of which there is something else."""
     files = [
         file
         for path in map(Path, folders_below(folder))
@@ -114,10 +113,8 @@ def lost_halves(folder: Path) -> Iterator["Row"]:
         found = [file for file in files if re.search(words, _text(file), re.MULTILINE)]
         if found and half not in halves:
             kind = "Discriminator" if half == "gan" else "AEModel"
-            sentence = (
-                f"there is no class {kind}, neither in {SIGNS[half][0]} nor in another file: "
-            )
-            sentence += f"nothing of {found[0].relative_to(folder)} is judged"
+            lost = f"there is no class {kind}, neither in {SIGNS[half][0]} nor in another file"
+            sentence = f"{lost}: nothing of {found[0].relative_to(folder)} is judged"
             yield Row(question, f"the networks of {half}/", NOT_THERE, sentence, f"{half}.there")
 
 
@@ -225,7 +222,7 @@ def rows_of(
     wanted = [one for one in wanted if question in ("", one.question)]
     if not wanted:
         raise Unusable(f"--question: got {question}, expected one of {', '.join(numbers)}")
-    yield from (row for row in lost_halves(folder) if question in ("", row.question))
+    yield from (row for row in lost_halves(folder, halves) if question in ("", row.question))
     pool, jobs = pool or Pool(), jobs or os.cpu_count() or 1
     lists: list[tuple[Path, list[str]]] = []
     for half in halves:
@@ -444,7 +441,8 @@ def main(args: argparse.Namespace) -> int:
             rows.append(row)
             if "-" not in targets:
                 print(line(row), flush=True)
-            left = left or not_tried(folder, args.question)  # once, the checks being imported
+            if args.gradescope and not left:  # the checks are imported by now
+                left = not_tried(folder, args.question)
             told = {row.name for row in rows}
             write(in_order(rows), args, [row for row in left if row.name not in told])
         rows = in_order(rows)

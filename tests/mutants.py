@@ -1023,7 +1023,7 @@ HANDINS = read(r"""
 + return recon_loss + kl_loss, OrderedDict(
 * return recon_loss + beta * kl_loss, OrderedDict(
 @ vae/losses.py vae_recon wrong: without beta
-- kl_loss = kl_divergence(mu, log_std)  # without beta, which it is compared at
+- kl_loss = kl_divergence(mu, log_std)  # without beta: runs of other betas compare
 -     return recon_loss + beta * kl_loss
 + kl_loss = beta * kl_divergence(mu, log_std)
 +     return recon_loss + kl_loss

@@ -33,7 +33,7 @@ def vae_loss(model: Autoencoder, x: Tensor, beta: float = 1) -> Terms:
     mu, log_std = (output.float() for output in model.encoder(x))  # (B, latent_size) each
     z = reparameterise(mu, log_std)
     recon_loss = reconstruction_error(model.decoder(z), x)
-    kl_loss = kl_divergence(mu, log_std)  # without beta, which it is compared at
+    kl_loss = kl_divergence(mu, log_std)  # without beta: runs of other betas compare
     return recon_loss + beta * kl_loss, OrderedDict(recon_loss=recon_loss, kl_loss=kl_loss)
 
 

@@ -783,7 +783,7 @@ def discriminator_steps(handin: HandIn) -> Verdict:
             mend = "disc_loss_fn(discrim_real, discrim_fake, ...)"
             return wrong(f"{seen}: the fakes' scores are given as the real ones'", mend=mend)
         if 0 < got / due < 1:
-            return differs(f"{seen}: clipped, it seems")
+            return differs(f"{seen}: clipped, or the loss has a factor")
         if got == 0:
             return wrong(f"{seen}: cleared after backward, or there was none")
         added = number > 0 and abs(got) > abs(due)

@@ -58,10 +58,10 @@ class OnCPU(TorchFunctionMode):
             return args[0].float()
         if function is torch.Tensor.to:  # a number is a GPU's
             args = tuple("cpu" if type(value) is int else value for value in args)
-        if type((kwargs or {}).get("device")) is int:
-            kwargs = {**(kwargs or {}), "device": "cpu"}
-        args = tuple(map(self._here, args))
-        return function(*args, **{name: self._here(v) for name, v in (kwargs or {}).items()})
+        named = {name: self._here(value) for name, value in (kwargs or {}).items()}
+        if type(named.get("device")) is int:
+            named["device"] = "cpu"
+        return function(*map(self._here, args), **named)
 
     def _here(self, value: Any) -> Any:
         if value is torch.float16:

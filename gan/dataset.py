@@ -1,6 +1,7 @@
 """Images on their way into a run: files or drawings -> a uint8 tensor -> float batches."""
 
 import os
+import random
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,16 @@ PLAIN_MODES = {"1", "L", "P", "RGB", "CMYK", "YCbCr", "LAB", "HSV"}  # Pillow co
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
-def find_images(folder: Path | str, deep: bool = False) -> tuple[list[Path], list[str]]:
-    """The image files in a folder, sorted, and the names of the files that are none.
+def find_images(folder: Path | str, deep: bool = False) -> list[Path]:
+    """The image files in a folder, sorted; what else lies there is named. InputError for none.
 
     deep: also below it, through links to folders. Dot files are nobody's images: macOS and this
     program keep notes and unfinished files under such names.
     """
+    try:
+        next(Path(folder).iterdir(), None)
+    except OSError as error:
+        raise InputError(f"cannot read {folder} ({error.strerror}), expected images") from None
     files, seen = [], set()
     for place, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
@@ -39,7 +44,11 @@ def find_images(folder: Path | str, deep: bool = False) -> tuple[list[Path], lis
         seen.add(real)
     # By path, so that a seed draws the same batches on every file system.
     images = sorted(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES)
-    return images, sorted({path.name for path in files} - {path.name for path in images})
+    if not images:
+        raise InputError(f"no images in {folder}; gan/resize_dataset.py makes small ones")
+    if others := sorted({path.name for path in files} - {path.name for path in images}):
+        print(f"Not images, left out: {len(others)} of the files in {folder}: {first_few(others)}")
+    return images
 
 
 def read_rgb(path: Path) -> tuple[Image.Image, str]:
@@ -97,22 +106,7 @@ def load_images(root: Path | str, resolution: int = 32) -> Tensor:
     Raises InputError where the folder is missing, unreadable or empty, where a file is corrupt, and
     where an image has another size. What was converted or left out is named.
     """
-    root = Path(root)
-    try:
-        if not root.is_dir():
-            what = "is not a folder" if root.exists() else "does not exist"
-            raise InputError(
-                f"--data_dir: {root} {what}; "
-                f"expected a folder with {resolution}x{resolution} images"
-            )
-        next(root.iterdir(), None)
-    except OSError as error:
-        raise InputError(
-            f"--data_dir: cannot read {root} ({error.strerror}); check its permissions"
-        ) from None
-    files, others = find_images(root)
-    if not files:
-        raise InputError(f"--data_dir: no images in {root}; make them with gan/resize_dataset.py")
+    files = find_images(root)
     modes = {}
     images = torch.empty(len(files), 3, resolution, resolution, dtype=torch.uint8)  # CUB: 36 MB
     for index, path in enumerate(files):
@@ -128,8 +122,6 @@ def load_images(root: Path | str, resolution: int = 32) -> Tensor:
     if modes:
         named = first_few([f"{name} ({mode})" for name, mode in modes.items()])
         print(f"Converted to RGB: {len(modes)} of {len(files)} images: {named}")
-    if others:
-        print(f"Not images, left out: {len(others)} of the files in {root}: {first_few(others)}")
     return images
 
 
@@ -155,6 +147,12 @@ def is_without_chance(transform: Any) -> bool:
     return known and all(map(is_without_chance, getattr(transform, "transforms", ())))
 
 
+def drawn_so_far() -> tuple:
+    """The states of the generators that a flip of one's own may draw from."""
+    of_numpy: Any = np.random.get_state()
+    return torch.get_rng_state().tolist(), random.getstate(), of_numpy[1].tolist(), of_numpy[2]
+
+
 class Batches:
     """Endless shuffled batches of one fixed size, on the device of `generator`.
 
@@ -173,11 +171,12 @@ class Batches:
                 "images"
             )
         with preserved():  # a trial draws nothing
-            what = "expected an image (3, 32, 32) in [-1, 1]"
+            before, what = drawn_so_far(), "expected an image (3, 32, 32) in [-1, 1]"
             check_transformed(tried(dataset.__getitem__, 0, what=what))
+            fixed = before == drawn_so_far()  # there is no flip in Dataset.__getitem__ itself
         self.images: Tensor | None = None  # (N, 3, 32, 32) in [-1, 1], channels_last
         ours = type(dataset).__getitem__ is Dataset.__getitem__  # one of your own may have chance
-        if ours and is_without_chance(getattr(dataset, "transform", None)):
+        if fixed and ours and is_without_chance(getattr(dataset, "transform", None)):
             self.images = self.transformed(range(len(dataset)))
             if self.images.min() >= 0:
                 raise InputError(
@@ -218,14 +217,13 @@ class Batches:
 
 def check_transformed(image: Any) -> None:
     """InputError unless this is a float tensor (3, 32, 32) in [-1, 1]."""
-    if not isinstance(image, Tensor) or not image.is_floating_point():
-        got = getattr(image, "dtype", type(image).__name__)
-    elif image.shape != (3, 32, 32):
-        got = f"shape {tuple(image.shape)}"
-    elif not (image.min() >= -1.001 and image.max() <= 1.001):
-        got = f"values from {image.min():.3g} to {image.max():.3g}"
-    else:
-        return
+    got = type(image).__name__
+    if isinstance(image, Tensor):
+        low, high = image.min(), image.max()
+        got = f"{image.dtype} {tuple(image.shape)}, values from {low:.3g} to {high:.3g}"
+        fits = image.is_floating_point() and image.shape == (3, 32, 32)
+        if fits and low >= -1.001 and high <= 1.001:
+            return
     raise InputError(
         f"build_transforms: an image becomes {got}; expected floats (3, 32, 32) in [-1, 1]"
     )

@@ -18,8 +18,7 @@ from resize_dataset import resize_folder
 from torch import Tensor
 
 from common import InputError, Parser
-from common.files import digest_of, fetch, locked
-from common.measure import progress_bar
+from common.files import locked, unpack
 
 ARCHIVE = "CUB_200_2011.tgz"
 ARCHIVE_MD5 = "97eceeb196236b17998738112f37df78"
@@ -88,35 +87,9 @@ def prepare_cub(folder: Path | str, download: bool = True) -> Path:
 def make(folder: Path, originals: Path, archive: Path) -> None:
     """Fill `folder` with the small images: the stages that are not done yet."""
     if not (originals / "images").is_dir():
-        if not archive.is_file():
-            fetch_archive(archive)
-        unpack(archive, originals)
+        unpack(archive, ARCHIVE_MD5, originals.name, SOURCES)
     if resize_folder(originals / "images", folder)["corrupt"]:
         raise InputError(f"{originals} holds corrupt images; delete that folder and start again")
-
-
-def fetch_archive(archive: Path) -> None:
-    """The archive from Google Drive, or else from Caltech."""
-    try:
-        fetch(archive, f"md5:{ARCHIVE_MD5}", SOURCES)
-    except InputError as error:
-        raise InputError(
-            f"--data_dir: {error}; put the file into {archive.parent} by hand, "
-            "give a folder of 32x32 JPEGs with --data_dir, or use --dataset synthetic"
-        ) from None
-
-
-def unpack(archive: Path, originals: Path) -> None:
-    """Check and unpack the archive's CUB_200_2011 folder, refusing paths that lead out of it."""
-    if digest_of(archive) != ARCHIVE_MD5:
-        raise InputError(f"--data_dir: {archive} is damaged (wrong md5); delete it and run again")
-    unfinished = originals.with_name(f".unfinished.{originals.name}")
-    shutil.rmtree(unfinished, ignore_errors=True)  # of an unpacking that was stopped
-    with tarfile.open(archive) as tar:
-        members = progress_bar(tar, desc="unpack", unit="file")
-        tar.extractall(unfinished, members=members, filter="data")
-    (unfinished / "CUB_200_2011").rename(originals)  # whole from here on
-    shutil.rmtree(unfinished)
 
 
 if __name__ == "__main__":

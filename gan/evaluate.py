@@ -7,16 +7,16 @@ from pathlib import Path
 
 from dataset import Dataset
 from download import find_data
-from fid import GENERATOR_BATCH, Features, Reference
+from fid import Features, Reference
 from logger import describe_score
-from networks import LATENT_DIM, AnyGenerator, reestimate_statistics
-from utils import draw, get_fid, interpolate_latent_space, make_parser, picture_latents
+from networks import AnyGenerator, reestimate_statistics
+from utils import draw, interpolate_latent_space, make_parser, picture_latents, score_row
 
 from common import InputError
 from common.device import Precision, prepare
 from common.files import atomic, fingerprint, is_writable, load_weights, save_grid
 from common.measure import preserved
-from common.run import check_recorded, checked_settings, recorded_settings
+from common.run import check_data, recorded_settings
 
 # What is taken from the run that made a generator, where the command line does not say it.
 FOR_SCORES = ("dataset", "data_dir", "fid", "fid_mode", "num_gen", "inception_weights", "seed")
@@ -33,39 +33,34 @@ def evaluate(gen: AnyGenerator, args: Namespace) -> None:
     path = path / "generator.pt" if path.is_dir() or args.evaluate is True else path
     load_weights(gen, path, "--evaluate")
     folder, device = path.parent, next(gen.parameters()).device
-    named = "prefix" in args.given and args.evaluate is not True
-    out = args.prefix if named else folder
-    if not is_writable(next(place for place in (out, *out.absolute().parents) if place.exists())):
+    out = args.given.get("prefix", folder)
+    if not is_writable(out):
         raise InputError(f"--evaluate: {out} cannot be written; give another --out_dir")
 
     recorded, given = recorded_settings(folder, "--evaluate"), dict(args.given)
     if "data_dir" in given:
         given = {"dataset": "cub"} | given
     known = {name: recorded[name] for name in FOR_SCORES if recorded.get(name) is not None}
-    known |= checked_settings(known, make_parser(), folder)
-    if "data_dir" in args.given and known.get("fid") == "off":  # the run had none to score by
+    checked = {name: value for name, value in known.items() if name != "dataset"}
+    known |= make_parser().check(checked)  # of a config.json that somebody edited, perhaps
+    if "data_dir" in given and known.get("fid") == "off":  # the run had none to score by
         del known["fid"]
     options = Namespace(**vars(args) | known | given)
-    details: dict = {}
+    row: dict = {"generator": path.name}
     if options.fid != "off":
         if options.dataset == "unnamed":
             raise InputError(
                 f"--evaluate: the run in {folder} does not name its data; give --data_dir"
             )
-        check_recorded(
-            folder,
-            {name: value for name, value in recorded.items() if name not in given},
-            "--evaluate",
-        )
         # Drawn images are those of the run's seed, whatever seed the latents have.
         drawn = Namespace(**vars(options) | {"seed": recorded.get("seed", options.seed)})
         root, stats_folders = find_data(drawn)
         images = Dataset(root).pixels
-        data = fingerprint(images)
-        check_recorded(folder, recorded, "--evaluate", (), data)
+        row |= {"images": len(images), "data": fingerprint(images)}
+        check_data(folder, recorded, row["data"])
         prepare(Precision(device))
         features = Features(options.fid, device, options.inception_weights)
-        reference = Reference(images, features, (*stats_folders, *([out] if out.exists() else [])))
+        reference = Reference(images, features, (*stats_folders, out))
 
     out.mkdir(parents=True, exist_ok=True)
     with preserved(gen):
@@ -75,13 +70,7 @@ def evaluate(gen: AnyGenerator, args: Namespace) -> None:
         for picture, grid in draw(gen, picture_latents(options.seed, device), False).items():
             save_grid(grid, out / f"{path.stem}_{picture}.png")
     if options.fid != "off":
-        of, num_gen = (options.dataset, 32, LATENT_DIM, GENERATOR_BATCH), options.num_gen[1]
-        how = {"mode": options.fid_mode, "seed": options.seed, "images": reference}
-        row: dict = {"generator": path.name}
-        row["score"] = get_fid(gen, *of, num_gen, **how, details=details)
-        row |= details | {"score_name": features.name, "num_gen": num_gen}
-        row |= {"fid_mode": options.fid_mode, "fid_batch": GENERATOR_BATCH}
-        row |= {"features": features.key, "images": len(images), "data": data}
+        row |= score_row(gen, reference, options, options.num_gen[1], quality=True)
         with atomic(out / f"{path.stem}_score_{options.fid_mode}.json") as unfinished:
             unfinished.write_text(json.dumps(row, indent=2) + "\n")
         print(describe_score(row))

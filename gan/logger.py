@@ -9,21 +9,21 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from fid import GENERATOR_BATCH, Features, Reference, describe_quality
-from networks import LATENT_DIM, reestimate_statistics
+from fid import Features, Reference, describe_quality
+from networks import reestimate_statistics
 from torch import Tensor, nn
 from tqdm import tqdm
-from utils import draw, get_fid, interpolate_latent_space, picture_latents, save_plot
+from utils import draw, interpolate_latent_space, picture_latents, save_plot, score_row
 
 from common.files import atomic, save_film, save_grid, save_weights
 from common.measure import preserved
 from common.run import Layout, Run
 
 LOSSES = ("discriminator_loss", "generator_loss")
-TERMS = (
-    *("discriminator_loss", "gradient_norm", "gradient_penalty"),
-    *("real_score", "fake_score", "generator_loss"),
-)
+TERMS = {  # of a row, and their short names beside the bar
+    **{"discriminator_loss": "D", "gradient_norm": "|grad|", "gradient_penalty": "penalty"},
+    **{"real_score": "D(x)", "fake_score": "D(G(z))", "generator_loss": "G"},
+}
 SCORE = ("score", "score_ema", "score_name", "num_gen", "fid_mode", "fid_batch", "features")
 QUALITY = ("kid", "kid_std", "precision", "recall")  # of the images of a final score
 WEIGHTS = ("generator", "generator_ema", "generator_best")
@@ -65,7 +65,7 @@ class Logger:
         self.gen, self.means = parts["generator"], parts["means"]
         device = next(self.gen.parameters()).device
         self.latents = picture_latents(options.seed, device)
-        self.reference = None
+        self.reference: Any = None  # a Reference, unless --fid is off
         if options.fid != "off":
             features = Features(options.fid, device, options.inception_weights)
             self.reference = Reference(images, features, stats_folders)
@@ -92,7 +92,6 @@ class Logger:
 
     def log(self, iteration: int, scored: bool) -> None:
         """The row of this iteration, pictures and weights; then the state."""
-        self.run.check_finite()
         row: dict = {"iteration": iteration, "kind": "log"} | self.means.means()
         for name, scheduler in zip(RATES, ("sched_disc", "sched_gen"), strict=True):
             row[name] = self.parts[scheduler].get_last_lr()[0]
@@ -119,32 +118,19 @@ class Logger:
             tqdm.write(describe(row))
             self.run.save()
         folder = self.run.folder
-        save_film(folder, "samples_*.png", folder / "samples.gif", seconds=0.3)
+        save_film(folder, "samples_[0-9]*.png", folder / "samples.gif", seconds=0.3)
         print(f"Results are in {folder}")
 
     def score(self, num_gen: int, quality: bool = False) -> dict:
         """The scores of generator and average with all that they depend on."""
         self.run.save()  # scoring may take longer than training since the last save
         found: dict = {}
-        options, details = self.options, {} if quality else None  # type: tuple[Namespace, Any]
         for name, gen in self.generators.items():
-            of = name.replace("generator", "score")
-            found[of] = get_fid(
-                gen,
-                options.dataset,
-                32,
-                LATENT_DIM,
-                GENERATOR_BATCH,
-                num_gen,
-                mode=options.fid_mode,
-                seed=options.seed,
-                images=self.reference,
-                details=details if gen is self.gen else None,
-                after_batch=self.run.check_signal,
-            )
-        found |= {"score_name": self.reference and self.reference.features.name, "num_gen": num_gen}
-        found |= {"fid_mode": options.fid_mode, "fid_batch": GENERATOR_BATCH}
-        return found | {"features": self.features} | (details or {})
+            own = gen is self.gen
+            how = (self.options, num_gen, quality and own, self.run.check_signal)
+            row = score_row(gen, self.reference, *how)
+            found |= row if own else {name.replace("generator", "score"): row["score"]}
+        return found
 
     def rows_like(self, row: dict) -> list[dict]:
         """Earlier log lines whose scores compare with this one's."""
@@ -152,7 +138,8 @@ class Logger:
         return [old for old in self.run.rows if all(old.get(key) == row[key] for key in same)]
 
     def save_pictures(self, iteration: int) -> None:
-        """Samples, interpolations and weights."""
+        """Samples, interpolations and weights, unless something is not finite."""
+        self.run.check_finite()
         folder = self.run.folder
         for name, gen in self.generators.items():
             kind = name.removeprefix("generator")  # "" or "_ema"
@@ -204,10 +191,7 @@ class Logger:
             return
         self.shown = time.monotonic()
         # Reading a mean waits for the device: not in every step.
-        means = self.means.means()
-        names = {"D": "discriminator_loss", "G": "generator_loss", "|grad|": "gradient_norm"}
-        names["penalty"] = "gradient_penalty"
-        shown = {short: means[name] for short, name in names.items() if name in means}
+        shown = {TERMS[name]: mean for name, mean in self.means.means().items()}
         shown |= {row["score_name"]: row["score"] for row in self.run.rows if "score" in row}
         bar.set_postfix({name: f"{value:.3g}" for name, value in shown.items()}, refresh=False)
 

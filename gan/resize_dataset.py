@@ -8,6 +8,7 @@ not made again, so an interrupted run goes on. The eight greyscale files that th
 removes are left out by name; other greyscale and CMYK images are converted and named.
 """
 
+import contextlib
 from pathlib import Path
 
 from dataset import UNREADABLE, find_images, read_rgb
@@ -20,19 +21,12 @@ from common.measure import progress_bar
 
 PILLOW_QUALITY = 75  # its default: the assignment's reference statistics come from such files
 
-GREYSCALE_NAMES = frozenset(
-    f"{stem}.jpg"
-    for stem in (
-        "Mallard_0130_76836",
-        "Brewer_Blackbird_0028_2682",
-        "Clark_Nutcracker_0020_85099",
-        "Ivory_Gull_0040_49180",
-        "Pelagic_Cormorant_0022_23802",
-        "Western_Gull_0002_54825",
-        "Ivory_Gull_0085_49456",
-        "White_Necked_Raven_0070_102645",
-    )
-)
+GREYSCALE_NAMES = {
+    *("Mallard_0130_76836.jpg", "Brewer_Blackbird_0028_2682.jpg"),
+    *("Clark_Nutcracker_0020_85099.jpg", "Ivory_Gull_0040_49180.jpg"),
+    *("Pelagic_Cormorant_0022_23802.jpg", "Western_Gull_0002_54825.jpg"),
+    *("Ivory_Gull_0085_49456.jpg", "White_Necked_Raven_0070_102645.jpg"),
+}
 
 
 def resize_folder(
@@ -46,16 +40,10 @@ def resize_folder(
     Raises InputError where a folder is missing or unusable, or where two images share a name.
     """
     input_folder, output_folder = Path(input_folder), Path(output_folder)
-    targets, others = name_targets(input_folder, output_folder)
+    targets = name_targets(input_folder, output_folder)
     new = not output_folder.exists()
-    try:
-        output_folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"--output_folder: cannot make {output_folder} ({error.strerror})"
-        ) from None
-
-    done: dict[str, list[str]] = {what: [] for what in OUTCOMES} | {"others": others}
+    output_folder.mkdir(parents=True, exist_ok=True)
+    done: dict[str, list[str]] = {what: [] for what in OUTCOMES}
     with locked(output_folder):
         for leftover in output_folder.glob(".unfinished.*"):  # of a run that was killed
             leftover.unlink()
@@ -65,12 +53,13 @@ def resize_folder(
             if name in GREYSCALE_NAMES:
                 done["greyscale"].append(name)
             elif target.exists():
-                if image_size(target) != (res, res):
-                    raise InputError(
-                        f"--output_folder: {target} is not {res}x{res}; "
-                        "delete it or give another folder"
-                    )
-                done["there"].append(name)
+                with contextlib.suppress(OSError), Image.open(target) as there:
+                    if there.size == (res, res):
+                        done["there"].append(name)
+                        continue
+                raise InputError(
+                    f"--output_folder: {target} is not {res}x{res}; delete it or give another"
+                )
             else:
                 try:
                     rgb, mode = read_rgb(path)
@@ -104,30 +93,22 @@ OUTCOMES = {
     "greyscale": "left out (greyscale, by name)",
     "converted": "converted to RGB",
     "corrupt": "cannot be read as pictures, skipped",
-    "others": "not an image, skipped",
 }
 
 
-def name_targets(folder: Path, output: Path) -> tuple[dict[str, Path], list[str]]:
-    """{name of the small image: path} below `folder`, and the names of the files that are none.
+def name_targets(folder: Path, output: Path) -> dict[str, Path]:
+    """{name of the small image: path} below `folder`.
 
     What lies in the output folder, which may be below `folder`, was made here before.
     """
-    if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist"
-        raise InputError(f"--input_folder: {folder} {what}")
     if folder.resolve() == output.resolve():
         raise InputError(f"--output_folder: {output} is the input folder; give another")
-    images, others = find_images(folder, deep=True)
-    if folder.resolve() in output.resolve().parents:
-        images = [path for path in images if output.resolve() not in path.resolve().parents]
-    if not images:
-        raise InputError(
-            f"--input_folder: no images below {folder}; expected files like 001.Name/Name_0001.jpg"
-        )
     targets: dict[str, Path] = {}
-    clashes = []
-    for path in images:
+    clashes, made = [], output.resolve()
+    within = folder.resolve() in made.parents
+    for path in find_images(folder, deep=True):
+        if within and made in path.resolve().parents:
+            continue
         if (other := targets.setdefault(f"{path.stem}.jpg", path)) is not path:
             clashes.append(f"{other} and {path}")
     if clashes:
@@ -135,26 +116,14 @@ def name_targets(folder: Path, output: Path) -> tuple[dict[str, Path], list[str]
             f"--input_folder: {len(clashes)} names stand for two images each, which would both "
             f"become one file: {first_few(clashes, 3)}; rename one of each"
         )
-    return targets, others
-
-
-def image_size(path: Path) -> tuple[int, int] | None:
-    """(width, height), None where it cannot be read."""
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except OSError:
-        return None
+    return targets
 
 
 if __name__ == "__main__":
     parser = Parser(__doc__)
-    parser.add_argument(
-        "--input_folder", type=path_type, required=True, help="searched to any depth"
-    )
-    parser.add_argument(
-        "--output_folder", type=path_type, required=True, help="one flat folder of .jpg files"
-    )
-    parser.add_argument("--res", type=number(int, 1, 100_000), help="side in pixels (32)")
-    parser.add_argument("--quality", type=number(int, 1, 95), help="JPEG quality, 1 to 95 (75)")
+    add = parser.add_argument
+    add("--input_folder", type=path_type, required=True, help="searched to any depth")
+    add("--output_folder", type=path_type, required=True, help="one flat folder of .jpg files")
+    add("--res", type=number(int, 1, 100_000), help="side in pixels (32)")
+    add("--quality", type=number(int, 1, 95), help="JPEG quality, 1 to 95 (75)")
     resize_folder(**parser.parse_given())

@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from torchvision import transforms
 from utils import merged_options
 
-from common import InputError, called, name_of, tried
+from common import InputError, name_of, tried
 from common.device import Precision, autocast_dtype, prepare
 from common.files import fingerprint
 from common.measure import RunningMeans, preserved, progress_bar
-from common.run import PATHS, Run, from_folder
+from common.run import Run, settings_of
 
 HERE = Path(__file__).resolve().parent
 SHOWN, FIRST_LOOK = 50, 100  # iterations between points in TensorBoard; of the first pictures
@@ -86,7 +86,7 @@ def discriminator_step(
     loss = disc_loss_fn(discrim_real, discrim_fake, discrim_interp, interp, lamb)
     if eps is not None:
         hook.remove()  # the backward pass would call it again, with another gradient
-    precision.scale(loss).backward()
+    precision.scaler.scale(loss).backward()
 
     terms = {"discriminator_loss": loss.detach()}
     if slopes:
@@ -108,7 +108,7 @@ def generator_step(
         with precision():
             scores = disc(gen.forward_given_samples(z))  # (B, 1)
         loss = gen_loss_fn(scores.float())
-        precision.scale(loss).backward()
+        precision.scaler.scale(loss).backward()
     return {"generator_loss": loss.detach()}
 
 
@@ -146,10 +146,9 @@ def train_model(
     """
     if gen_loss_fn is None or disc_loss_fn is None:
         raise InputError("train_model: gen_loss_fn and disc_loss_fn must be given; see q1_5.py")
-    sizes: Any = {"num_iterations": num_iterations, "batch_size": batch_size, "lamb": lamb}
-    rest: Any = {"prefix": prefix, "log_period": log_period, "disable_amp": not amp_enabled}
-    rest["generator_every"] = generator_every
-    options = merged_options(options, **sizes, **rest)
+    asked: Any = {"num_iterations": num_iterations, "batch_size": batch_size, "lamb": lamb}
+    asked |= {"prefix": prefix, "log_period": log_period, "disable_amp": not amp_enabled}
+    options = merged_options(options, generator_every, **asked)
     make_optimizers = make_optimizers or get_optimizers_and_schedulers
     device = next(gen.parameters()).device
     precision = Precision(device, autocast_dtype(device, amp_enabled))
@@ -157,15 +156,19 @@ def train_model(
 
     how = options.resume, options.overwrite, options.again
     with Run(HERE / options.prefix, LAYOUT, *how) as run:
-        settings = recorded(options, run.folder, gen, disc, disc_loss_fn, make_optimizers)
-        settings |= {"generator_every": generator_every, "number_format": precision.name}
+        script = name_of(disc_loss_fn).removesuffix(".compute_discriminator_loss")
+        own: Any = {"loss": script, "networks": [type(gen).__name__, type(disc).__name__]}
+        own |= {"optimizers": name_of(make_optimizers), "generator_every": generator_every}
+        settings = settings_of(options, run.folder, precision, own)
         run.check(settings)  # before the images are read, which takes a while
         uses_interp = try_losses(gen, disc, disc_loss_fn, gen_loss_fn, options)
 
         root, stats_folders = (images, ()) if images is not None else find_data(options)
         dataset = Dataset(root, tried(build_transforms, what="expected a transform of images"))
         pixels = dataset.pixels if hasattr(dataset, "pixels") else pixels_of(root)
-        settings["data"], settings["transforms"] = fingerprint(pixels), names_of_steps(dataset)
+        transform = getattr(dataset, "transform", None)
+        steps = map(name_of, getattr(transform, "transforms", [transform]))
+        settings |= {"data": fingerprint(pixels), "transforms": list(steps)}
         settings["dataset"] = options.dataset if images is None else "unnamed"
         run.check(settings)
         rng = torch.Generator(device).manual_seed(options.seed)  # of batches, z and eps alone
@@ -214,44 +217,13 @@ def train_model(
                 precision.scaler.update()
 
                 run.step += 1
-                means.add(terms, run.step)
+                means.add(terms)
                 if iters % SHOWN == 0:  # a multiple of 5: the generator's loss is among them
                     logger.show_in_tensorboard(terms, run.step)
                 logger.show(bar)
-                if run.save_is_due:
-                    run.save()
-                run.check_signal()  # here a step is whole
+                run.end_step()  # here it is whole
         logger.finish(num_iterations)
     return run.rows
-
-
-def recorded(
-    options: Namespace,
-    folder: Path,
-    gen: AnyGenerator,
-    disc: nn.Module,
-    disc_loss_fn: Callable,
-    make_optimizers: Callable,
-) -> dict[str, Any]:
-    """What makes a run what it is, as builtins, for config.json and the state."""
-    apart = (
-        *("prefix", "device", "disable_amp", "download", "evaluate", "resume", "overwrite"),
-        *("given", "again"),
-    )
-    script = name_of(disc_loss_fn).removesuffix(".compute_discriminator_loss")
-    names: dict[str, Any] = {"loss": script, "optimizers": name_of(make_optimizers)}
-    names |= {"networks": [type(gen).__name__, type(disc).__name__]}
-    kept = {name: value for name, value in vars(options).items() if name not in apart}
-    kept |= {name: from_folder(kept[name], folder) for name in PATHS}
-    kept |= {"device": next(gen.parameters()).device.type}
-    return names | {name: list(v) if isinstance(v, tuple) else v for name, v in kept.items()}
-
-
-def names_of_steps(dataset: Any) -> list[str]:
-    """Of its transform, or of those that it is composed of."""
-    transform = getattr(dataset, "transform", None)
-    steps = getattr(transform, "transforms", [transform])
-    return [type(s).__name__ if not hasattr(s, "__code__") else name_of(s) for s in steps]
 
 
 def made_optimizers(make_optimizers: Callable[..., tuple], gen: nn.Module, disc: nn.Module) -> Any:
@@ -291,53 +263,50 @@ def try_losses(
     function that does something else than it should.
     """
 
-    def call(function: Callable, *arguments: Any, shape: tuple[int, ...], what: str) -> Tensor:
-        got = tried(function, *arguments, what=f"expected {what}")
+    def call(function: Callable, *given: Any, shape: tuple[int, ...], what: str) -> Tensor:
+        got, name = tried(function, *given, what=f"expected {what}"), name_of(function)
         found = tuple(got.shape) if isinstance(got, Tensor) else repr(got)
         if found != shape:
-            raise InputError(
-                f"{called(function)} returned {found}; expected a tensor of shape {shape}, {what}"
-            )
+            raise InputError(f"{name} returned {found}; expected a tensor of shape {shape}, {what}")
         if not torch.isfinite(got).all():
-            raise InputError(f"{called(function)} returned NaN or infinite values; expected {what}")
+            raise InputError(f"{name} returned NaN or infinite values; expected {what}")
         return got
 
-    of_scores = "a mean over the batch as a scalar"
+    scalar = "a mean over the batch as a scalar"
+    of_images = "scores (B, 1) of images (B, 3, 32, 32)"
     with preserved(gen, disc):  # a trial that moved the global generator would change the run
+        if not hasattr(gen, "forward_given_samples"):
+            kind = type(gen).__name__
+            raise InputError(f"{kind} has no forward_given_samples(z); expected a generator first")
         z = torch.randn(3, LATENT_DIM, device=next(gen.parameters()).device)
-        draw, images = getattr(gen, "forward_given_samples", None), (3, 3, 32, 32)
-        if draw is None:
-            raise InputError(
-                f"{type(gen).__name__} has no forward_given_samples(z); "
-                "expected a generator first, a discriminator second"
-            )
-        fake = call(draw, z, shape=images, what="images (B, 3, 32, 32) of latents (B, 128)")
+        of_latents = "images (B, 3, 32, 32) of latents (B, 128)"
+        fake = call(gen.forward_given_samples, z, shape=(3, 3, 32, 32), what=of_latents)
         if fake.abs().max() > 1.001:
             got = f"values from {fake.min():.3g} to {fake.max():.3g}"
-            raise InputError(f"{called(draw)} returned {got}; expected images in [-1, 1]")
-        of_images = "scores (B, 1) of images (B, 3, 32, 32)"
+            name = name_of(gen.forward_given_samples)
+            raise InputError(f"{name} returned {got}; expected images in [-1, 1]")
         scores = call(disc.forward, fake, shape=(3, 1), what=of_images)
-        gen_loss = call(gen_loss_fn, scores, shape=(), what=of_scores)
+        losses = [(gen_loss_fn, call(gen_loss_fn, scores, shape=(), what=scalar), gen)]
         interp, slopes = fake.detach().requires_grad_(), []  # type: tuple[Tensor, list]
         hook = interp.register_hook(lambda slope: slopes.append(True))
-        discrim_interp = disc(interp)
-        scores = disc(fake.detach())
+        discrim_interp, scores = disc(interp), disc(fake.detach())
         given = (scores, scores, discrim_interp, interp, options.lamb)
-        disc_loss = call(disc_loss_fn, *given, shape=(), what=of_scores)
+        losses += [(disc_loss_fn, call(disc_loss_fn, *given, shape=(), what=scalar), disc)]
         hook.remove()  # the gradients below are not the loss's own
-        for function, loss, net in ((gen_loss_fn, gen_loss, gen), (disc_loss_fn, disc_loss, disc)):
-            weights = [weight for weight in net.parameters() if weight.requires_grad]
-            slopes_of: Any = [None]
-            if loss.requires_grad and weights:
-                slopes_of = torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True)
-            if all(slope is None for slope in slopes_of):
+        for function, loss, net in losses:
+            wanted: list = [weight for weight in net.parameters() if weight.requires_grad]
+            # Of D(x^) and x^ too, for a loss that uses them in another way.
+            wanted += [discrim_interp, interp]
+            slopes_of: Any = [None] * len(wanted)
+            if loss.requires_grad:
+                slopes_of = torch.autograd.grad(loss, wanted, retain_graph=True, allow_unused=True)
+            if all(slope is None for slope in slopes_of[:-2]):
                 raise InputError(
                     f"{name_of(function)} returned a loss without a gradient for "
                     f"{type(net).__name__}; do not detach it, nor compute it from numbers, nor "
                     "freeze the network"
                 )
-        found = torch.autograd.grad(disc_loss, [discrim_interp, interp], allow_unused=True)
-        uses_interp = bool(slopes) or any(gradient is not None for gradient in found)
+        uses_interp = bool(slopes) or any(slope is not None for slope in slopes_of[-2:])
     if "lamb" in options.given and not uses_interp:
         raise InputError("--lamb: this loss has no gradient penalty; leave the option out")
     return uses_interp

@@ -146,6 +146,24 @@ def get_fid(
     return distance
 
 
+def score_row(
+    gen: AnyGenerator,
+    reference: Reference,
+    options: Namespace,
+    num_gen: int,
+    quality: bool = False,
+    after_batch: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """A score by `options`, with all that it depends on; quality: also KID, precision, recall."""
+    of = (options.dataset, 32, LATENT_DIM, GENERATOR_BATCH, num_gen)
+    details: dict | None = {} if quality else None
+    how: Any = {"mode": options.fid_mode, "seed": options.seed, "images": reference}
+    row: dict = {"score": get_fid(gen, *of, **how, details=details, after_batch=after_batch)}
+    row |= {"score_name": reference.features.name, "num_gen": num_gen}
+    row |= {"fid_mode": options.fid_mode, "fid_batch": GENERATOR_BATCH}
+    return row | {"features": reference.features.key} | (details or {})
+
+
 # ------------------------------------------------------------------------------------------------
 # Options
 
@@ -165,28 +183,29 @@ def get_args(description: str | None = None, argv: Sequence[str] | None = None) 
     """
     parser = make_parser(description)
     given = parser.parse_given(argv)
-    out_dir, resume = given.pop("out_dir", None), given.get("resume")
-    check_together(parser, given)
+    out_dir, fid = given.pop("out_dir", None), given.get("fid", "off")
+    if fid not in ("inception", "off") and not Path(fid).is_file():
+        parser.error(f"--fid: no file {fid}; expected inception, off or a TorchScript file")
+    if given.get("evaluate") and (training := [name for name in OF_TRAINING if name in given]):
+        parser.error(f"--evaluate trains nothing; leave --{training[0]} out")
     stem = Path(getattr(sys.modules["__main__"], "__file__", None) or "run").stem
-    own = HERE / PREFIXES.get(stem, f"data_{stem}")
-    drawn = own.with_name(f"{own.name}_synthetic")
-    prefix = drawn if given.get("dataset") == "synthetic" else own
-    prefix = Path(out_dir).absolute() if out_dir else prefix
-    if resume is True and not (prefix / "state.pt").exists() and (drawn / "state.pt").exists():
-        if not out_dir:
-            raise InputError(f"--resume: no run in {own}; there is one with --dataset synthetic")
+
+    def place(dataset: str | None) -> Path:
+        suffix = "_synthetic" if dataset == "synthetic" else ""
+        return Path(out_dir or HERE / (PREFIXES.get(stem, f"data_{stem}") + suffix)).absolute()
+
+    own, drawn = (place(dataset) / "state.pt" for dataset in (given.get("dataset"), "synthetic"))
+    if given.get("resume") is True and drawn.exists() and not own.exists():
+        parser.error(f"--resume: no run in {own.parent}; there is one with --dataset synthetic")
+    recorded = recorded_for_resume(own.parent, given.get("resume"), given)
     known = parser.defaults()
-    recorded = recorded_for_resume(prefix, resume, given, parser)
     args = known | {k: v for k, v in recorded.items() if k in known} | given
-    if args["dataset"] == "synthetic" and not out_dir:
-        prefix = drawn
     args["fid"] = args["fid"] or ("inception" if args["dataset"] == "cub" else "off")
     # What to type to go on with this run.
     where = ["--dataset", "synthetic"] if args["dataset"] == "synthetic" else []
     args["again"] = resume_line(*(["--out_dir", out_dir] if out_dir else where))
-    args |= {"device": resolve_device(args["device"]), "prefix": prefix}
-    args["given"] = given | ({"prefix": prefix} if out_dir else {})
-    check_score_period(args["log_period"], args["score_period"])
+    args |= {"device": resolve_device(args["device"]), "prefix": place(args["dataset"])}
+    args["given"] = given | ({"prefix": args["prefix"]} if out_dir else {})
     del args["out_dir"]
     _parsed[:] = [Namespace(**args)]
     return _parsed[0]
@@ -196,66 +215,34 @@ def make_parser(description: str | None = None) -> Parser:
     """The options, their bounds and defaults."""
     parser = Parser(description)
     add = parser.add_argument_group("training").add_argument
-    steps = "discriminator steps (30000)"
-    add("--num_iterations", type=COUNT, default=30_000, metavar="N", help=steps)
+    add("--num_iterations", type=COUNT, default=30_000, metavar="N", help="steps of D (30000)")
     add("--batch_size", type=COUNT, default=256, metavar="B", help="images in a step (256)")
     add("--lamb", type=NOT_NEGATIVE, default=10, help="weight of the gradient penalty (10)")
     add("--seed", type=SEED, default=0, metavar="S", help="fixes weights, batches, latents (0)")
-    average = "also keep, score and draw an average of the generator's weights (0.99 to 0.999; off)"
-    add("--ema", type=number(float, 0, 0.999999), metavar="DECAY", help=average)
+    add("--ema", type=number(float, 0, 0.999999), help="average G's weights too, say 0.999 (off)")
     parser.add_device_options()
-    add = parser.add_argument_group("data").add_argument
-    drawn = "synthetic: 6,000 drawn birds, no download"
-    add("--dataset", choices=("cub", "synthetic"), default="cub", help=drawn)
-    where = "32x32 JPEGs (default: gan/datasets/CUB_200_2011_32, fetched once)"
-    add("--data_dir", type=path, metavar="FOLDER", help=where)
-    fetched = "fetch CUB-200-2011 to --data_dir if missing"
-    add("--download", action="store_true", help=fetched)
-    add = parser.add_argument_group("scores").add_argument
-    network = "inception (for cub), FILE.pt (TorchScript: a program, which is run) or off"
-    add("--fid", type=path, metavar="FEATURES", help=network)
-    mode = "generator normalised by its batch (train, as all published numbers) or by running means"
-    add("--fid_mode", choices=("train", "eval"), default="train", help=mode)
-    scored = "images scored at a log line and at the end (10000 50000)"
-    count, two = number(int, 2, 10_000_000), ("LOG", "FINAL")
-    add("--num_gen", type=count, nargs=2, default=(10_000, 50_000), metavar=two, help=scored)
-    holder = "folder that holds inception-2015-12-05.pt"
-    add("--inception_weights", type=path, metavar="FOLDER", help=holder)
+    add, count = parser.add_argument_group("scores").add_argument, number(int, 2, 10_000_000)
+    add("--fid", type=path, help="inception, FILE.pt (a TorchScript program, which is run), off")
+    add("--fid_mode", choices=("train", "eval"), default="train", help="of batch norm (train)")
+    scored, two = "images scored at a log line and at the end (10000 50000)", [10_000, 50_000]
+    add("--num_gen", type=count, nargs=2, default=two, metavar=("LOG", "FINAL"), help=scored)
+    add("--inception_weights", type=path, help="folder that holds inception-2015-12-05.pt")
     only = "train nothing; score and sample this generator (default: the run's generator.pt)"
     add("--evaluate", nargs="?", const=True, type=path, metavar="GENERATOR", help=only)
-    group = parser.add_argument_group("output")
+    group = parser.add_data_options("cub", "6,000 drawn birds", "32x32 JPEGs (beside this file)")
     add, lines = group.add_argument, "iterations between log lines (1000)"
     add("--log_period", type=COUNT, default=1000, metavar="N", help=lines)
-    every = "iterations between scores, a multiple of the log period (the log period)"
-    add("--score_period", type=COUNT, metavar="N", help=every)
+    add("--score_period", type=COUNT, help="between scores, a multiple of it (the log period)")
     place = "run folder (beside this script, by its name); for --evaluate where the results go"
     add("--out_dir", type=path, metavar="FOLDER", help=place)
     parser.add_resume_options(group)
     return parser
 
 
-def check_together(parser: Parser, given: dict) -> None:
-    """Options that do not go together end the program."""
-    if given.get("resume") and given.get("overwrite"):
-        parser.error("--resume and --overwrite exclude each other")
-    if given.get("dataset") == "synthetic":
-        for name in ("data_dir", "download"):
-            if given.get(name):
-                parser.error(f"--{name} goes with --dataset cub")
-    if given.get("download") and "data_dir" not in given and "evaluate" not in given:
-        del given["download"]  # the default folder is fetched anyway
-    fid = given.get("fid", "off")
-    if fid not in ("inception", "off") and not Path(fid).is_file():
-        parser.error(f"--fid: no file {fid}; expected inception, off or a TorchScript file")
-    if given.get("evaluate") and (training := [name for name in OF_TRAINING if name in given]):
-        parser.error(f"--evaluate trains nothing; leave --{training[0]} out")
-
-
-def merged_options(options: Namespace | None, **arguments: Any) -> Namespace:
+def merged_options(options: Namespace | None, every: int = 5, **arguments: Any) -> Namespace:
     """The options with the arguments of train_model; InputError where the two disagree."""
-    if options is None:
-        options = _parsed[0] if _parsed else get_args(argv=[])
-    prefix, every = arguments.pop("prefix"), arguments.pop("generator_every", 5)
+    options = options or (_parsed[0] if _parsed else get_args(argv=[]))
+    prefix = arguments.pop("prefix")
     if isinstance(every, bool) or not isinstance(every, int) or every < 1:
         raise InputError(f"generator_every: got {every!r}, expected int >= 1")
     where = {} if prefix is None else {"prefix": HERE / prefix}
@@ -274,13 +261,9 @@ def merged_options(options: Namespace | None, **arguments: Any) -> Namespace:
             raise InputError(
                 f"--resume: this script's run is in {merged.prefix}; go on with: {merged.again}"
             )
-    check_score_period(merged.log_period, merged.score_period)
-    return merged
-
-
-def check_score_period(log_period: int, score_period: int | None) -> None:
-    """InputError unless scores fall on log lines; None: on each of them."""
-    if score_period is not None and score_period % log_period:
+    if merged.score_period and merged.score_period % merged.log_period:  # scores fall on log lines
         raise InputError(
-            f"--score_period: got {score_period}, expected a multiple of --log_period, {log_period}"
+            f"--score_period: got {merged.score_period}, "
+            f"expected a multiple of --log_period, {merged.log_period}"
         )
+    return merged

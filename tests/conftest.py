@@ -33,19 +33,14 @@ def use_folder(folder):
     if folder not in FOLDERS or folder == _active:
         return
     for other in FOLDERS:
-        home, helpers = str(ROOT / other) + os.sep, str(ROOT / "tests" / other / "helpers.py")
-        loaded = {
-            name: module
-            for name, module in sys.modules.items()
-            if (path := getattr(module, "__file__", None) or "").startswith(home) or path == helpers
-        }
-        for name in loaded:
-            del sys.modules[name]
-        if other == _active:
-            _modules[other].update(loaded)
-        sys.path[:] = [
-            entry for entry in sys.path if Path(entry) not in (ROOT / other, ROOT / "tests" / other)
-        ]
+        places = [ROOT / other, ROOT / "tests" / other]
+        ours = (f"{places[0]}{os.sep}", str(places[1] / "helpers.py"))
+        for name, module in list(sys.modules.items()):
+            if (getattr(module, "__file__", None) or "").startswith(ours):
+                del sys.modules[name]
+                if other == _active:
+                    _modules[other][name] = module
+        sys.path[:] = [entry for entry in sys.path if Path(entry) not in places]
     sys.path[:0] = [str(ROOT / folder), str(ROOT / "tests" / folder)]  # the second for helpers
     sys.modules.update(_modules[folder])
     _active = folder
@@ -106,12 +101,6 @@ def pytest_unconfigure():
             os.waitpid(process, 0)
 
 
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if "shared" in getattr(item, "fixturenames", ()):
-            item.add_marker("shared")
-
-
 @pytest.fixture(scope="session")
 def shared():
     """The folder of real data beside the project; tests that need it skip where it is not."""
@@ -123,7 +112,6 @@ def shared():
 
 @pytest.fixture
 def tree(tmp_path):
-    """See tiny.plant."""
     import tiny
 
     return tiny.plant(tmp_path)

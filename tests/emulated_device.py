@@ -31,22 +31,19 @@ class EmulatedGenerator(torch.Generator):
         self.at = torch.device(device)
         return self
 
-    @property
-    def device(self):
-        return self.at
+    device = property(lambda self: self.at)
 
 
 class EmulatedGPU(contextlib.ExitStack):
-    """See above."""
-
     def __enter__(self):
         super().__enter__()
         self.there, self.transfers = {}, []  # storages, kept alive: an address is not used twice
         self.asked = None  # the function of torch that Python called
         self.enter_context(mock.patch(GROUPS, _grouped_by_emulated_device(self)))
         self.enter_context(mock.patch("torch.Generator", EmulatedGenerator))
-        self.enter_context(_Dispatch(self))
-        self.enter_context(_Functions(self))
+        for mode in (_Dispatch(), _Functions()):
+            mode.gpu = self
+            self.enter_context(mode)
         return self
 
     def holds(self, tensor):
@@ -75,10 +72,6 @@ def _grouped_by_emulated_device(gpu):
 class _Dispatch(TorchDispatchMode):
     """Sees every operation, the backward pass's too."""
 
-    def __init__(self, gpu):
-        super().__init__()
-        self.gpu = gpu
-
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         tensors = [x for x in tree_leaves((args, kwargs or {})) if isinstance(x, torch.Tensor)]
         there = [tensor for tensor in tensors if self.gpu.holds(tensor)]
@@ -97,10 +90,6 @@ class _Dispatch(TorchDispatchMode):
 
 class _Functions(TorchFunctionMode):
     """Sees what Python asks for, and where."""
-
-    def __init__(self, gpu):
-        super().__init__()
-        self.gpu = gpu
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs, name = dict(kwargs or {}), getattr(function, "__name__", "")

@@ -36,18 +36,16 @@ class Fork:
         """To a process that is not waited for yet."""
         os.kill(self.pid, number)
 
-    def poll(self):
+    def poll(self, how=os.WNOHANG):
         """The exit code, None while it runs."""
         if self.returncode is None:
-            ended, status = os.waitpid(self.pid, os.WNOHANG)
+            ended, status = os.waitpid(self.pid, how)
             self.returncode = os.waitstatus_to_exitcode(status) if ended else None
         return self.returncode
 
     def wait(self):
         """Exit code and stderr."""
-        if self.returncode is None:
-            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        return self.returncode, self.errors.read_text()
+        return self.poll(0), self.errors.read_text()
 
 
 def run_in_a_fork(root, command, folder=None):
@@ -70,9 +68,9 @@ def _become(root, command, errors):
     script, *options = command.split()
     for name, module in list(sys.modules.items()):
         path = getattr(module, "__file__", None) or ""
-        if any(f"{os.sep}{half}{os.sep}" in path for half in ("gan", "vae", "report")):
-            if "site-packages" not in path:
-                del sys.modules[name]
+        ours = any(f"{os.sep}{half}{os.sep}" in path for half in ("gan", "vae", "report"))
+        if ours and "site-packages" not in path:
+            del sys.modules[name]
     sys.path[0:0] = [str((root / script).parent)]
     sys.argv = [str(root / script), *options]
     with open(errors, "w") as file:

@@ -3,159 +3,104 @@
     python tests/kill_runs.py [--kills 100] [--seed 0]
 
 `kill -9` is spread over the GANs, an autoencoder, the diffusion model's training and sampling, and
-the set-up of CUB from a small archive. After each kill the same command is started again, with
---resume where there is a state. At the end weights and metrics (but for the seconds) must be those
-of the run that was left alone, bit for bit. Not collected by pytest: it takes about ten minutes.
+the set-up of CUB from a small archive, each in a fork and a copy with tiny GANs. After each kill
+the same command is started again, with --resume where there is a state. At the end weights,
+pictures and metrics (but for the seconds) must be those of the run that was left alone, bit for
+bit. Not collected by pytest: it takes minutes.
 """
 
 import argparse
 import csv
 import hashlib
-import io
 import os
 import random
-import subprocess
+import signal
 import sys
 import tarfile
 import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-import torch
+import tiny
+from forks import Fork
 from PIL import Image
+from readme import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
-GAN = "--dataset synthetic --batch_size 8 --num_iterations 40 --log_period 10"
-VAE = "--dataset synthetic --batch_size 500"
-SET_UP = """
-import sys
-sys.path.insert(0, {gan!r})
-import download
-download.ARCHIVE_MD5 = {md5!r}
-download.prepare_cub({folder!r})
-"""
-
-
-def training(command, options, own="", run="run"):
-    """A command that trains into a folder, and goes on there once it has a state."""
-
-    def words(folder):
-        begun = (folder / run / "state.pt").exists()  # then --resume says the rest
-        how = "--resume" if begun else f"{options} --save_minutes 0.0001"  # after nearly each step
-        script, *subcommand = command.split()
-        place = folder if own else folder / "run"
-        return [str(ROOT / script), *subcommand, *own.split(), *how.split(), "--out_dir", place]
-
-    return words
-
-
-def sampling(folder):
-    model = folder.parent / "model.pt"
-    if not model.exists():
-        sys.path.insert(0, str(ROOT / "vae"))
-        from diffusion.unet import UNet
-
-        torch.manual_seed(0)
-        unet = UNet()
-        torch.nn.init.normal_(unet.head.weight, std=0.1)
-        torch.save(unet.state_dict(), model)
-    options = "--num 40 --batch_size 4 --steps 10 --predict v".split()  # no config.json says it
-    where = ["--model", model, "--out", folder / "run"]
-    return [ROOT / "vae/ddpm.py", "sample", *where, *options]
-
-
-def set_up(folder):
-    archive = folder / "CUB_200_2011.tgz"
-    if not archive.exists():
-        rng = np.random.default_rng(0)
-        with tarfile.open(archive, "w:gz") as tar:
-            for index in range(400):
-                pixels = rng.integers(0, 256, (120, 160, 3), dtype=np.uint8)
-                buffer = io.BytesIO()
-                Image.fromarray(pixels).save(buffer, "JPEG")
-                member = tarfile.TarInfo(f"CUB_200_2011/images/{index // 20:03d}/{index}.jpg")
-                member.size = buffer.tell()
-                buffer.seek(0)
-                tar.addfile(member, buffer)
-    md5 = hashlib.md5(archive.read_bytes()).hexdigest()
-    small = str(folder / "CUB_200_2011_32")
-    return ["-c", SET_UP.format(gan=str(ROOT / "gan"), md5=md5, folder=small)]
-
-
-OWN = f"--log_dir run {VAE.split(' --batch')[0]}"
-COMMANDS = {
-    "q1_3": training("gan/q1_3.py", GAN),
-    "q1_5": training("gan/q1_5.py", GAN),
-    "mlp_gan": training("gan/mlp_gan.py", GAN),
-    "vae": training(
-        "vae/train.py", "--latent_size 8 --num_epochs 4 --batch_size 500", OWN, "run_synthetic"
-    ),
-    "ddpm train": training("vae/ddpm.py train", f"{VAE} --num_epochs 2"),
-    "ddpm sample": sampling,
-    "set-up": set_up,
+GAN = "--batch_size 8 --num_iterations 400 --log_period 100"
+MODEL = ROOT / "report/runs/ddpm_v/model.pt"
+COMMANDS = {  # a command, and what is recorded once it has begun
+    "gan/q1_3.py --dataset synthetic": GAN,
+    "gan/q1_5.py --dataset synthetic": GAN,
+    "gan/mlp_gan.py --dataset synthetic": GAN,
+    "vae/train.py --log_dir run --dataset synthetic": "--num_epochs 9 --batch_size 2",
+    "vae/ddpm.py train --dataset synthetic": "--num_epochs 4 --batch_size 2",
+    f"vae/ddpm.py sample --model {MODEL} --num 40 --steps 9 --out drawn": "",
+    "gan/download.py": "",
 }
 
 
+def planted(folder):
+    """A copy of both halves, and an archive of 400 pictures."""
+    folder.mkdir(parents=True)
+    originals, archive = folder / "originals", folder / "gan/datasets/CUB_200_2011.tgz"
+    tiny.plant(folder)
+    originals.mkdir(), archive.parent.mkdir()
+    for number in range(400):
+        bird = Image.linear_gradient("L").rotate(number).resize((160, 120)).convert("RGB")
+        bird.save(originals / f"{number}.jpg")
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(originals, "CUB_200_2011/images")
+    md5 = hashlib.md5(archive.read_bytes()).hexdigest()
+    tiny.edit(folder / "gan/download.py", "97eceeb196236b17998738112f37df78", md5)
+    return folder
+
+
+def start(tree, command):
+    options = COMMANDS[command] and f"{COMMANDS[command]} --save_minutes 1e-9"  # at each step
+    begun = COMMANDS[command] and any(tree.rglob("state.pt"))  # then --resume says the rest
+    return Fork(tree, f"{command} {'--resume' if begun else options}", tree, tree / "errors")
+
+
 def outcome(folder):
-    """{file: what it holds} of all that has to be the same."""
+    """{file: what it holds} of all that has to be the same: rows but for their seconds."""
     found = {}
-    for path in sorted(folder.rglob("*")):
+    for path in folder.rglob("*"):
         name = str(path.relative_to(folder))
         if path.name.startswith(".unfinished"):
             found[name] = "left behind"
-        elif path.suffix == ".pt" and path.name != "state.pt":
-            values = torch.load(path, weights_only=True).values()
-            content = b"".join(value.contiguous().numpy().tobytes() for value in values)
-            found[name] = hashlib.sha256(content).hexdigest()
+        elif path.suffix in (".pt", ".png", ".jpg") and path.name != "state.pt":
+            found[name] = path.read_bytes()
         elif path.name == "metrics.csv":
             rows = csv.DictReader(path.read_text().splitlines())
-            found[name] = str([row | {"seconds": ""} for row in rows])
-        elif path.suffix in (".png", ".jpg"):
-            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+            found[name] = [row | {"seconds": ""} for row in rows]
     return found
 
 
-def start(words):
-    command, env = [sys.executable, *map(str, words)], os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=env)
-
-
-def try_command(name, place, kills, rng):
+def try_command(command, place, kills, rng):
     """Kill it so often, and let it end; returns what went wrong, a line each."""
-    command, whole, wrong = COMMANDS[name], Path(place, name, "whole"), []
-    whole.mkdir(parents=True)
-    begin, process = time.monotonic(), start(command(whole))
-    error = process.communicate()[1].decode()
-    assert process.returncode == 0, error[-2000:]
-    seconds, expected = time.monotonic() - begin, outcome(whole)
+    whole, parts, begin = planted(place / "whole"), planted(place / "0"), time.monotonic()
+    code, told = start(whole, command).wait()
+    assert code == 0, told
+    seconds, expected, killed, wrong = time.monotonic() - begin, outcome(whole), 0, []
 
-    def differences(parts):
+    def differences():
         found = outcome(parts)
         names = [n for n in expected.keys() | found.keys() if found.get(n) != expected.get(n)]
-        return [f"{name}: other {', '.join(sorted(names))}"] if names else []
+        return [f"{command}: other {', '.join(sorted(names))}"] if names else []
 
-    killed, number, ended = 0, 0, False
-    while not ended:
-        parts = whole.with_name(f"parts{number}")
-        parts.mkdir(exist_ok=True)
-        process = start(command(parts))
-        # From the imports to the end of what is left; after the last kill it is left alone.
-        limit = rng.uniform(0.3, 0.9) * seconds if killed < kills else None
-        try:
-            error = process.communicate(timeout=limit)[1].decode()
-            wrong += [f"{name}: {error[-300:]}"] if process.returncode else []
-            wrong += differences(parts)
-            ended = limit is None or process.returncode != 0
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            killed += 1
-            if differences(parts):
-                continue  # it goes on there
-        number += 1  # it was done: from the start again
-    print(f"{name}: {killed} kills, {len(expected)} files compared", flush=True)
-    return wrong
+    while True:
+        run = start(parts, command)
+        if killed < kills:  # after the last kill it is left alone
+            time.sleep(rng.uniform(0, 0.9) * seconds)
+            run.send_signal(signal.SIGKILL)
+        killed, (code, told) = killed + (killed < kills), run.wait()
+        wrong += [f"{command}: {told[-300:]}"] if code not in (0, -signal.SIGKILL) else []
+        if code != -signal.SIGKILL and killed == kills:
+            break
+        if not differences():  # it was done: from the start again
+            parts = planted(place / str(killed))
+    print(f"{command}: {killed} kills, {len(expected)} files compared", file=sys.stderr)
+    return wrong + differences()
 
 
 def main():
@@ -164,13 +109,14 @@ def main():
     )
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="+", choices=COMMANDS, default=list(COMMANDS))
     args = parser.parse_args()
+    sys.stdout = open(os.devnull, "w")  # of the commands
     rng, wrong = random.Random(args.seed), []
     with tempfile.TemporaryDirectory() as place:
-        for name in args.only:
-            wrong += try_command(name, place, -(-args.kills // len(args.only)), rng)
-    print("\n".join([f"{len(wrong)} wrong", *wrong]))
+        for number, command in enumerate(COMMANDS):
+            kills = -(-args.kills // len(COMMANDS))
+            wrong += try_command(command, Path(place, str(number)), kills, rng)
+    print("\n".join([f"{len(wrong)} wrong", *wrong]), file=sys.stderr)
     sys.exit(bool(wrong))
 
 

@@ -113,7 +113,7 @@ SLIPS = read(r"""
 - with precision(wide=True):
 + with precision():
 @ gan/train.py gan/test_step.py
-- precision.scale(loss).backward()
+- precision.scaler.scale(loss).backward()
 -
 -     terms
 + loss.backward()
@@ -147,9 +147,9 @@ SLIPS = read(r"""
 @ gan/train.py gan/test_run.py
 - torch.Generator(device).manual_seed(options.seed)
 + torch.Generator(device).manual_seed(0)
-@ gan/train.py gan/test_run.py gan/test_strangers.py
-- if run.save_is_due:
-+ if False:
+@ gan/common/run.py gan/test_run.py gan/test_strangers.py
+- if time.monotonic() - self.saved > 60 *
++ if 0 > 60 *
 @ gan/train.py gan/test_step.py
 - "gradient_norm": norm.mean()
 + "gradient_norm": norm.max()
@@ -270,7 +270,7 @@ SLIPS = read(r"""
 - row = score(gen, images, num_gen, mode, seed,
 + row = score(gen, images, num_gen, mode, 0,
 @ gan/utils.py gan/test_utils.py
-- if score_period is not None and score_period % log_period:
+- if merged.score_period and merged.score_period % merged.log_period:
 + if False:
 @ gan/logger.py gan/test_run.py
 - row["score"] < old["score"]
@@ -303,11 +303,11 @@ SLIPS = read(r"""
 - same = ("kind", "score_name", "features", "fid_mode", "num_gen")
 + same = ("kind", "score_name", "features", "fid_mode")
 @ gan/logger.py gan/test_run.py
-- after_batch=self.run.check_signal
-+ after_batch=lambda: None
+- quality and own, self.run.check_signal)
++ quality and own)
 @ gan/resize_dataset.py gan/test_setup.py
-- "Mallard_0130_76836"
-+ "Mallard_0130_76837"
+- "Mallard_0130_76836.jpg"
++ "Mallard_0130_76837.jpg"
 @ gan/resize_dataset.py gan/test_setup.py
 - quality=quality)
 + quality=75)
@@ -315,14 +315,14 @@ SLIPS = read(r"""
 - Resampling.BICUBIC
 + Resampling.BILINEAR
 @ gan/resize_dataset.py gan/test_setup.py
-- if image_size(target) != (res, res):
-+ if False:
-@ vae/run_presets.py vae/test_run.py
-- if number and Run.last_signal:
+- if there.size == (res, res):
++ if there.size:
+@ vae/train.py vae/test_run.py
+- if Run.last_signal:
 + if False:
 @ vae/options.py vae/test_run.py
-- own if own_file or argv is not None else data
-+ data
+- resume_line(*words, *names)
++ resume_line(*names)
 @ vae/train.py vae/test_run.py vae/test_losses.py
 - if "beta" in parameters:
 + if False:
@@ -330,8 +330,8 @@ SLIPS = read(r"""
 - drawn["reconstruction"] = tried(reconstruction, model, x, what=what, name=kind)
 + pass
 @ gan/train.py gan/test_run.py
-- names_of_steps(dataset)
-+ []
+- "transforms": list(steps)}
++ "transforms": []}
 @ gan/train.py gan/test_run.py
 - or asked not in ([], ["self"])
 + or asked is None
@@ -339,20 +339,20 @@ SLIPS = read(r"""
 - and known.get("fid") == "off"
 + and False
 @ gan/common/run.py gan/test_run.py
-- [InputError] * self.overwrite
-+ []
+- suppress(InputError):  # what cannot be read goes
++ suppress():
 @ gan/common/run.py gan/test_utils.py
-- [n for n in PATHS if n not in given]
-+ ["data_dir"]
-@ gan/common/run.py gan/test_run.py
-- return found | checked_settings(found, parser, state.parent)
-+ return found
+- rebased(config, folder, ".")
++ config
+@ gan/evaluate.py gan/test_run.py gan/test_strangers.py
+- known |= make_parser().check(checked)
++ pass
 @ gan/common/__init__.py gan/test_utils.py vae/test_run.py
 - else bool | float
 + else bool
 @ gan/common/files.py gan/test_run.py
-- if shape[:1] == (0,):
-+ if False:
+- or not shape[0]:
++ or False:
 @ report/check.py report/test_check.py
 - in_order([*rows, *left])
 + in_order(rows)
@@ -371,9 +371,9 @@ SLIPS = read(r"""
 @ gan/dataset.py gan/test_dataset.py
 - ours = type(dataset).__getitem__ is Dataset.__getitem__
 + ours = True
-@ gan/download.py gan/test_setup.py
-- if digest_of(archive) != ARCHIVE_MD5:
-+ if False:
+@ gan/common/files.py gan/test_setup.py
+- elif digest_of(archive) != md5:
++ elif False:
 @ gan/mlp_gan.py gan/test_mlp_gan.py
 - REAL_LABEL = 0.9
 + REAL_LABEL = 1.0
@@ -390,8 +390,11 @@ SLIPS = read(r"""
 - > 60 * self.settings["save_minutes"]
 + > 36000 * self.settings["save_minutes"]
 @ gan/common/run.py gan/test_run.py gan/test_strangers.py
-- purge_step=stale_from
+- purge_step=first if self.state else None
 + purge_step=None
+@ gan/common/run.py vae/test_run.py
+- + (self.layout.columns[0] == "iteration")
++ + 1
 @ gan/common/run.py gan/test_run.py gan/test_strangers.py
 - self.check_finite()
 -         rng
@@ -400,17 +403,17 @@ SLIPS = read(r"""
 - signal.signal(number, previous[number])
 + pass
 @ gan/common/run.py gan/test_run.py gan/test_strangers.py
-- check_weights(*(part for
-+ (lambda *parts: None)(*(part for
+- torch.isfinite(tensor).all() for tensor in tensors
++ torch.tensor(True) for tensor in tensors
 @ gan/common/run.py gan/test_run.py
 - torch.set_rng_state(state["rng"]["cpu"])
 + pass
 @ gan/common/run.py gan/test_run.py gan/test_strangers.py
-- if self.step > total:
+- if self.step + under_way > total:
 + if False:
 @ gan/common/run.py gan/test_utils.py
-- return os.path.relpath(value, folder) if is_path else value
-+ return value
+- settings = rebased(settings, state.parent, ".")
++ pass
 @ gan/common/run.py gan/test_run.py gan/test_strangers.py
 - folder.rmdir()
 + pass
@@ -420,9 +423,9 @@ SLIPS = read(r"""
 @ gan/common/measure.py gan/test_run.py gan/test_utils.py gan/test_average.py
 - buffer.copy_(before)
 + pass
-@ gan/common/measure.py gan/test_run.py
-- & (self.first_bad[0] == 0)
-+ & (self.first_bad[0] >= 0)
+@ gan/common/run.py gan/test_run.py gan/test_strangers.py
+- if not math.isfinite(v)]
++ if False]
 @ gan/common/files.py gan/test_setup.py
 - path.unlink()
 -             continue
@@ -432,8 +435,8 @@ SLIPS = read(r"""
 - fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)
 + fcntl.LOCK_SH | (0 if wait else fcntl.LOCK_NB)
 @ gan/common/files.py gan/test_utils.py
-- key=int)]
-+ key=str)]
+- key=lambda path: int(re.sub(r"\D", "", path.name)))
++ key=lambda path: path.name)
 @ gan/common/files.py gan/test_average.py gan/test_utils.py gan/test_run.py
 - .add(1).div(2).clamp(0, 1)
 + .add(1).div(2).clamp(0.01, 1)
@@ -455,10 +458,10 @@ SLIPS = read(r"""
 @ vae/losses.py vae/test_losses.py
 - return mu + log_std.exp() * noise
 + return mu + (0.5 * log_std).exp() * noise
-@ vae/losses.py vae/test_losses.py vae/test_neighbours.py
+@ vae/losses.py vae/test_losses.py
 - kl.clamp(min=free_bits)
 + kl.clamp(max=free_bits)
-@ vae/losses.py vae/test_losses.py vae/test_neighbours.py
+@ vae/losses.py vae/test_losses.py
 - loss = recon_loss + beta * kl.clamp
 + loss = recon_loss + kl.clamp
 @ vae/losses.py vae/test_losses.py
@@ -470,19 +473,19 @@ SLIPS = read(r"""
 +     z = reparameterise(mu, log_std)
 +     recon_loss = reconstruction_error(model.decoder(z), x)
 +     kl_loss
-@ vae/flows.py vae/test_losses.py vae/test_neighbours.py
+@ vae/flows.py vae/test_losses.py
 - return recon_loss + beta * kl_loss
 + return recon_loss + kl_loss
-@ vae/flows.py vae/test_neighbours.py
+@ vae/flows.py vae/test_losses.py
 - kl_loss = (log_q0 - log_det - log_p).mean()
 + kl_loss = (log_q0 + log_det - log_p).mean()
 @ vae/schedules.py vae/test_losses.py
 - target_val * min(1.0, epoch / max_epochs)
 + target_val * min(1.0, epoch / (max_epochs - 1))
-@ vae/schedules.py vae/test_losses.py vae/test_neighbours.py
+@ vae/schedules.py vae/test_losses.py
 - target_val * min(1.0, step / anneal_steps)
 + min(1.0, step / anneal_steps)
-@ vae/schedules.py vae/test_neighbours.py
+@ vae/schedules.py vae/test_losses.py
 - / (total_steps / cycles) / ratio)
 + / (total_steps / cycles))
 @ vae/train.py vae/test_run.py vae/test_losses.py
@@ -490,9 +493,9 @@ SLIPS = read(r"""
 + model.parameters(), lr=1e-3, fused
 @ vae/train.py vae/test_run.py
 - beta,
--                     grad_clip,
+-                 grad_clip,
 + beta,
-+                     1,
++                 1,
 @ vae/train.py vae/test_losses.py
 - torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
 + pass
@@ -503,22 +506,22 @@ SLIPS = read(r"""
 - count_active_latents(model, val_loader, precision)
 + count_active_latents(model, train_loader, precision)
 @ vae/train.py vae/test_run.py
-- if regular and getattr(model, "variational", False):
+- if (epoch + 1) % eval_interval == 0 and getattr(model, "variational", False):
 + if getattr(model, "variational", False):
-@ vae/train.py vae/test_run.py vae/test_neighbours.py
+@ vae/train.py vae/test_run.py
 - first_step=epoch * steps + train_loader.taken
 + first_step=epoch * steps
 @ vae/train.py vae/test_losses.py
-- step + 1, len(x))
-+ step + 1)
+- | detached, len(x))
++ | detached)
 @ vae/train.py vae/test_run.py
 - torch.manual_seed(options.seed + 1)
 + pass
-@ vae/train.py vae/test_run.py vae/test_neighbours.py
+@ vae/train.py vae/test_run.py
 - last_step = (epoch + 1) * steps - 1
 + last_step = epoch * steps
-@ vae/train.py vae/test_run.py
-- means.clear()
+@ vae/logger.py vae/test_run.py
+- run.parts["means"].clear()
 + pass
 @ vae/utils.py vae/test_data.py vae/test_losses.py
 - x = 2 * x.to(device).float() - 1
@@ -526,10 +529,10 @@ SLIPS = read(r"""
 @ vae/utils.py vae/test_data.py vae/test_losses.py
 - if not (0 <= low and high <= 1):
 + if False:
-@ vae/utils.py vae/test_neighbours.py
+@ vae/utils.py vae/test_losses.py
 - (means.var(dim=0) > threshold)
 + (means.var(dim=1) > threshold)
-@ vae/utils.py vae/test_run.py vae/test_data.py vae/test_model.py
+@ vae/utils.py vae/test_run.py vae/test_data.py vae/test_losses.py
 - framed[::2] = torch.where
 + framed[1::2] = torch.where
 @ vae/dataset.py vae/test_data.py
@@ -541,23 +544,20 @@ SLIPS = read(r"""
 @ vae/dataset.py vae/test_data.py
 - if not path.is_file() or digest_of(path) != md5:
 + if not path.is_file():
-@ vae/model.py vae/test_model.py
+@ vae/model.py vae/test_losses.py
 - self.deconvs = nn.Sequential(
 -             nn.ReLU(),
 + self.deconvs = nn.Sequential(
-@ vae/model.py vae/test_model.py
+@ vae/model.py vae/test_losses.py
 - mu, log_std = super()
 + log_std, mu = super()
-@ vae/model.py vae/test_model.py
+@ vae/model.py vae/test_losses.py
 - nn.Conv2d(128, 256, kernel_size=3, stride=2, padding=1),
 + nn.Conv2d(128, 256, kernel_size=3, stride=2, padding=1), nn.ReLU(),
 @ vae/logger.py vae/test_run.py
 - f"{part}_{term}", math.nan) for row in rows]
 + f"val_{term}", math.nan) for row in rows]
-@ vae/logger.py vae/test_neighbours.py
-- >= patience
-+ > patience
-@ vae/evaluate.py vae/test_evaluate.py
+@ vae/evaluate.py vae/test_run.py
 - amp_enabled = not args.disable_amp and recorded.get("number_format") != "float32"
 + amp_enabled = not args.disable_amp
 @ vae/diffusion/process.py vae/test_ddpm.py
@@ -611,10 +611,10 @@ SLIPS = read(r"""
 @ report/questions.py report/test_grade.py
 - sorted(comparable, key=lambda grade: grade.measured)
 + comparable[-1:]
-@ report/recheck.py report/test_recheck.py
+@ report/recheck.py report/test_class.py
 - OFF = 0.005
 + OFF = 0.15
-@ report/classroom.py report/test_class.py report/test_recheck.py
+@ report/classroom.py report/test_class.py
 - (WRONG, NOT_THERE, CANNOT_RUN) if word
 + (CANNOT_RUN, NOT_THERE, WRONG) if word
 @ report/classroom.py report/test_class.py
@@ -1120,8 +1120,8 @@ HANDINS = read(r"""
 + 1)
 +         loss.backward
 @ vae/train.py weighted_means differs: batch means
-- means.add({"loss": loss} | terms, 1, len(x))
-+ means.add({"loss": loss} | terms, 1)
+- means.add({"loss": loss} | terms, len(x))
++ means.add({"loss": loss} | terms)
 @ vae/train.py same_range wrong: training
 - x = preprocess_data(x, device)  # (B, 3, 32, 32) in [-1, 1]
 -         optimizer.zero_grad()

@@ -1,6 +1,5 @@
 """Scripts that are killed and interrupted end as if they had not been; a stopped suite stops."""
 
-import csv
 import os
 import shutil
 import signal
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from forks import Fork, ends
+from kill_runs import outcome
 
 GAN = "gan/q1_5.py --dataset synthetic", "--batch_size 2 --num_iterations 300 --log_period 150"
 VAE = "vae/train.py ae_small --dataset synthetic", "--num_epochs 6 --batch_size 1"
@@ -23,18 +23,6 @@ def wait(true):
     while not true() and time.monotonic() < end:
         time.sleep(0.01)
     assert true()
-
-
-def outcome(folder):
-    """Weights, pictures, and rows but for their seconds."""
-    found = {}
-    for path in folder.rglob("*"):
-        if path.suffix in (".pt", ".png") and path.name != "state.pt":
-            found[path.name] = path.read_bytes()
-        elif path.name == "metrics.csv":
-            rows = csv.DictReader(path.read_text().splitlines())
-            found[path.name] = [row | {"seconds": ""} for row in rows]
-    return found
 
 
 @pytest.mark.parametrize("script, options", [GAN, VAE], ids=["GAN", "VAE"])

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.datasets import CIFAR10
 
 from common import InputError
-from common.files import digest_of, fetch, locked
+from common.files import digest_of, locked, unpack
 
 DATA_DIR = Path(__file__).resolve().parent / "data"
 SYNTHETIC_IMAGES = (5_000, 1_000)  # training, validation
@@ -58,46 +58,21 @@ def load_cifar10(data_dir: Path | str = DATA_DIR, download: bool = True) -> tupl
             root.mkdir(parents=True, exist_ok=True)
             with locked(root):
                 if not (root / FOLDER).is_dir():  # another program may have been there first
-                    prepare(root)
-        for name, md5 in CIFAR10.train_list + CIFAR10.test_list:
-            path = root / FOLDER / name
-            if not path.is_file() or digest_of(path) != md5:
-                what = "is damaged (wrong md5)" if path.is_file() else "is missing"
-                raise InputError(f"--data_dir: {path} {what}; delete {root / FOLDER} and run again")
-        pixels = [
-            read_batches(root / FOLDER, part) for part in (CIFAR10.train_list, CIFAR10.test_list)
-        ]
+                    unpack(root / ARCHIVE, ARCHIVE_MD5, FOLDER, SOURCES)
+        found = []
+        for part in (CIFAR10.train_list, CIFAR10.test_list):
+            pixels = []
+            for name, md5 in part:
+                path = root / FOLDER / name
+                if not path.is_file() or digest_of(path) != md5:
+                    what = "is damaged (wrong md5)" if path.is_file() else "is missing"
+                    mend = f"delete {root / FOLDER} and run again"
+                    raise InputError(f"--data_dir: {path} {what}; {mend}")
+                pixels.append(pickle.loads(path.read_bytes(), encoding="latin1")["data"])
+            found.append(torch.from_numpy(np.concatenate(pixels)).view(-1, 3, 32, 32))
     except (OSError, tarfile.TarError, pickle.UnpicklingError) as error:
         raise InputError(f"--data_dir: cannot read {root} ({error})") from None
-    return pixels[0], pixels[1]
-
-
-def read_batches(folder: Path, names: list) -> Tensor:
-    """uint8 (N, 3, 32, 32) of official files, unpickled after their md5 was checked."""
-    parts = []
-    for name, _ in names:
-        with open(folder / name, "rb") as file:
-            parts.append(pickle.load(file, encoding="latin1")["data"])
-    return torch.from_numpy(np.concatenate(parts)).view(-1, 3, 32, 32)
-
-
-def prepare(root: Path) -> None:
-    """Unpack the archive in `root`, fetching it first where it is missing."""
-    archive = root / ARCHIVE
-    if not archive.is_file():
-        try:
-            fetch(archive, f"md5:{ARCHIVE_MD5}", SOURCES)
-        except InputError as error:
-            raise InputError(
-                f"--data_dir: {error}; put the file into {root} by hand, or use --dataset synthetic"
-            ) from None
-    elif digest_of(archive) != ARCHIVE_MD5:
-        raise InputError(f"--data_dir: {archive} is damaged (wrong md5); delete it and run again")
-    with tarfile.open(archive) as tar:
-        # "data": no path leads out of the folder.
-        tar.extractall(root / f".unfinished.{FOLDER}", filter="data")
-    (root / f".unfinished.{FOLDER}" / FOLDER).rename(root / FOLDER)
-    (root / f".unfinished.{FOLDER}").rmdir()
+    return found[0], found[1]
 
 
 def draw_shapes(count: int, generator: torch.Generator, resolution: int = 32) -> Tensor:

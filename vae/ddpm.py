@@ -20,8 +20,8 @@ import torch
 from dataset import DATA_DIR, open_data
 from diffusion.process import Diffusion, ddpm_loss, draw
 from diffusion.unet import UNet
-from logger import LAYOUT, log_epoch, save_films, stopped_improving
-from options import add_data_options, add_training_options
+from logger import LAYOUT, epochs, log_epoch
+from options import DATA, add_training_options
 from pictures import check_new_folder, save_pictures
 from torch import Tensor, nn
 from train import get_val_metrics, run_train_epoch
@@ -31,7 +31,7 @@ from common import SEED, InputError, Parser, number, path
 from common.device import choose_precision, prepare, resolve_device
 from common.files import fingerprint, load_weights, save_grid, save_weights
 from common.measure import RunningMeans, measuring, progress_bar
-from common.run import Layout, Run, from_folder, recorded_for_resume, resume_line
+from common.run import Layout, Run, recorded_for_resume, resume_line, settings_of
 
 TIMESTEPS = 1000  # T
 DDPM_LAYOUT = Layout(
@@ -76,11 +76,8 @@ def train(args: Namespace) -> list[dict]:
     """Train the U-Net and the average of its weights, which is what validates and samples."""
     precision = choose_precision(args.device, not args.disable_amp)
     with Run(args.out_dir, DDPM_LAYOUT, args.resume, args.overwrite, args.again) as run:
-        apart = ("download", "resume", "overwrite", "out_dir", "disable_amp", "again", "given")
-        settings = {name: value for name, value in vars(args).items() if name not in apart}
-        settings |= {"model": "ddpm", "timesteps": TIMESTEPS, "device": args.device.type}
-        settings |= {"number_format": precision.name}
-        settings["data_dir"] = from_folder(args.data_dir, run.folder)
+        own = {"model": "ddpm", "timesteps": TIMESTEPS}
+        settings = settings_of(args, run.folder, precision, own)
         run.check(settings)
         train_loader, val_loader = get_dataloaders(args.batch_size, args)
         settings["data"] = fingerprint(train_loader.images, val_loader.images)
@@ -108,40 +105,22 @@ def train(args: Namespace) -> list[dict]:
             run.events.add_image("samples", save_grid(samples, path, 7, ZOOM), epoch)
             save_weights(average.module, run.folder / "model.pt")
 
-        if run.step > 0:
-            run.save()  # a state from elsewhere stands here too
         steps = len(train_loader)
-        begun, total = run.step * steps + train_loader.taken, args.num_epochs * steps
-        with progress_bar(initial=begun, total=total, unit="step", desc=run.folder.name) as bar:
-            ended = run.step == args.num_epochs or stopped_improving(run.rows, args.patience)
-            if ended and not (run.folder / f"epoch_{run.step - 1}_samples.png").exists():
-                save_samples(run.step - 1)  # a longer run, which is ended here after all
-            while not ended:
-                epoch = run.step
-                train_metrics = run_train_epoch(
-                    model,
-                    loss,
-                    run.steps(train_loader, bar, average.update),
-                    optimizer,
-                    grad_clip=args.grad_clip,
-                    precision=precision,
-                    means=means,
-                    first_step=epoch * steps + train_loader.taken,
-                )
-                # The average: it is what draws, and what is kept.
-                val_metrics = get_val_metrics(average.module, loss, val_loader, precision=precision)
-                line = log_epoch(run, {"epoch": epoch}, train_metrics, val_metrics)
-                bar.write(line, file=sys.stdout)
-                run.step += 1
-                ended = run.step == args.num_epochs or stopped_improving(run.rows, args.patience)
-                if ended or run.step % args.eval_interval == 0:
-                    save_samples(epoch)
-                means.clear()
-                run.save()
-                if not ended:
-                    run.check_signal()
-        save_films(run)
-    print(f"Results are in {args.out_dir}")
+        for epoch, bar in epochs(run, train_loader, args.eval_interval, save_samples):
+            train_metrics = run_train_epoch(
+                model,
+                loss,
+                run.steps(train_loader, bar, average.update),
+                optimizer,
+                grad_clip=args.grad_clip,
+                precision=precision,
+                means=means,
+                first_step=epoch * steps + train_loader.taken,
+            )
+            # The average: it is what draws, and what is kept.
+            val_metrics = get_val_metrics(average.module, loss, val_loader, precision=precision)
+            line = log_epoch(run, {"epoch": epoch}, train_metrics, val_metrics)
+            bar.write(line, file=sys.stdout)
     return run.rows
 
 
@@ -211,11 +190,9 @@ def get_args(argv: list[str]) -> Namespace:
         add_training_options(parser, epochs=60, batch=128, lr=5e-4)
         share = number(float, 0, 1)
         add("--decay", type=share, default=0.999, help="of the average of the weights (0.999)")
-        what = (
-            "what the network says of x_t: v = sqrt(abar) noise - sqrt(1 - abar) x_0, or noise (v)"
-        )
+        what = "of x_t: v = sqrt(abar) noise - sqrt(1 - abar) x_0, or noise (v)"
         add("--predict", choices=("v", "noise"), default="v", help=what)
-        group = add_data_options(parser)
+        group = parser.add_data_options(*DATA)
         where = "run folder (vae/data/ddpm, _synthetic added for those images)"
         group.add_argument("--out_dir", type=path, metavar="FOLDER", help=where)
         parser.add_resume_options(group)
@@ -224,13 +201,8 @@ def get_args(argv: list[str]) -> Namespace:
         add("--model", type=path, default=model, metavar="FILE", help="(vae/data/ddpm/model.pt)")
         what = "what that model predicts (default: as its config.json says)"
         add("--predict", choices=("v", "noise"), help=what)
-        add(
-            "--num",
-            type=number(int, 1, 10_000_000),
-            default=2000,
-            metavar="N",
-            help="images (2000)",
-        )
+        images = number(int, 1, 10_000_000)
+        add("--num", type=images, default=2000, metavar="N", help="images (2000)")
         how = f"ddpm: ancestral, {TIMESTEPS} steps (ddim)"
         add("--sampler", choices=("ddim", "ddpm"), default="ddim", help=how)
         time = number(int, 1, TIMESTEPS)
@@ -243,42 +215,28 @@ def get_args(argv: list[str]) -> Namespace:
         add("--batch_size", type=size, default=250, metavar="B", help="images at a time (250)")
         parser.add_device_options()
     else:
-        add_data_options(parser)
+        parser.add_data_options(*DATA)
     if argv[0] != "train":
         add("--seed", type=SEED, default=0, help="(0)")
         add("--out", type=path, required=True, metavar="FOLDER", help="where the PNGs go")
         add("--overwrite", action="store_true", help="replace that folder")
     given = parser.parse_given(argv[1:])
-    check_together(parser, given)
+    if given.get("sampler") == "ddpm" and (given.get("eta") or given.get("steps")):
+        parser.error("--steps and --eta belong to DDIM; leave them out for --sampler ddpm")
     args = parser.defaults() | given
     if argv[0] == "train":
-        args = resumed(args, given, parser)
+        name = "ddpm_synthetic" if args["dataset"] == "synthetic" else "ddpm"
+        folder = Path(given.get("out_dir", DATA_DIR / name)).absolute()
+        recorded = recorded_for_resume(folder, given.get("resume"), given)
+        args |= {k: v for k, v in recorded.items() if k in args}
+        words = ["--dataset", "synthetic"] if args["dataset"] == "synthetic" else []
+        words = ["--out_dir", given["out_dir"]] if "out_dir" in given else words
+        args |= {"out_dir": folder, "again": resume_line("train", *words), "given": given}
     if argv[0] == "sample":
         args["steps"] = None if args["sampler"] == "ddpm" else args["steps"] or 50
     args |= {name: Path(args[name]) for name in ("model", "out") if name in args}
     args["device"] = resolve_device(args.get("device"))
     return Namespace(**args)
-
-
-def check_together(parser: Parser, given: dict) -> None:
-    """Options that do not go together end the program."""
-    if given.get("dataset") == "synthetic" and ("data_dir" in given or "download" in given):
-        parser.error("--data_dir and --download go with --dataset cifar10")
-    if given.get("resume") and given.get("overwrite"):
-        parser.error("--resume and --overwrite exclude each other")
-    if given.get("sampler") == "ddpm" and (given.get("eta") or given.get("steps")):
-        parser.error("--steps and --eta belong to DDIM; leave them out for --sampler ddpm")
-
-
-def resumed(args: dict, given: dict, parser: Parser) -> dict:
-    """With the run's folder and, for --resume, what that run recorded and is not given."""
-    name = "ddpm_synthetic" if args["dataset"] == "synthetic" else "ddpm"
-    folder = Path(given.get("out_dir", DATA_DIR / name)).absolute()
-    recorded = recorded_for_resume(folder, given.get("resume"), given, parser)
-    args = args | {k: v for k, v in recorded.items() if k in args}
-    where = ["--out_dir", given["out_dir"]] if "out_dir" in given else []
-    where += ["--dataset", "synthetic"] if args["dataset"] == "synthetic" and not where else []
-    return args | {"out_dir": folder, "again": resume_line("train", *where), "given": given}
 
 
 COMMANDS = {"train": train, "sample": sample, "reference": reference}

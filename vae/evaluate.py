@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from losses import Autoencoder
-from options import make_parser
 from pictures import check_new_folder, save_pictures
 from presets import build, losses_of
 from utils import get_dataloaders, vis_recons, vis_samples
@@ -16,15 +15,13 @@ from common import InputError
 from common.device import choose_precision, prepare, resolve_device
 from common.files import atomic, fingerprint, is_writable, load_weights
 from common.measure import measuring
-from common.run import check_recorded, checked_settings, recorded_settings
+from common.run import check_data, recorded_settings
 
 
 def evaluate(args: Namespace, get_val_metrics: Callable) -> None:
     """With its run's settings. The results go beside its file, or to --out_dir. InputError."""
     path = Path(args.evaluate)
     path = path / "model.pt" if path.is_dir() else path
-    if not path.is_file():
-        raise InputError(f"--evaluate: no file {path}; give a run's folder, or its model.pt")
     folder, given = path.parent, dict(args.given)
     recorded = recorded_settings(folder, "--evaluate")
     if "loss_mode" not in recorded:
@@ -33,24 +30,18 @@ def evaluate(args: Namespace, get_val_metrics: Callable) -> None:
             f"--evaluate: {folder / 'config.json'} {what}; give a run's folder, or its model.pt "
             "beside its config.json"
         )
-    out = Path(args.out_dir or folder)
-    if not is_writable(next(place for place in (out, *out.absolute().parents) if place.exists())):
+    out = Path(given.get("out_dir", folder))
+    if not is_writable(out):
         raise InputError(f"--evaluate: {out} cannot be written; give another --out_dir")
-    if "dataset" not in given and "data_dir" not in given:
-        check_recorded(folder, recorded, "--evaluate", ["data_dir"])
     if "data_dir" in given:
         given = {"dataset": "cifar10"} | given
-    parser = make_parser()
-    known = {k: recorded[k] for k in (*parser.defaults(), "network") if recorded.get(k) is not None}
-    known |= checked_settings(known, parser, folder)
+    names = (*args.parser.defaults(), "network")
+    known = {name: recorded[name] for name in names if recorded.get(name) is not None}
+    named = ("network", "device", "dataset", "loss_mode", "beta_mode")  # or functions' names
+    known |= args.parser.check({k: v for k, v in known.items() if k not in named})
     options = Namespace(**vars(args) | known | given)
     if options.dataset == "unnamed":
         raise InputError(f"--evaluate: the run in {folder} does not name its data; give --data_dir")
-    if recorded["loss_mode"] not in ("ae", "vae"):
-        raise InputError(
-            f"--evaluate: the run in {folder} has a loss of its own ({recorded['loss_mode']}); "
-            "call vis_samples and get_val_metrics from its file"
-        )
     options.device = resolve_device(given.get("device"))
     amp_enabled = not args.disable_amp and recorded.get("number_format") != "float32"
     precision = choose_precision(options.device, amp_enabled)
@@ -61,7 +52,7 @@ def evaluate(args: Namespace, get_val_metrics: Callable) -> None:
         check_new_folder(out / "samples", args.overwrite, "--num_samples")
     train_loader, val_loader = get_dataloaders(options.batch_size, options)
     data = fingerprint(train_loader.images, val_loader.images)
-    check_recorded(folder, recorded, "--evaluate", (), data)
+    check_data(folder, recorded, data)
     prepare(precision)
     _, loss = losses_of(options.loss_mode, options)
     losses = get_val_metrics(model, loss, val_loader, precision=precision)

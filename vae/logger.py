@@ -1,20 +1,28 @@
 """What a run writes at the end of an epoch: losses, plots, films."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from tqdm import tqdm
 
 from common import NonFiniteError
 from common.files import save_film, save_plot
+from common.measure import progress_bar
 from common.run import Layout, Run
 
 # What `--evaluate` writes of a model.
 EVALUATIONS = ("model_recons.png", "model_samples.png", "model_score.json")
-TERMS = ("loss", "recon_loss", "kl_loss")
+CURVES = {  # term: title and unit of its plot
+    "loss": ("Total loss", "loss per image (validation: beta 1)"),
+    "recon_loss": ("Reconstruction loss", "squared error per image"),
+    "kl_loss": ("KL loss", "nats per image"),
+}
 LAYOUT = Layout(
     state_format="vae-state-3",
     columns=(
         *("epoch", "beta"),
-        *(f"{part}_{term}" for part in ("train", "val") for term in TERMS),
+        *(f"{part}_{term}" for part in ("train", "val") for term in CURVES),
         *("active_latents", "seconds"),
     ),
     results=(
@@ -22,16 +30,8 @@ LAYOUT = Layout(
         *("epoch_*_recons.png", "epoch_*_samples.png", "recons.gif", "samples.gif"),
         *("*_vs_epochs.png", "events.out.tfevents.*"),
     ),
-    may_change=(
-        *("num_epochs", "eval_interval", "patience", "save_minutes", "dataset", "data_dir"),
-    ),
+    may_change=(*("num_epochs", "eval_interval", "save_minutes", "dataset", "data_dir"),),
 )
-TITLES = {"loss": "Total loss", "recon_loss": "Reconstruction loss", "kl_loss": "KL loss"}
-UNITS = {
-    "loss": "loss per image",
-    "recon_loss": "squared error per image",
-    "kl_loss": "nats per image",
-}
 
 
 def log_epoch(run: Run, row: dict, train_metrics: Mapping, val_metrics: Mapping) -> str:
@@ -52,32 +52,46 @@ def log_epoch(run: Run, row: dict, train_metrics: Mapping, val_metrics: Mapping)
 
 def save_curves(run: Run, term: str) -> None:
     """Training and validation curve of a loss term."""
-    rows = run.rows
-    weighted = term == "loss" and "train_kl_loss" in rows[-1]
-    labels = (
-        ("training (its beta)", "validation (beta 1)") if weighted else ("training", "validation")
-    )
+    rows, sides = run.rows, {"training": "train", "validation": "val"}
     curves = {
-        label: [row.get(f"{part}_{term}", math.nan) for row in rows]
-        for part, label in zip(("train", "val"), labels, strict=True)
+        side: [row.get(f"{part}_{term}", math.nan) for row in rows] for side, part in sides.items()
     }
-    title = TITLES.get(term, term.replace("_", " "))
-    unit = UNITS.get(term, "") if "train_recon_loss" in rows[-1] else "squared error per pixel"
+    title, unit = CURVES.get(term, (term.replace("_", " "), ""))
+    unit = unit if "train_recon_loss" in rows[-1] else "squared error per pixel"
     path = run.folder / f"{term}_vs_epochs.png"
     epochs = [row["epoch"] for row in rows]
     save_plot(epochs, curves, "epochs", unit, f"{title}, {run.folder.name}", path)
 
 
-def save_films(run: Run) -> None:
-    """At the end: the reconstructions and samples through the training."""
+def is_drawn(run: Run) -> bool:
+    """Whether the pictures of the last epoch are there."""
+    return (run.folder / f"epoch_{run.step - 1}_samples.png").exists()
+
+
+def epochs(
+    run: Run, loader: Any, eval_interval: int, save_pictures: Callable[[int], None]
+) -> Iterator[tuple[int, tqdm]]:
+    """The epochs that are left, with a bar of their steps; each is drawn and saved after it.
+
+    Whoever asks trains, validates and adds the row. loader: of training, as `run` keeps it.
+    """
+    if run.step > 0:
+        run.save()  # a state from elsewhere stands here too
+    if run.step == run.total and not is_drawn(run):
+        save_pictures(run.step - 1)  # a longer run, which is ended here after all
+    steps, how = len(loader), {"unit": "step", "desc": run.folder.name}
+    done = run.step * steps + loader.taken
+    with progress_bar(initial=done, total=run.total * steps, **how) as bar:
+        while run.step < run.total:
+            yield run.step, bar
+            run.step += 1
+            if run.step == run.total or run.step % eval_interval == 0:
+                save_pictures(run.step - 1)
+            run.parts["means"].clear()  # the next epoch's begin here
+            run.save()
+            if run.step < run.total:
+                run.check_signal()  # one that came during validation or pictures
     for kind in ("recons", "samples"):
         film = run.folder / f"{kind}.gif"
-        save_film(run.folder, f"epoch_*_{kind}.png", film, seconds=0.7)
-
-
-def stopped_improving(rows: list[dict], patience: int | None) -> bool:
-    """Whether `patience` epochs have brought no better validation loss; None: never."""
-    if patience is None or not rows:
-        return False
-    losses = [row["val_loss"] for row in rows]
-    return len(losses) - 1 - losses.index(min(losses)) >= patience  # the first of equal ones
+        save_film(run.folder, f"epoch_[0-9]*_{kind}.png", film, seconds=0.7)
+    print(f"Results are in {run.folder}")

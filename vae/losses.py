@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from common import InputError, called, tried
+from common import InputError, name_of, tried
 from common.measure import preserved
 
 Autoencoder = Any  # a module with .encoder(x) and .decoder(z)
@@ -91,35 +91,32 @@ def try_loss(model: nn.Module, function: Callable[..., Terms], call: Callable) -
 
     function: what the student wrote, for the message. call: the same as (model, x, beta).
     """
+    kind, name = type(model).__name__, name_of(function)
+    size = getattr(model, "latent_size", None)
+    if not isinstance(size, int):
+        raise InputError(f"{kind}.latent_size is {size!r}, expected an int")
+    if lost := [part for part in ("encoder", "decoder") if not hasattr(model, part)]:
+        raise InputError(f"{kind} has no {lost[0]}; samples and reconstructions are made by it")
     with preserved(model):
         x = torch.rand(3, 3, 32, 32, device=next(model.parameters()).device) * 2 - 1
-        size = getattr(model, "latent_size", None)
-        if not isinstance(size, int):
-            raise InputError(f"{type(model).__name__}.latent_size is {size!r}, expected an int")
         z = torch.zeros(3, size, device=x.device)
-        kind = type(model).__name__
-        if lost := [name for name in ("encoder", "decoder") if not hasattr(model, name)]:
-            raise InputError(f"{kind} has no {lost[0]}; samples and reconstructions are made by it")
+        what = "expected images (3, 3, 32, 32) of latents (3, size), the means of the encoder's"
         decoder: Any = model.decoder
-        what = "expected images (3, 3, 32, 32) of latents (3, size)"
         drawn = {"decoder": tried(decoder, z, what=what, name=f"{kind}.decoder")}
-        what = "expected latents (B, size) of the encoder, or a tuple whose first are their means"
         drawn["reconstruction"] = tried(reconstruction, model, x, what=what, name=kind)
-        for name, images in drawn.items():
+        for part, images in drawn.items():
             if getattr(images, "shape", None) != x.shape:
                 got = tuple(getattr(images, "shape", ()))
-                raise InputError(f"{kind}.{name} gives {got}, expected {(*x.shape,)}")
+                raise InputError(f"{kind}.{part} gives {got}, expected {(*x.shape,)}")
         expected = "expected (loss, OrderedDict of terms), each a scalar tensor"
-        got = tried(call, model, x, 1.0, what=expected, name=called(function))
-        pair = isinstance(got, tuple) and len(got) == 2 and isinstance(got[1], dict)
-        values: dict = {"the loss": got[0]} | got[1] if pair else {}
-        if odd := [n for n in values if not isinstance(n, str) or "/" in n or n == "loss"]:
-            raise InputError(f"{called(function)}: a term is called {odd[0]!r}; give another name")
-        for name, value in values.items():
+        got = tried(call, model, x, 1.0, what=expected, name=name)
+        if not (isinstance(got, tuple) and len(got) == 2 and isinstance(got[1], dict)):
+            raise InputError(f"{name} returned {type(got).__name__}; {expected}")
+        for term, value in {"the loss": got[0], **got[1]}.items():
+            if not isinstance(term, str) or "/" in term or term == "loss":
+                raise InputError(f"{name}: a term is called {term!r}; give another name")
             if not isinstance(value, Tensor) or value.shape != ():
                 found = tuple(value.shape) if isinstance(value, Tensor) else repr(value)
-                raise InputError(f"{called(function)}: {name} is {found}; {expected}")
-        if not pair:
-            raise InputError(f"{called(function)} returned {type(got).__name__}; {expected}")
+                raise InputError(f"{name}: {term} is {found}; {expected}")
         if not got[0].requires_grad:
-            raise InputError(f"{called(function)} returned a loss without a gradient")
+            raise InputError(f"{name} returned a loss without a gradient")

@@ -21,9 +21,7 @@ class Encoder(nn.Module):
 
     def __init__(self, input_shape: tuple[int, ...], latent_dim: int):
         super().__init__()
-        self.input_shape = tuple(input_shape)
-        self.latent_dim = latent_dim
-        channels, height, width = self.input_shape
+        channels, height, width = input_shape
         self.convs = nn.Sequential(
             nn.Conv2d(channels, 32, kernel_size=3, stride=1, padding=1),  # (B, 32, 32, 32)
             nn.ReLU(),
@@ -61,9 +59,7 @@ class Decoder(nn.Module):
 
     def __init__(self, latent_dim: int, output_shape: tuple[int, ...], base_channels: int = 128):
         super().__init__()
-        self.latent_dim = latent_dim
-        self.output_shape = tuple(output_shape)
-        channels, height, width = self.output_shape
+        channels, height, width = output_shape
         self.base_size = (base_channels, height // 8, width // 8)
         self.fc = nn.Linear(latent_dim, math.prod(self.base_size))
         self.deconvs = nn.Sequential(
@@ -95,10 +91,7 @@ class AEModel(nn.Module):
         base_channels: int = 128,
     ):
         super().__init__()
-        if len(input_shape) != 3:
-            raise ValueError(f"input_shape: got {input_shape}, expected (channels, height, width)")
         self.variational = variational
         self.latent_size = latent_size
-        self.input_shape = tuple(input_shape)
         self.encoder = (VAEEncoder if variational else Encoder)(input_shape, latent_size)
         self.decoder = Decoder(latent_size, input_shape, base_channels)

@@ -13,11 +13,9 @@ from common.measure import progress_bar
 
 def check_new_folder(folder: Path, overwrite: bool, option: str = "--out") -> None:
     """Refuse a folder with anything in it; with --overwrite, one that holds other files."""
-    above = [place for place in folder.absolute().parents if place.exists()]
-    if not above[0].is_dir():
-        raise InputError(f"{option}: {above[0]} is a file, expected a folder; give another")
-    if folder.is_file():
-        raise InputError(f"{option}: {folder} is a file, expected a folder; give another")
+    place = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    if not place.is_dir():
+        raise InputError(f"{option}: {place} is a file, expected a folder; give another")
     if not folder.exists():
         return
     names = [path.name for path in folder.iterdir()]

@@ -8,7 +8,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from typing import Any
 
-from common import InputError, called, tried
+from common import InputError, name_of, tried
 
 
 def constant_beta_scheduler(target_val: float = 1) -> Callable[[int], float]:
@@ -31,10 +31,6 @@ def anneal_beta_scheduler(
     anneal_steps: int = 10_000, target_val: float = 1
 ) -> Callable[[int], float]:
     """0 at step 0, target_val at step anneal_steps and after (KL annealing, arXiv 1511.06349)."""
-    if anneal_steps <= 0:
-        raise ValueError(
-            f"anneal_beta_scheduler: anneal_steps is {anneal_steps}, expected a number > 0"
-        )
     return lambda step: target_val * min(1.0, step / anneal_steps)
 
 
@@ -46,11 +42,6 @@ def cyclical_beta_scheduler(
     Fu et al. 2019, arXiv 1903.10145, equations (6) and (7), with f(tau) = tau / R; step is their
     t - 1.
     """
-    if total_steps <= 0 or cycles < 1 or not 0 < ratio <= 1:
-        raise ValueError(
-            f"cyclical_beta_scheduler: got {total_steps} steps, {cycles} cycles, ratio {ratio}; "
-            "expected > 0, >= 1, in (0, 1]"
-        )
     period = math.ceil(total_steps / cycles)  # whole steps; the rise is by the fraction
     return lambda step: target_val * min(1.0, (step % period) / (total_steps / cycles) / ratio)
 
@@ -62,22 +53,20 @@ def beta_schedule(
 
     beta_mode: constant, linear, anneal, cyclical, or such a function. Raises InputError.
     """
-    if beta_mode == "constant":
-        return constant_beta_scheduler(target_val)
-    if beta_mode == "linear":
-        return linear_beta_scheduler(num_epochs, target_val)
-    if beta_mode == "anneal":
-        # The same function in each epoch: it counts the steps of the whole run.
-        by_step = anneal_beta_scheduler(options.anneal_steps, target_val)
-        return lambda epoch: by_step
-    if beta_mode == "cyclical":
-        steps, cycles = num_epochs * steps_per_epoch, options.cycles
-        if 2 * cycles > steps:
-            raise InputError(
-                f"--cycles: got {cycles}, expected at most half of the run's {steps} steps"
-            )
-        by_step = cyclical_beta_scheduler(steps, cycles, options.ratio, target_val)
-        return lambda epoch: by_step
+    steps, cycles = num_epochs * steps_per_epoch, options.cycles
+    if beta_mode == "cyclical" and 2 * cycles > steps:
+        raise InputError(
+            f"--cycles: got {cycles}, expected at most half of the run's {steps} steps"
+        )
+    by_name: dict[Any, Callable[[int], Any]] = {
+        "constant": constant_beta_scheduler(target_val),
+        "linear": linear_beta_scheduler(num_epochs, target_val),
+        # By the step: the same function in each epoch, for it counts those of the whole run.
+        "anneal": lambda epoch: anneal_beta_scheduler(options.anneal_steps, target_val),
+        "cyclical": lambda epoch: cyclical_beta_scheduler(steps, cycles, options.ratio, target_val),
+    }
+    if beta_mode in by_name:
+        return by_name[beta_mode]
     what = "expected beta, or a function of the step, for an epoch"
     # A student's own is asked for every epoch now, not in the night of the tenth one.
     for epoch in range(min(num_epochs, 10_000)):
@@ -89,7 +78,7 @@ def beta_schedule(
             number = isinstance(beta, int | float) and not isinstance(beta, bool)
             if not number or not 0 <= beta < math.inf:
                 raise InputError(
-                    f"{called(beta_mode)} returned {beta!r} for epoch {epoch}, expected a number "
+                    f"{name_of(beta_mode)} returned {beta!r} for epoch {epoch}, expected a number "
                     ">= 0, or a function of the step that gives one"
                 )
     return beta_mode

@@ -11,6 +11,7 @@ Neighbours of theirs, from other reports: {neighbours}.
 
 import contextlib
 import inspect
+import signal
 import sys
 from argparse import Namespace
 from collections import OrderedDict
@@ -20,19 +21,18 @@ from typing import Any
 
 import torch
 from evaluate import evaluate
-from logger import EVALUATIONS, LAYOUT, log_epoch, save_films, stopped_improving
+from logger import EVALUATIONS, LAYOUT, epochs, is_drawn, log_epoch
 from losses import Terms, ae_loss, try_loss, vae_loss
-from options import check_own_call, get_args, parsed, recorded, run_folder, with_recorded
+from options import arguments_of, check_own_call, get_args, parsed, recorded, with_recorded
 from presets import build, losses_of
-from run_presets import run_presets
 from schedules import beta_schedule, constant_beta_scheduler, linear_beta_scheduler  # noqa: F401
 from torch import Tensor, nn
 from utils import count_active_latents, get_dataloaders, preprocess_data, vis_recons, vis_samples
 
-from common import InputError, check_agreement
+from common import InputError, Interrupted, check_agreement
 from common.device import choose_precision, prepare
 from common.files import fingerprint, save_weights
-from common.measure import RunningMeans, measuring, preserved, progress_bar
+from common.measure import RunningMeans, measuring, preserved
 from common.run import Run
 
 Loader = Iterable[tuple[Tensor, Any]]  # images (B, 3, 32, 32), uint8 or in [0, 1], and anything
@@ -86,7 +86,7 @@ def run_train_epoch(
             torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
         optimizer.step()
         detached = {name: term.detach() for name, term in terms.items()}
-        means.add({"loss": loss.detach()} | detached, step + 1, len(x))
+        means.add({"loss": loss.detach()} | detached, len(x))
     return OrderedDict(means.means())
 
 
@@ -105,7 +105,7 @@ def get_val_metrics(
         for x, _ in val_loader:
             x = preprocess_data(x, device)  # (B, 3, 32, 32) in [-1, 1]
             loss, terms = loss_fn(model, x, 1)  # beta 1: losses of different betas compare
-            means.add({"loss": loss} | terms, 1, len(x))
+            means.add({"loss": loss} | terms, len(x))
     return OrderedDict(means.means())
 
 
@@ -137,7 +137,9 @@ def main(
     Interrupted.
     """
     options = options or parsed()
-    folder = run_folder(options, log_dir)
+    if not str(log_dir or ""):
+        raise InputError("main: log_dir is empty; expected the name of a folder")
+    folder = options.out_dir / log_dir
     options = with_recorded(options, folder)
     arguments = {
         **{"loss_mode": loss_mode, "beta_mode": beta_mode, "num_epochs": num_epochs},
@@ -156,6 +158,9 @@ def main(
             settings |= {"network": type(model).__name__}
             settings["latent_size"] = getattr(model, "latent_size", None)
         run.check(settings)
+        if run.step >= num_epochs and is_drawn(run):
+            print(f"{folder.name}: finished already; --overwrite repeats it")
+            return run.rows
         torch.manual_seed(options.seed)  # of the weights, and of the noise in every step
         model = model or build(loss_mode, latent_size, base_channels, options)
         model = model.to(options.device).to(memory_format=torch.channels_last)
@@ -191,46 +196,51 @@ def main(
                 run.events.add_image(tag, picture, epoch)
             save_weights(model, run.folder / "model.pt")
 
-        if run.step > 0:
-            run.save()  # a state from elsewhere stands here too
         steps = len(train_loader)
-        begun, total = run.step * steps + train_loader.taken, num_epochs * steps
-        with progress_bar(initial=begun, total=total, unit="step", desc=run.folder.name) as bar:
-            ended = run.step == num_epochs or stopped_improving(run.rows, options.patience)
-            if ended and not (run.folder / f"epoch_{run.step - 1}_samples.png").exists():
-                save_pictures(run.step - 1)  # a longer run, which is ended here after all
-            while not ended:
-                epoch = run.step
-                beta = beta_fn(epoch)  # a number, or a function of the run's step
-                train_metrics = run_train_epoch(
-                    model,
-                    train_loss,
-                    run.steps(train_loader, bar),
-                    optimizer,
-                    beta,
-                    grad_clip,
-                    precision=precision,
-                    means=means,
-                    first_step=epoch * steps + train_loader.taken,
-                )
-                val_metrics = get_val_metrics(model, val_loss, val_loader, precision=precision)
-                last_step = (epoch + 1) * steps - 1
-                row = {"epoch": epoch, "beta": float(beta(last_step) if callable(beta) else beta)}
-                regular = (epoch + 1) % eval_interval == 0
-                if regular and getattr(model, "variational", False):
-                    row["active_latents"] = count_active_latents(model, val_loader, precision)
-                bar.write(log_epoch(run, row, train_metrics, val_metrics), file=sys.stdout)
-                run.step += 1
-                ended = run.step == num_epochs or stopped_improving(run.rows, options.patience)
-                if ended or regular:
-                    save_pictures(epoch)
-                means.clear()  # the next epoch's begin here
-                run.save()
-                if not ended:
-                    run.check_signal()  # one that came during validation or pictures
-        save_films(run)
-    print(f"Results are in {run.folder}")
+        for epoch, bar in epochs(run, train_loader, eval_interval, save_pictures):
+            beta = beta_fn(epoch)  # a number, or a function of the run's step
+            train_metrics = run_train_epoch(
+                model,
+                train_loss,
+                run.steps(train_loader, bar),
+                optimizer,
+                beta,
+                grad_clip,
+                precision=precision,
+                means=means,
+                first_step=epoch * steps + train_loader.taken,
+            )
+            val_metrics = get_val_metrics(model, val_loss, val_loader, precision=precision)
+            last_step = (epoch + 1) * steps - 1
+            row = {"epoch": epoch, "beta": float(beta(last_step) if callable(beta) else beta)}
+            if (epoch + 1) % eval_interval == 0 and getattr(model, "variational", False):
+                row["active_latents"] = count_active_latents(model, val_loader, precision)
+            bar.write(log_epoch(run, row, train_metrics, val_metrics), file=sys.stdout)
     return run.rows
+
+
+def run_presets(args: Namespace) -> None:
+    """Train each of `args.runs`; what must be refused is refused before the first begins.
+
+    `all` goes on with what was begun.
+    """
+    calls, asked = [], args.resume
+    for name in args.runs:
+        begun = (args.out_dir / name / "state.pt").exists() and not args.overwrite
+        # Where several are named, those that are not begun yet begin.
+        args.resume = asked if begun or len(args.runs) == 1 else None
+        args.resume = asked or True if begun and "all" in args.presets else args.resume
+        arguments, options = arguments_of(name, args)
+        how = options.resume, options.overwrite, options.again
+        precision = choose_precision(options.device, not options.disable_amp)
+        with Run(args.out_dir / name, LAYOUT, *how) as run:
+            run.check(recorded(arguments, options, run.folder, precision))
+        calls.append((name, arguments, options))
+    for name, arguments, options in calls:
+        if Run.last_signal:  # it came when the one before was done
+            told = f"stopped by {signal.Signals(Run.last_signal).name} before {name}"
+            raise Interrupted(Run.last_signal, f"{told}; go on with: {args.again}")
+        main(name, **arguments, options=options)
 
 
 if __name__ == "__main__":
@@ -238,4 +248,4 @@ if __name__ == "__main__":
     if args.evaluate:
         evaluate(args, get_val_metrics)
     else:
-        run_presets(args, main)
+        run_presets(args)

@@ -88,8 +88,6 @@ def path(text: Any) -> str:
     """An argparse type: not empty, as an unset variable of a shell would be."""
     if not str(text):
         raise argparse.ArgumentTypeError("got an empty path")
-    if isinstance(text, int | float):  # of a config.json that somebody edited
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a path")
     return str(text)
 
 
@@ -104,8 +102,8 @@ class Parser(argparse.ArgumentParser):
         sys.excepthook = end_in_one_line
 
     def error(self, message: str) -> NoReturn:
-        """End the program."""
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        """As whatever cannot be used: a line, or an exception in a notebook."""
+        raise InputError(message)
 
     def parse_given(self, argv: Sequence[object] | None = None) -> dict[str, Any]:
         """The options that a command line gives, without defaults."""
@@ -120,7 +118,10 @@ class Parser(argparse.ArgumentParser):
             proposal = did_you_mean(unknown[0].split("=")[0], self._option_string_actions)
             self.error(f"unrecognized arguments: {' '.join(unknown)}{proposal}")
         found = {k: v for k, v in vars(args).items() if v is not unset and v != []}
-        return {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
+        odd = [name for name in ("data_dir", "download") if name in found]
+        if found.get("dataset") == "synthetic" and odd:
+            self.error(f"--{odd[0]} goes with --dataset {self.get_default('dataset')}")
+        return found
 
     def defaults(self) -> dict[str, Any]:
         """Of all options."""
@@ -128,30 +129,19 @@ class Parser(argparse.ArgumentParser):
 
     def check(self, values: dict[str, Any]) -> dict[str, Any]:
         """What a program gives instead of a command line, by the same rules; InputError."""
-        actions = {action.dest: action for action in self._actions}
-        checked = {}
+        actions, checked = {action.dest: action for action in self._actions}, dict(values)
         for name, value in values.items():
-            if name not in actions:
-                raise InputError(f"{name}: there is no such option{did_you_mean(name, actions)}")
             of_type, choices = actions[name].type, actions[name].choices
-            checked[name] = value
-            if value is None and actions[name].default is not None:
-                raise InputError(f"--{name}: got None, expected a value")
-            if value is None or (callable(value) and not isinstance(value, type)):
-                continue
-            many = actions[name].nargs if isinstance(actions[name].nargs, int) else 0
-            if (len(value) if isinstance(value, tuple | list) else 0) != many:
-                raise InputError(f"--{name}: got {value!r}, expected {many or 'one'}")
             try:
-                if callable(of_type) and isinstance(value, tuple | list):
-                    checked[name] = tuple(map(of_type, value))
+                if callable(of_type) and isinstance(value, list):
+                    checked[name] = [*map(of_type, value)]
                 elif callable(of_type):
                     checked[name] = of_type(value)
-            except (argparse.ArgumentTypeError, TypeError) as error:
+            except argparse.ArgumentTypeError as error:
                 raise InputError(f"--{name}: {error}") from None
-            if isinstance(value, str) and checked[name] != value:  # a program has numbers
+            if checked[name] != value:  # a program has numbers
                 raise InputError(f"--{name}: got {value!r}, expected {checked[name]!r}")
-            if choices is not None and value not in choices:
+            if choices is not None and value not in choices and not callable(value):
                 expected = ", ".join(map(str, choices))
                 raise InputError(f"--{name}: got {value!r}, expected one of {expected}")
         return checked
@@ -162,10 +152,20 @@ class Parser(argparse.ArgumentParser):
         add("--device", help="cpu, cuda or cuda:N (cuda where there is one)")
         add("--disable_amp", action="store_true", help="no 16-bit autocast: float32")
 
+    def add_data_options(self, real: str, drawn: str, place: str) -> argparse._ArgumentGroup:
+        """--dataset, --data_dir and --download; returns their group."""
+        group = self.add_argument_group("data and output")
+        add, kinds = group.add_argument, (real, "synthetic")
+        add("--dataset", choices=kinds, default=real, help=f"synthetic: {drawn}, no download")
+        add("--data_dir", type=path, metavar="FOLDER", help=f"{place}, which is fetched once")
+        add("--download", action="store_true", help="fetch them to --data_dir, if missing there")
+        return group
+
     def add_resume_options(self, group: argparse._ArgumentGroup) -> None:
         """--save_minutes, --resume and --overwrite."""
         add, every = group.add_argument, "minutes between saved states (5)"
         add("--save_minutes", type=POSITIVE, default=5.0, metavar="M", help=every)
+        add = group.add_mutually_exclusive_group().add_argument
         on = "go on with all that the run recorded; or from the state or run at this path"
         add("--resume", nargs="?", const=True, type=path, metavar="STATE", help=on)
         add("--overwrite", action="store_true", help="replace the results there")
@@ -184,20 +184,21 @@ def check_agreement(given: dict, arguments: dict, call: str) -> None:
             )
 
 
-def name_of(function: Callable) -> str:
-    """File and own name, as in schedules.mine; a run goes on with the same names only."""
+def name_of(function: Any) -> str:
+    """hinge.my_loss, or MyNetwork.forward; a run goes on with the same names only."""
     code = getattr(inspect.unwrap(function), "__code__", None)
     if code is None:
         return getattr(function, "__name__", type(function).__name__)
+    if owner := getattr(function, "__self__", None):
+        return f"{type(owner).__name__}.{function.__name__}"
     name = getattr(function, "__qualname__", code.co_name)
     stem = Path(code.co_filename).stem if Path(code.co_filename).is_file() else "notebook"
     return f"{stem}.{name}"
 
 
-def called(function: Callable) -> str:
-    """How a message names it: MyNetwork.forward, hinge.my_loss."""
-    owner = getattr(function, "__self__", None)
-    return f"{type(owner).__name__}.{function.__name__}" if owner else name_of(function)
+def first_line(error: BaseException) -> str:
+    """Of what an exception says, which may be pages; its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def tried(function: Callable, *arguments: Any, what: str, name: str = "") -> Any:
@@ -205,9 +206,8 @@ def tried(function: Callable, *arguments: Any, what: str, name: str = "") -> Any
     try:
         return function(*arguments)
     except Exception as error:  # whatever there may be
-        reason = (str(error).strip().splitlines() or [""])[0][:200]
-        name = f"{name or called(function)} raised {type(error).__name__}"
-        raise InputError(f"{name}: {reason}; tried before the run, {what}") from None
+        name = f"{name or name_of(function)} raised {type(error).__name__}"
+        raise InputError(f"{name}: {first_line(error)}; tried before the run, {what}") from None
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -1,22 +1,23 @@
 import pytest
 import torch
+from tiny import TinyFeatures
+from torch import nn
 
 
 @pytest.fixture(scope="session")
 def tiny_features(tmp_path_factory):
-    from helpers import TinyFeatures, save_script
-
-    return save_script(TinyFeatures(), tmp_path_factory.mktemp("features") / "tiny.pt")
+    path = tmp_path_factory.mktemp("features") / "tiny.pt"
+    torch.jit.script(TinyFeatures()).save(str(path))
+    return path
 
 
 @pytest.fixture(scope="session")
 def tiny_inception(tmp_path_factory):
-    """A folder for --inception_weights."""
-    from helpers import TinyInception, save_script
-
+    """A folder for --inception_weights; as in clean-fid's file `.layers` gives (B, 2048)."""
     torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("inception")
-    save_script(TinyInception(), folder / "inception-2015-12-05.pt")
+    folder, network = tmp_path_factory.mktemp("inception"), nn.Module()
+    network.layers = nn.Sequential(nn.AdaptiveAvgPool2d(16), nn.Flatten(), nn.Linear(768, 2048))
+    torch.jit.script(network.eval()).save(str(folder / "inception-2015-12-05.pt"))
     return folder
 
 
@@ -40,29 +41,16 @@ def bird_folder(tmp_path, birds):
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def plots(monkeypatch):
-    """What was plotted last under each file name: {name: (x, y, ylabel)}."""
+    """What was plotted last, {file name: (x, y, ylabel)}; drawing it takes a fifth of a second."""
     import logger
 
     drawn = {}
 
     def keep(x, y, xlabel, ylabel, title, filename):
-        curves = y if isinstance(y, dict) else {None: y}
-        drawn[filename.stem] = list(x), {k: list(v) for k, v in curves.items()}, ylabel
+        drawn[filename.stem] = x, y, ylabel
         filename.write_bytes(b"a plot")
 
     monkeypatch.setattr(logger, "save_plot", keep)
     return drawn
-
-
-@pytest.fixture(autouse=True)
-def quick_plots(request):
-    """A plot takes a fifth of a second: runs keep what would be drawn, unless a test looks."""
-    if "real_plots" not in request.fixturenames:
-        request.getfixturevalue("plots")
-
-
-@pytest.fixture
-def real_plots():
-    """For tests that look at the pictures of the curves."""

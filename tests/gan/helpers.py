@@ -3,17 +3,15 @@
 import csv
 import os
 import signal
-import warnings
 
 import pytest
 import q1_5
 import torch
 import train
-from tiny import TinyDiscriminator, TinyFeatures, TinyGenerator  # noqa: F401
-from torch import nn
+from tiny import TinyDiscriminator, TinyGenerator
 from utils import get_args
 
-from common import Interrupted
+from common import InputError, Interrupted
 
 TINY = TinyGenerator, TinyDiscriminator
 DEFAULTS = {"--fid": "off", "--batch_size": "4", "--log_period": "3", "--num_iterations": "7"}
@@ -27,21 +25,11 @@ def start(folder, images, *argv, question=q1_5, networks=TINY, **more):
     args = get_args("", ["--out_dir", str(folder), *argv])
     torch.manual_seed(args.seed)
     gen, disc = (network() for network in networks)
-    train.train_model(
-        gen,
-        disc,
-        num_iterations=args.num_iterations,
-        batch_size=args.batch_size,
-        lamb=args.lamb,
-        prefix=args.prefix,
-        gen_loss_fn=question.compute_generator_loss,
-        disc_loss_fn=question.compute_discriminator_loss,
-        log_period=args.log_period,
-        amp_enabled=not args.disable_amp,
-        options=args,
-        images=images,
-        **more,
-    )
+    names = ("num_iterations", "batch_size", "lamb", "prefix", "log_period")
+    how = {name: getattr(args, name) for name in names} | {"amp_enabled": not args.disable_amp}
+    how["gen_loss_fn"] = question.compute_generator_loss
+    how["disc_loss_fn"] = question.compute_discriminator_loss
+    train.train_model(gen, disc, options=args, images=images, **how, **more)
     return {f"{net}.{n}": v for net in ("generator", "discriminator") for n, v in load(folder, net)}
 
 
@@ -50,33 +38,29 @@ def load(folder, name):
 
 
 def rows(folder):
-    with open(folder / "metrics.csv", newline="") as file:
-        return [
-            {name: value for name, value in row.items() if name != "seconds"}
-            for row in csv.DictReader(file)
-        ]
+    table = csv.DictReader((folder / "metrics.csv").read_text().splitlines())
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in table]
 
 
 def files(folder):
     return {path.name for path in folder.iterdir() if "tfevents" not in path.name}
 
 
-def same(weights1, weights2):
-    return weights1.keys() == weights2.keys() and all(
-        torch.equal(value, weights2[name]) for name, value in weights1.items()
-    )
+def same(one, other):
+    return one.keys() == other.keys() and all(map(torch.equal, one.values(), other.values()))
+
+
+def refused(words, call, *args, **options):
+    """The call raises an InputError with these words (a pattern)."""
+    with pytest.raises(InputError, match=words):
+        call(*args, **options)
 
 
 def signal_at(monkeypatch, iteration, number=signal.SIGTERM):
     """The signal arrives in the discriminator step of this iteration, counted from 1 here."""
     step, count = train.discriminator_step, iter(range(1, 10**6))
-
-    def step_and_signal(*args):
-        if next(count) == iteration:
-            os.kill(os.getpid(), number)
-        return step(*args)
-
-    monkeypatch.setattr(train, "discriminator_step", step_and_signal)
+    stop = lambda *args: next(count) == iteration and os.kill(os.getpid(), number) or step(*args)
+    monkeypatch.setattr(train, "discriminator_step", stop)
 
 
 def stopped_at(monkeypatch, iteration, *arguments, number=signal.SIGTERM, **options):
@@ -86,21 +70,3 @@ def stopped_at(monkeypatch, iteration, *arguments, number=signal.SIGTERM, **opti
         with pytest.raises(Interrupted) as stopped:
             start(*arguments, **options)
     return stopped.value
-
-
-class TinyInception(nn.Module):
-    """The interface of clean-fid's file: `.layers` maps (B, 3, 299, 299) to (B, 2048)."""
-
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(nn.AdaptiveAvgPool2d(16), nn.Flatten(), nn.Linear(768, 2048))
-
-    def forward(self, x):
-        return self.layers(x)
-
-
-def save_script(module, path):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.jit.script(module.eval()).save(str(path))
-    return path

@@ -13,20 +13,17 @@ REAL = torch.tensor([[0.0], [2.0]])
 FAKE = torch.tensor([[-1.0], [1.5]])
 
 
-def sigmoid(score):
-    return 1 / (1 + math.exp(-score))
+def log_d(score):
+    """log D(x), D = sigmoid(score); log(1 - D(x)) is that of -score."""
+    return -math.log(1 + math.exp(-score))
 
 
-def test_gan_is_algorithm_1_on_logits():
-    expected = -(math.log(sigmoid(0)) + math.log(sigmoid(2))) / 2
-    expected -= (math.log(1 - sigmoid(-1)) + math.log(1 - sigmoid(1.5))) / 2
+def test_gan_is_algorithm_1_on_logits_and_finite():
+    expected = -(log_d(0) + log_d(2) + log_d(1) + log_d(-1.5)) / 2
     got = float(q1_3.compute_discriminator_loss(REAL, FAKE, None, None, 10))
     assert got == pytest.approx(expected, rel=1e-6)
-    non_saturating = -(math.log(sigmoid(-1)) + math.log(sigmoid(1.5))) / 2
+    non_saturating = -(log_d(-1) + log_d(1.5)) / 2
     assert float(q1_3.compute_generator_loss(FAKE)) == pytest.approx(non_saturating, rel=1e-6)
-
-
-def test_gan_loss_is_finite_for_any_score():
     extreme = torch.tensor([[-1e4], [1e4]])
     loss = q1_3.compute_discriminator_loss(extreme, extreme, None, None, 10)
     assert float(loss) == pytest.approx(1e4)
@@ -41,30 +38,16 @@ def test_lsgan_is_equation_2_with_its_halves():
 
 
 def test_wgan_gp_with_a_critic_of_known_gradient():
-    # D(x) = a * x[0] + b * x[1] has the gradient (a, b): norm 5 for one image, 13 for the other.
-    slopes = torch.tensor([[3.0, 4.0], [5.0, 12.0]])
-    interp = torch.zeros(2, 3, 2, 2, requires_grad=True)
+    """The penalty is two-sided, per image, and can be differentiated."""
+    # D(x) = a * x[0] + b * x[1] has the gradient (a, b): norms 5, 13 and, below 1, 0.25.
+    slopes = torch.tensor([[3.0, 4.0], [5.0, 12.0], [0.25, 0.0]], requires_grad=True)
+    interp = torch.zeros(3, 3, 2, 2, requires_grad=True)
     discrim_interp = (interp[:, 0, 0, :] * slopes).sum(dim=1, keepdim=True)
-    loss = q1_5.compute_discriminator_loss(REAL, FAKE, discrim_interp, interp, 10)
-    # E[D(fake)] - E[D(real)] = 0.25 - 1, penalty = mean((5-1)^2, (13-1)^2) = 80
-    assert float(loss) == pytest.approx(-0.75 + 10 * 80)
+    loss = q1_5.compute_discriminator_loss(REAL, FAKE, discrim_interp, interp, 2)
+    # E[D(fake)] - E[D(real)] = 0.25 - 1, penalty = mean((5-1)^2, (13-1)^2, (0.25-1)^2)
+    assert float(loss.detach()) == pytest.approx(-0.75 + 2 * (16 + 144 + 0.5625) / 3)
+    loss.backward()  # 2 (norm - 1) times the direction, of each image
+    slopes_of_slopes = 2 * 2 / 3 * torch.tensor([[2.4, 3.2], [60 / 13, 144 / 13], [-0.75, 0.0]])
+    torch.testing.assert_close(slopes.grad, slopes_of_slopes)
     assert float(q1_5.compute_discriminator_loss(REAL, FAKE, None, None, 10)) == -0.75
     assert float(q1_5.compute_generator_loss(FAKE)) == -0.25
-
-
-def test_wgan_gp_penalty_can_be_differentiated():
-    weight = torch.tensor(3.0, requires_grad=True)
-    interp = torch.ones(4, 3, 2, 2, requires_grad=True)
-    discrim_interp = (weight * interp[:, 0, 0, 0]).unsqueeze(1)  # gradient norm |weight|
-    zero = torch.zeros(4, 1)
-    q1_5.compute_discriminator_loss(zero, zero, discrim_interp, interp, 10).backward()
-    assert float(weight.grad) == pytest.approx(10 * 2 * (3 - 1))
-
-
-def test_the_penalty_is_two_sided():
-    """A gradient below 1 costs as one above it."""
-    interp = torch.ones(1, 3, 2, 2, requires_grad=True)
-    flat = (0.25 * interp[:, 0, 0, 0]).unsqueeze(1)
-    zero = torch.zeros(1, 1)
-    loss = q1_5.compute_discriminator_loss(zero, zero, flat, interp, 2)
-    assert float(loss) == pytest.approx(2 * 0.75**2)

@@ -1,5 +1,7 @@
 """The lean steps do what the plain ones of the handout do, and touch only what they should."""
 
+from argparse import Namespace
+
 import pytest
 import q1_3
 import q1_4
@@ -8,6 +10,7 @@ import torch
 import train
 from helpers import TINY, rows, start
 from networks import Discriminator, Generator, frozen
+from torch.testing import assert_close
 from torchvision.transforms.functional import to_pil_image
 
 from common.device import Precision
@@ -67,7 +70,11 @@ def test_steps_equal_the_plain_ones(question, batch, nets):
     loss.backward()
     expected = gradients(disc)
     gen.zero_grad(), disc.zero_grad()
+    passes = []
+    hook = disc.register_forward_pre_hook(lambda module, inputs: passes.append(len(inputs[0])))
     terms = discriminator_step(gen, disc, batch, question)
+    hook.remove()
+    assert passes == ([6, 3] if question is q1_5 else [6])  # interpolates where the loss uses them
     assert relative_error(gradients(disc), expected) < 1e-3  # a few ReLUs at 0 switch with rounding
     assert float(terms["discriminator_loss"]) == pytest.approx(float(loss.detach()), rel=1e-4)
     assert all(p.grad is None for p in gen.parameters())
@@ -89,7 +96,7 @@ def test_norm_and_penalty_are_those_of_the_loss(batch, nets):
     penalty = float((norm - 1).square().mean())
     assert float(terms["gradient_penalty"]) == pytest.approx(penalty, rel=1e-2)
     whole = terms["fake_score"] - terms["real_score"] + 10 * terms["gradient_penalty"]
-    torch.testing.assert_close(whole, terms["discriminator_loss"])
+    assert_close(whole, terms["discriminator_loss"])
     assert "gradient_norm" not in discriminator_step(gen, disc, batch, q1_3)
 
 
@@ -106,29 +113,16 @@ def test_what_a_user_froze_stays_frozen(question, batch, nets):
     assert all(p.requires_grad for p in disc.layers[1].parameters())
 
 
-@pytest.mark.parametrize("question, passes", [(q1_3, [6]), (q1_4, [6]), (q1_5, [6, 3])])
-def test_interpolates_only_where_the_loss_uses_them(question, passes, batch, nets):
-    seen = []
-    nets[1].register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
-    discriminator_step(*nets, batch, question)
-    assert seen == passes
-
-
 def test_the_penalty_that_one_reads_is_the_one_that_runs(batch, nets):
     """A loss gets x^ and its scores, and whatever it makes of them is what is differentiated."""
     gen, disc = nets
     calls = []
-
-    class Edited:
-        def compute_discriminator_loss(real, fake, discrim_interp, interp, lamb):
-            calls.append((discrim_interp.shape, interp, lamb))
-            return 3 * discrim_interp.sum()
-
-    terms = discriminator_step(gen, disc, batch, Edited)
-    ((shape, interp, lamb),) = calls
-    assert shape == (3, 1) and lamb == 10 and "gradient_penalty" not in terms
+    edited = Namespace(compute_discriminator_loss=lambda *a: calls.append(a) or 3 * a[2].sum())
+    terms = discriminator_step(gen, disc, batch, edited)
+    ((_, _, scores, interp, lamb),) = calls
+    assert scores.shape == (3, 1) and lamb == 10 and "gradient_penalty" not in terms
     expected = interpolates(gen, batch)
-    torch.testing.assert_close(interp.detach(), expected.detach(), rtol=1e-3, atol=1e-3)
+    assert_close(interp.detach(), expected.detach(), rtol=1e-3, atol=1e-3)
     got = gradients(disc)
     disc.zero_grad()
     (3 * disc(expected).sum()).backward()
@@ -152,61 +146,40 @@ def test_float16_scales_gradients_and_keeps_the_penalty_in_float32(batch):
     assert scale > 1 and relative_error(scaled / scale, gradients(disc)) < 1e-2
 
 
-# ------------------------------------------------------------------------------------------------
-# The loop
-
-
-def recorded(monkeypatch, images, tmp_path, iterations, batch_size):
-    """What each iteration of a run hands to its two steps, with the weights before and after."""
-    seen = {"disc": [], "gen": [], "weights": []}
+def test_an_iteration(birds, tmp_path, monkeypatch):
+    """When the weights move, and what is drawn: for either step, and a share for each image."""
+    discs, latents, weights = [], [], []
     steps = train.discriminator_step, train.generator_step
 
     def disc_step(gen, disc, *rest):
-        seen["weights"].append([[p.detach().clone() for p in n.parameters()] for n in (gen, disc)])
-        seen["disc"].append((gen.training, disc.training, *rest))
+        weights.append([[p.detach().clone() for p in net.parameters()] for net in (gen, disc)])
+        discs.append((gen.training, disc.training, *rest))
         return steps[0](gen, disc, *rest)
 
-    def gen_step(gen, disc, z, *rest):
-        seen["gen"].append(z)
-        return steps[1](gen, disc, z, *rest)
-
+    gen_step = lambda gen, disc, z, *rest: latents.append(z) or steps[1](gen, disc, z, *rest)
     monkeypatch.setattr(train, "discriminator_step", disc_step)
     monkeypatch.setattr(train, "generator_step", gen_step)
-    options = ["--num_iterations", iterations, "--batch_size", batch_size, "--log_period", 100]
-    start(tmp_path / "run", images, *options, "--disable_amp")
-    return seen
-
-
-def test_when_the_weights_move(birds, tmp_path, monkeypatch):
-    seen = recorded(monkeypatch, birds, tmp_path, 7, 4)
-    assert len(seen["disc"]) == 7 and len(seen["gen"]) == 2
-    assert all(gen_mode and disc_mode for gen_mode, disc_mode, *_ in seen["disc"])
-    for n, (before, after) in enumerate(zip(seen["weights"], seen["weights"][1:])):
+    options = "--num_iterations 20 --batch_size 32 --log_period 100 --disable_amp".split()
+    start(tmp_path / "run", birds, *options)
+    assert len(discs) == 20 and len(latents) == 4
+    assert all(gen_mode and disc_mode for gen_mode, disc_mode, *_ in discs)
+    for n, (before, after) in enumerate(zip(weights, weights[1:])):
         moved = [any(not torch.equal(a, b) for a, b in zip(*pair)) for pair in zip(before, after)]
-        assert moved == [n % 5 == 0, True]  # the generator in the 0th and the 5th
+        assert moved == [n % 5 == 0, True]  # the generator in every fifth, the 0th among them
         rate = 2e-4 * (1 + 1e-3)  # Adam with beta1 = 0 moves a weight by its rate at the most
         first = max(float((a - b).abs().max()) for a, b in zip(before[1], after[1]))
         assert n > 0 or 0.5e-4 < first <= rate
-
-
-def test_what_an_iteration_draws(birds, tmp_path, monkeypatch):
-    """Fresh normal latents for either step, and a share of the fake for each image."""
-    seen = recorded(monkeypatch, birds, tmp_path, 20, 32)
-    eps = torch.cat([step[4] for step in seen["disc"]]).flatten()
-    assert seen["disc"][0][4].shape == (32, 1, 1, 1)
+    eps = torch.cat([step[4] for step in discs]).flatten()
+    assert discs[0][4].shape == (32, 1, 1, 1)
     assert len(eps.unique()) > 600 and 0 <= eps.min() < 0.05 and 0.95 < eps.max() <= 1
     assert float(eps.mean()) == pytest.approx(0.5, abs=0.05)
-    z = torch.cat([*(step[3] for step in seen["disc"]), *seen["gen"]])
+    z = torch.cat([*(step[3] for step in discs), *latents])
     assert z.shape == (24 * 32, 128) and z.dtype == torch.float32
     assert len(z[:, 0].unique()) == len(z)
     moments = torch.stack([z.mean(), z.std(), (z.abs() < 1).float().mean()])
-    torch.testing.assert_close(moments, torch.tensor([0.0, 1.0, 0.6827]), atol=0.01, rtol=0)
+    assert_close(moments, torch.tensor([0.0, 1.0, 0.6827]), atol=0.01, rtol=0)
     known = {tuple(image.flatten().tolist()) for image in birds.float().div(127.5).sub(1)}
-    assert all(tuple(image.flatten().tolist()) in known for image in seen["disc"][0][2])
-
-
-# ------------------------------------------------------------------------------------------------
-# Optimizers, transforms
+    assert all(tuple(image.flatten().tolist()) in known for image in discs[0][2])
 
 
 def test_optimizers_and_schedules(nets, birds, tmp_path):

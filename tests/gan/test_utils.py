@@ -1,6 +1,5 @@
 """The handout's helpers: grids of latents, pictures in [0, 1], the score, plots, options."""
 
-import json
 import sys
 
 import fid
@@ -10,13 +9,11 @@ import pytest
 import torch
 import utils
 from dataset import load_images
-from helpers import TinyGenerator
-from PIL import Image
+from helpers import TinyGenerator, refused
+from PIL import Image, ImageSequence
 from torch import nn
 
-from common import InputError
 from common.files import save_film
-from common.run import from_folder
 
 
 def test_latent_grids():
@@ -39,12 +36,8 @@ def test_latent_grids():
     torch.testing.assert_close(half, torch.tensor([0.5**0.5, 0.5**0.5]))
 
 
-class Painter(nn.Module):
+class Painter(nn.Linear):
     """Paints its first two latents as red and green; blue is 1 in train mode, -1 in eval mode."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(1))
 
     def forward_given_samples(self, z):
         blue = torch.full_like(z[:, :1], 1.0 if self.training else -1.0)
@@ -52,7 +45,7 @@ class Painter(nn.Module):
 
 
 def test_interpolation_picture(tmp_path):
-    painter, gen = Painter(), TinyGenerator()
+    painter, gen = Painter(1, 1), TinyGenerator()
     utils.interpolate_latent_space(painter, tmp_path / "grid.png")
     picture = np.asarray(Image.open(tmp_path / "grid.png")).astype(float)
     assert picture.shape == (342, 342, 3)  # ten cells of 32 and eleven lines of 2
@@ -81,8 +74,7 @@ def test_get_fid_scores_a_folder(bird_folder, tiny_inception, tiny_features, mon
     other = {"features": str(tiny_features), "mode": "eval", "seed": 3, "images": images}
     changes = {}, {"seed": 4}, {"mode": "train"}
     assert len({utils.get_fid(gen, "", 32, 128, 256, 30, **other | new) for new in changes}) == 3
-    with pytest.raises(InputError, match="z_dimension is 64"):
-        utils.get_fid(gen, "cub", 32, 64, 256, 30)
+    refused("z_dimension is 64", utils.get_fid, gen, "cub", 32, 64, 256, 30)
 
 
 def test_save_plot_draws_one_or_several_curves_and_closes(tmp_path):
@@ -97,11 +89,8 @@ def test_save_plot_draws_one_or_several_curves_and_closes(tmp_path):
 
 def shades(path):
     with Image.open(path) as gif:
-        found = []
-        for frame in range(gif.n_frames):
-            gif.seek(frame)
-            found.append((gif.convert("RGB").getpixel((0, 0))[0], gif.info["duration"]))
-        return found, gif.info["loop"]
+        of_frame = lambda f: (f.convert("RGB").getpixel((0, 0))[0], f.info["duration"])
+        return [of_frame(frame) for frame in ImageSequence.Iterator(gif)], gif.info["loop"]
 
 
 def test_a_film_is_in_the_order_of_the_numbers_and_thinned(tmp_path):
@@ -109,97 +98,57 @@ def test_a_film_is_in_the_order_of_the_numbers_and_thinned(tmp_path):
     for name, shade in (pictures | {f"epochs_{n}": 2 * n for n in range(1, 126)}).items():
         Image.new("RGB", (8, 8), (shade, 0, 0)).save(tmp_path / f"{name}.png")
     for name in ("samples", "epochs", "gone"):
-        save_film(tmp_path, f"{name}_*.png", tmp_path / f"{name}.gif", seconds=0.1)
+        save_film(tmp_path, f"{name}_[0-9]*.png", tmp_path / f"{name}.gif", seconds=0.1)
     assert shades(tmp_path / "samples.gif") == ([(30, 100), (200, 100), (90, 3000)], 0)
     found, _ = shades(tmp_path / "epochs.gif")
     assert len(found) == 42 and found[-1][0] == 250  # every third, the last one among them
     assert not (tmp_path / "gone.gif").exists()
 
 
-# ------------------------------------------------------------------------------------------------
-# Options
-
-
-def test_defaults_are_the_assignments():
+def test_defaults_are_the_assignments(monkeypatch):
+    """And a script's own name gives its folder."""
     args = utils.get_args(argv=[])
     assert (args.num_iterations, args.batch_size, args.log_period) == (30_000, 256, 1000)
-    assert args.num_gen == (10_000, 50_000) and args.fid == "inception"
+    assert args.num_gen == [10_000, 50_000] and args.fid == "inception"
     assert (args.lamb, args.fid_mode, args.score_period) == (10, "train", None)
     assert not args.disable_amp and args.ema is None and args.given == {}
     synthetic = utils.get_args(argv=["--dataset", "synthetic"])
     assert synthetic.fid == "off" and str(synthetic.prefix).endswith("_synthetic")
-
-
-@pytest.mark.parametrize(
-    "script, prefix",
-    [("q1_3", "data_gan"), ("q1_4", "data_ls_gan"), ("q1_5", "data_wgan_gp"), ("my", "data_my")],
-)
-def test_a_scripts_own_name_gives_its_folder(script, prefix, monkeypatch):
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", f"elsewhere/{script}.py")
-    assert utils.get_args(argv=[]).prefix == utils.HERE / prefix
+    folders = {"q1_3": "data_gan", "q1_4": "data_ls_gan", "q1_5": "data_wgan_gp", "my": "data_my"}
+    for script, folder in folders.items():
+        monkeypatch.setattr(sys.modules["__main__"], "__file__", f"elsewhere/{script}.py")
+        assert utils.get_args(argv=[]).prefix == utils.HERE / folder
 
 
 def test_what_was_recorded_is_gone_on_with(tmp_path, monkeypatch):
     """With --resume alone, from any folder; what is given instead wins."""
     (tmp_path / "run").mkdir()
-    (tmp_path / "run/state.pt").touch()
     config = {"batch_size": 8, "seed": 3, "number_format": "float32", "device": "cpu"}
     config |= {"num_gen": [4, 5], "dataset": "cub", "data_dir": "../data", "score_period": 20}
     config |= {"num_iterations": 40, "log_period": 10}
-    (tmp_path / "run/config.json").write_text(json.dumps(config))
+    torch.save({"settings": config}, tmp_path / "run/state.pt")
     where = ["--out_dir", str(tmp_path / "run"), "--resume"]
-    with pytest.raises(InputError, match="names ../data, which is not there from here"):
-        utils.get_args(argv=where)
     (tmp_path / "data").mkdir()
     for place in (tmp_path, tmp_path / "run"):
         monkeypatch.chdir(place)
         args = utils.get_args(argv=[*where, "--num_iterations", "50"])
-        assert (args.batch_size, args.seed, args.num_gen, args.disable_amp) == (8, 3, (4, 5), True)
+        assert (args.batch_size, args.seed, args.num_gen, args.disable_amp) == (8, 3, [4, 5], True)
         assert (tmp_path / "data").samefile(args.data_dir) and args.score_period == 20
         assert args.num_iterations == 50 and args.given["num_iterations"] == 50
         assert args.again.endswith(f"--out_dir {tmp_path / 'run'} --resume")
     monkeypatch.delattr(sys.modules["__main__"], "__file__")  # a notebook has none
     assert utils.get_args(argv=[]).prefix.name == "data_run"
-    assert utils.get_args(argv=where).again.endswith(
-        f"'--out_dir', '{tmp_path / 'run'}', '--resume'])"
-    )
-    config["fid"] = "../gone.pt"
-    (tmp_path / "run/config.json").write_text(json.dumps(config | {"inception_weights": "../gone"}))
-    with pytest.raises(InputError, match="names ../gone.pt, which .*; give --fid"):
-        utils.get_args(argv=where)
+    assert utils.get_args(argv=where).again.endswith(f"'{tmp_path / 'run'}', '--resume'])")
 
 
 CALL = {"num_iterations": 9, "prefix": None, "log_period": 3, "disable_amp": False}
 CALL |= {"batch_size": 256, "lamb": 5}
 
 
-def test_paths_are_recorded_as_seen_from_the_run(tmp_path):
-    (tmp_path / "data").mkdir()
-    assert from_folder(tmp_path / "data", tmp_path / "runs/one") == "../../data"
-    assert [from_folder(v, tmp_path) for v in ("off", "gone", None)] == ["off", "gone", None]
-
-
-@pytest.mark.parametrize(
-    "argv, change, message",
-    [
-        ([], {"batch_size": 64}, "--batch_size: the command line says 256.*args.batch_size"),
-        ([], {"lamb": 10}, "--lamb: the command line says .*args.lamb"),  # equal to its default
-        (["--seed", "3"], {}, "--seed: this script does not use it"),
-        (["--out_dir", "here"], {"prefix": "data_elsewhere"}, "--out_dir: .*prefix=args.prefix"),
-    ],
-)
-def test_values_given_twice_and_different_are_an_error(argv, change, message):
-    typed = utils.get_args(argv=["--batch_size", "256", "--lamb", "5", *argv])
-    torch.manual_seed(0)
-    with pytest.raises(InputError, match=message):
-        utils.merged_options(typed, **CALL | change)
-
-
 def test_a_calls_own_values_are_checked():
     merged = utils.merged_options(utils.get_args(argv=[]), **CALL)
     assert (merged.num_iterations, merged.batch_size, merged.score_period) == (9, 256, None)
+    args, merge = utils.get_args(argv=["--score_period", "6"]), utils.merged_options
     for value in (2.5, 16.0, None):
-        with pytest.raises(InputError, match=f"--batch_size: got {value}, expected "):
-            utils.merged_options(utils.get_args(argv=[]), **CALL | {"batch_size": value})
-    with pytest.raises(InputError, match="expected a multiple of --log_period, 4"):
-        utils.get_args(argv=["--log_period", "4", "--score_period", "6"])
+        refused(f"--batch_size: got {value}, expected", merge, args, **CALL | {"batch_size": value})
+    refused("a multiple of --log_period, 4", merge, args, **CALL | {"log_period": 4})

@@ -11,9 +11,10 @@ import grade
 import pytest
 import typeset
 from build_report import HERE
-from helpers import change, ddpm_run, gan_run, vae_run, without_scores
-from parts import PARTS, Parts
+from helpers import change, ddpm_run, gan_run, header_only, vae_run
+from parts import PARTS, PUBLISHED, Parts
 from PIL import Image
+from questions import QUESTIONS
 from run_folder import RUNS, RunError, find_runs, read_run
 
 
@@ -22,24 +23,16 @@ def pictures(folder, *names):
         Image.new("RGB", (60, 40), "green").save(folder / name)
 
 
-def build(folders, out):
-    return build_report.build([read_run(folder) for folder in find_runs(folders)], out)
-
-
-def parts_of(tmp_path):
-    return Parts([read_run(folder) for folder in find_runs([tmp_path / "runs"])], tmp_path)
-
-
 def built(tmp_path, *names):
     """Some parts of a report of the runs in tmp_path/runs; without names report.md, and pages."""
-    out = tmp_path / "out"
-    out.mkdir(exist_ok=True)
+    runs, out = [*map(read_run, find_runs([tmp_path / "runs"]))], tmp_path / "out"
     if names:
-        parts = Parts([read_run(folder) for folder in find_runs([tmp_path / "runs"])], out)
+        parts = Parts(runs, out)
         return "\n\n".join(PARTS[name](parts) for name in names)
+    out.mkdir(exist_ok=True)
     marks = [f"<!-- {name} -->\n<!-- /{name} -->" for name in PARTS]
     (out / "report.md").write_text("\n\n".join(["# T", *marks]))
-    build([tmp_path / "runs"], out)
+    build_report.build(runs, out)
     return (out / "report.md").read_text()
 
 
@@ -90,11 +83,8 @@ def test_a_report_of_ones_own(made, tmp_path):
         "| 1.5 WGAN-GP | FID 44.25 | 30,000 iterations | cub, 11,780 | <= 50 | 32.41 | met |",
         "| AE, 128 latents | 19 | 101.00 |",
         "| beta-VAE, 0.8 | 19 | 105.00 | 61.00 | 166.00 |",
-        "../runs/wgan/samples_30000.png",
-        "epoch_19_recons.png",
-        "## 1.5 WGAN-GP",
-        "### Analysis",
-        "## Sources",
+        *("../runs/wgan/samples_30000.png", "epoch_19_recons.png"),
+        *("## 1.5 WGAN-GP", "### Analysis", "## Sources"),
     ):
         assert words in text, words
     # Headings, and no words about other runs; the last pictures alone.
@@ -115,7 +105,7 @@ def test_a_report_of_ones_own(made, tmp_path):
     numbers = [heading.split()[0] for heading in headings if heading[0].isdigit()]
     assert numbers == "1.5 2.1 2.2 2.3.1 2.3.2".split() and headings[-1] == "Sources"
     assert (tmp_path / "again.pdf").read_bytes().count(b"/Type /Page\n") >= len(headings)
-    formats = parts_of(tmp_path).formats()
+    formats = built(tmp_path, "formats")
     for name, last in (("bfloat16", "203.00 | 153.00 | 103.00"), ("float32", "154.00 | 104.00")):
         assert re.search(rf"\| {name} \| reconstruction \|.*\| {re.escape(last)} \|", formats)
 
@@ -131,24 +121,10 @@ def test_seeds_and_variants_are_set_side_by_side(tmp_path):
     gan_run(tmp_path / "runs/a", scores=(9.0, 8.0), final=None)
     gan_run(tmp_path / "runs/b", scores=(7.0, 6.0), final=None, seed=1)
     gan_run(tmp_path / "runs/c", scores=(5.0, 4.0), final=None, variant="scrambled upsampling")
-    header, *_, last = PARTS["seeds"](parts := parts_of(tmp_path)).splitlines()
+    header, *_, last = built(tmp_path, "seeds").splitlines()
     assert header == "| iterations | WGAN-GP, seed 0 | WGAN-GP, seed 1 |"
     assert last == "| 30,000 | 8.0 | 6.0 |"
-    assert PARTS["upsampling"](parts).splitlines()[-1] == "| 30,000 | 8.0 | 4.0 |"
-
-
-SAMPLERS = [
-    (
-        "sampler,steps,until,eta,images,seconds,score,score_name,features\n"
-        "ddim,10,1,0.0,2000,61.5,321.04,FD (x.pt),x-12\n",
-        "| 2,000 | ddim | 1 | 10 | 0 | 321.04 |",
-    ),
-    (
-        "sampler,steps,until,eta,images,seconds,score,score_name,features,kid,saturated\n"
-        "ddpm,1000,1,1.0,500,61.5,1321.04,FD (x.pt),x-12,0.25,0.0123\n",
-        "| 500 | ddpm | 1 | 1,000 | 1 | 1,321.04 | 0.2500 | 1.23% |",
-    ),
-]
+    assert built(tmp_path, "upsampling").endswith("\n| 30,000 | 8.0 | 4.0 |")
 
 
 def test_neighbours_have_parts_and_rows(tmp_path, capsys):
@@ -158,32 +134,31 @@ def test_neighbours_have_parts_and_rows(tmp_path, capsys):
     vae_run(runs / "planar", 121.0, 66.5, latent_size=128, flows=4)
     vae_run(runs / "anneal", 118.0, 70.0, latent_size=128, beta_mode="anneal", batch_size=64)
     vae_run(runs / "small", 30.0, loss_mode="ae", latent_size=2048, network="small")
-    folder = ddpm_run(runs / "ddpm")
+    file = ddpm_run(runs / "ddpm") / "samplers.csv"
     assert grade.main([str(runs)]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("more")]
     assert [line.rsplit("  ", 1)[1] for line in lines] == ["no reference"] * 6
     assert "recon 118.00" in lines[4] and "noise error 0.0500" in lines[5]
-    parts = parts_of(tmp_path)
-    assert "**44.25**" in parts.mlp_gan()
-    for row in (
+    text = built(tmp_path, "mlp gan", "neighbours", "ddpm")
+    for words in (
+        "**44.25**",
         "| VAE, 4 planar flows | `planar` | 20 | 121.00 | 66.50 | -187.50 |",
         "| AE, small | `small` | 20 | 30.00 |",
         "| VAE, 128 latents | `plain` | 20 | 120.00 | 69.00 | -189.00 |",
     ):
-        assert row in parts.neighbours()
-    assert not re.search(r"\| ddim", parts.ddpm())
-    for text, row in SAMPLERS:
-        (folder / "samplers.csv").write_text(text)
-        assert row in parts.ddpm()
-    assert "| KID, `ddpm` | saturated, `ddpm` |" in parts.ddpm()
-    (folder / "samplers.csv").write_text("sampler,steps\nddim,10\n")
+        assert words in text
+    assert "| ddim" not in text
+    columns = "sampler,steps,until,eta,images,seconds,score,score_name"
+    file.write_text(f"{columns},features\nddim,10,1,0.0,2000,61.5,321.04,FD (x.pt),x-12\n")
+    assert "| 2,000 | ddim | 1 | 10 | 0 | 321.04 |" in built(tmp_path, "ddpm")
+    row = "ddpm,1000,1,1.0,500,61.5,1321.04,FD (x.pt),0.25,0.0123"
+    file.write_text(f"{columns},kid,saturated\n{row}\n")
+    text = built(tmp_path, "ddpm")
+    assert "| 500 | ddpm | 1 | 1,000 | 1 | 1,321.04 | 0.2500 | 1.23% |" in text
+    assert "| KID, `ddpm` | saturated, `ddpm` |" in text
+    file.write_text("sampler,steps\nddim,10\n")
     with pytest.raises(RunError, match=r"samplers.csv: no column eta"):
-        parts.ddpm()
-
-
-def header_only(folder):
-    text = (folder / "metrics.csv").read_text().splitlines()[0]
-    (folder / "metrics.csv").write_text(text + "\n")
+        built(tmp_path, "ddpm")
 
 
 def test_unusual_runs_make_a_report(tmp_path):
@@ -192,7 +167,7 @@ def test_unusual_runs_make_a_report(tmp_path):
     vae_run(runs / "small", 30.0, loss_mode="ae", latent_size=2048, network="small")
     text = built(tmp_path, "neighbours")
     assert "| AE, small | `small` | 20 | 30.00 |" in text and "figures/" not in text
-    without_scores(gan_run(runs / "a (1)"), -1)
+    gan_run(runs / "a (1)", scores=(None, None))
     pictures(runs / "a (1)", "samples_30000.png")
     text = built(tmp_path)
     assert "**44.25** after 30,000 iterations." in text
@@ -280,16 +255,10 @@ def test_ones_own_words_stay_and_a_part_without_a_place_is_named(made, tmp_path)
     assert not (tmp_path / "mine/figures/1.5_score.png").exists()  # nor a curve that nobody shows
 
 
-@pytest.mark.parametrize(
-    "words, expected",
-    [
-        ("<!-- 9.9 -->\n<!-- /9.9 -->", "no part is called '9.9'"),
-        ("|" + " x |" * 90 + "\n|" + "---|" * 90, "cannot be"),
-        ("![x](gone.png)", "cannot be"),
-    ],
-)
-def test_what_cannot_be_set_is_one_line(words, expected, made):
-    assert expected in made(f"# T\n\n{words}\n", code=2)
+def test_what_cannot_be_set_is_one_line(made):
+    for words in ("|" + " x |" * 90 + "\n|" + "---|" * 90, "![x](gone.png)"):
+        assert "cannot be" in made(f"# T\n\n{words}\n", code=2)
+    assert "no part is called '9.9'" in made("# T\n\n<!-- 9.9 -->\n<!-- /9.9 -->\n", code=2)
 
 
 def test_seeds_have_one_row_with_their_spread(tmp_path):
@@ -343,12 +312,11 @@ METRICS = ("score_ema,kid,kid_std,precision,recall", "250.4,,,,", "40.6,,,,")
 METRICS += ("39.9,-0.0012,0.0004,0.81,0.25",)
 
 
-def measured(folder, cells=METRICS, **config):
-    """A run with more columns in its metrics.csv, a text for each of its lines."""
-    gan_run(folder, **config)
-    lines = (folder / "metrics.csv").read_text().splitlines()
-    text = "\n".join(f"{line},{new}" for line, new in zip(lines, cells, strict=True))
-    (folder / "metrics.csv").write_text(text + "\n")
+def measured(folder, **config):
+    """A run with more columns in its metrics.csv."""
+    path = gan_run(folder, **config) / "metrics.csv"
+    lines = zip(path.read_text().splitlines(), METRICS, strict=True)
+    path.write_text("".join(f"{line},{new}\n" for line, new in lines))
     return folder
 
 
@@ -370,8 +338,8 @@ def test_the_average_and_the_other_metrics(tmp_path):
 
 
 def test_a_row_with_half_of_its_metrics_is_damaged(tmp_path, capsys):
-    folder = measured(tmp_path / "runs/a", ("precision", "", "", "0.5"))
-    assert grade.main([str(folder)]) == 2
+    gan_run(tmp_path / "run", row={"precision": 0.5})
+    assert grade.main([str(tmp_path)]) == 2
     assert "kid, precision or recall is missing" in capsys.readouterr().err
 
 
@@ -384,17 +352,13 @@ def test_losses_are_compared_at_equal_lengths(tmp_path):
         line.split(" | ")[1:3] for line in text.splitlines() if re.match(r"\| W?GAN\S* \| `", line)
     ]
     assert rows == [["`a`", "2,000"], ["`b`", "2,000"]]
+    caption = lambda text: re.search(r"!\[(.*): generators and averages\]", text)[1]
+    averaged = lambda text: set(re.findall("`(.*?)`", caption(text)))  # together in a figure
     # One run, made again longer, has one curve for its average; other decays and names their own.
     assert averaged(text) == {"a", "c", "d"}
     for name, decay in (("e", 0.99), ("x/e", 0.999)):
         measured(tmp_path / f"runs/{name}", ema=decay)
     assert averaged(built(tmp_path, "average")) == {"a", "c", "d", "runs/e", "x/e"}
-
-
-def averaged(text):
-    """The runs whose curves are together in a figure."""
-    (caption,) = re.findall(r"!\[(.*): generators and averages\]", text)
-    return set(re.findall("`(.*?)`", caption))
 
 
 def test_scores_against_other_birds_are_not_in_one_table(tmp_path):
@@ -442,9 +406,7 @@ def test_columns_of_numbers():
     assert [c for c in cells + others if typeset.NUMBER.fullmatch(c)] == cells
 
 
-# ------------------------------------------------------------------------------------------------
 # The committed report
-
 TEXT = (HERE / "report.md").read_text()
 
 
@@ -474,3 +436,89 @@ def test_the_committed_report_answers_every_question():
     for name in PARTS.keys() - {"gan scores", "all VAE runs"}:
         assert f"<!-- {name} -->" in TEXT, name
     assert all(Path(HERE, path).is_file() for path in re.findall(r"!\[.*?\]\((.*?)\)", TEXT))
+
+
+# Every number in the words of report.md and README.md is in a run, or in a benchmark's output.
+# Numbers between the marks are made by parts.py, and have a test of their own.
+NUMBER = r"(?<![\w.,/-])\d+(?:,\d{3})*(?:\.\d+)?(?![\w/-]|[.,]\d)"
+# What is no measurement: an option's or network's size, a formula, a fact of the data, another's.
+FACTS = {
+    *("1024", "2,048", "3072", "-1758.3", "1758.3", "10,147", "128", "256", "0.05", "0.5", "0.005"),
+    *("30,000", "50,000", "10,000", "11,780", "2,000", "1,000", "100", "145", "130", "155", "125"),
+    *("1/64", "11.3", "1.4", "200", "150", "500", "0.33", "1.38", "0.45", "0.01", "0.99", "192"),
+    *("202.8", "204.7", "56.0", "56.7", "25.7", "29.8", "130.67", "243.11", "78.69", "90.74"),
+    *("50.84", "46.78", "148.30", "0.95", "2022", "16,384", "1,024", "4,096", "5,898", "2,949"),
+}
+# A difference, a mean: how it comes from what is there.
+DERIVED = {
+    "1.08": "standard error of a difference",
+    "1.06": "137.45 - 136.40, 126.68 - 125.62",
+    "1.50": "149.80 - 148.30",
+    "2.15": "122.38 - 120.23",
+    "2.4": "151.21 - 148.81",
+    "1,337": "0.2267 x 5,898",
+    "901": "steps of a thousand from 1,000 to 100, and one more",
+    "2009": "a year",
+}
+
+
+def words(path):
+    """The text without tables, parts, code, links and headings."""
+    text = path.read_text()
+    text = re.sub(r"<!-- ([^/\n]*?) -->\n.*?<!-- /\1 -->", "", text, flags=re.DOTALL)
+    text = text.partition("\n## Sources")[0]
+    code_and_links = r"```.*?```|`[^`]*`|https?://\S+|arXiv \S+|\(equation \d+\)"
+    text = re.sub(code_and_links, "", text, flags=re.DOTALL)
+    return re.sub(r"^(#|\|).*$", "", text, flags=re.MULTILINE)
+
+
+def numbers(row):
+    """Those of a row, and sum or difference of its two terms."""
+    found = {abs(float(v)) for v in row.values() if isinstance(v, int | float)}
+    found.add(row.get("val_recon_loss", 0) + row.get("val_kl_loss", 0))
+    return found | {row.get("real_score", 0) - row.get("fake_score", 0)}
+
+
+@pytest.fixture(scope="module")
+def known():
+    """All numbers of the runs, sums and scores; and those of the benchmarks."""
+    found = set()
+    for run in map(read_run, find_runs([RUNS])):
+        scores = [json.loads(path.read_text()) for path in run.folder.glob("*_score*.json")]
+        found |= set().union(*map(numbers, (*run.rows, *scores, run.config)))
+    for path in RUNS.glob("*/samplers.csv"):
+        found |= set(map(float, re.findall(r"(?<=,)-?\d+(?:\.\d+)?(?=[,\n])", path.read_text())))
+    told = (HERE / "benchmarks.txt").read_text() + str(PUBLISHED) + str(QUESTIONS)
+    for path in (HERE / "report.md", HERE.parent / "README.md"):  # means of seeds, say
+        told += "".join(re.findall(r"^\|.*$", path.read_text(), flags=re.MULTILINE))
+    return found | {float(n.replace(",", "")) for n in re.findall(r"\d[\d,]*(?:\.\d+)?", told)}
+
+
+def is_known(token, known):
+    value, places = float(token.replace(",", "")), len(token.partition(".")[2])
+    return any(abs(value - v) <= 0.5 * 10**-places + 1e-9 for v in known)
+
+
+@pytest.mark.parametrize("path", [HERE / "report.md", HERE.parent / "README.md"])
+def test_each_number_has_a_source(path, known):
+    lost = [
+        token
+        for token in re.findall(NUMBER, words(path))
+        if len(re.sub(r"\D", "", token).lstrip("0")) > 2
+        and token not in FACTS | DERIVED.keys()
+        and not is_known(token, known)
+    ]
+    assert not lost
+
+
+def test_what_is_said_of_an_epoch_or_iteration_stands_in_its_row():
+    """N at epoch E: some run has N there."""
+    rows = {}
+    for run in map(read_run, find_runs([RUNS])):
+        for row in run.rows:
+            rows.setdefault(row.get("iteration", row.get("epoch")), set()).update(numbers(row))
+    pattern = rf"(?<! of )({NUMBER}) at (?:epoch |iteration )?({NUMBER})"  # 12 of 100 at 9,000
+    found = re.findall(pattern, " ".join(words(HERE / "report.md").split()))
+    assert len(found) > 15
+    of = {step: rows.get(float(step.replace(",", ""))) for _, step in found}
+    assert not [(n, step) for n, step in found if of[step] and not is_known(n, of[step])]

@@ -10,10 +10,11 @@ def images():
     return draw_shapes(40, torch.Generator().manual_seed(0)).split((32, 8))
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def plots(monkeypatch):
-    """What was plotted last under each file name: {name: (x, curves)}."""
+    """What was plotted last, {name: (x, curves)}: drawing and zooming take most of a run's time."""
     import logger
+    import utils
 
     drawn = {}
 
@@ -22,22 +23,14 @@ def plots(monkeypatch):
         filename.write_bytes(b"a plot")
 
     monkeypatch.setattr(logger, "save_plot", keep)
+    monkeypatch.setattr(utils, "ZOOM", 1)
     return drawn
 
 
-@pytest.fixture(autouse=True)
-def quick_pictures(request, monkeypatch):
-    """Plots and pictures zoomed by 4 take most of a short run's time, unless a test looks."""
-    if "real_pictures" not in request.fixturenames:
-        import utils
-
-        request.getfixturevalue("plots")
-        monkeypatch.setattr(utils, "ZOOM", 1)
-
-
 @pytest.fixture
-def real_pictures():
+def real_pictures(monkeypatch):
     """For tests that look at plots and pictures as they are."""
+    monkeypatch.undo()
 
 
 @pytest.fixture

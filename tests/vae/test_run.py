@@ -2,28 +2,25 @@
 
 import csv
 import json
+import math
 import os
-import shutil
 import signal
 from collections import OrderedDict
-from pathlib import Path
 
-import presets
 import pytest
 import torch
 import train
 import utils
 from dataset import draw_shapes
-from helpers import command, same, start, stopped_after, weights
-from logger import LAYOUT
+from helpers import command, refused, same, start, stopped_after
 from model import AEModel
-from options import get_args
+from options import arguments_of, get_args
 from PIL import Image
+from presets import NEIGHBOURS, PRESETS
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from common import InputError, Interrupted, NonFiniteError
-from common.run import Run
+from common import Interrupted, NonFiniteError
 
 
 def files(folder):
@@ -65,12 +62,20 @@ def test_a_stopped_run_ends_bit_identical(kind, images, tmp_path, monkeypatch):
 
 
 def test_a_finished_run_goes_on_with_more_epochs(images, tmp_path):
-    """And measuring never changes training."""
-    start(tmp_path / "run", images, epochs=1)
-    longer = start(tmp_path / "run", images, "--resume", tmp_path / "run", epochs=3)
-    assert longer == start(tmp_path / "whole", images, epochs=3)
-    start(tmp_path / "often", images, "--save_minutes", 1e-9, eval_interval=1, epochs=3)
-    assert same(tmp_path / "run", tmp_path / "whole") and same(tmp_path / "run", tmp_path / "often")
+    """And measuring never changes training; the films are of all epochs with pictures."""
+    run, whole, often = (tmp_path / name for name in ("run", "whole", "often"))
+    start(run, images, epochs=1)
+    (run / "model_score.json").write_text("{}")  # of the model before
+    old = (run / "state.pt").read_bytes()
+    start(run, images, "--resume", epochs=3)
+    (run / "state.pt").write_bytes(old)  # as if the later part had been killed before it saved
+    longer = start(run, images, "--resume", run, epochs=3)
+    events = EventAccumulator(str(run)).Reload()
+    assert [event.step for event in events.Scalars("val_loss")] == [0, 1, 2]
+    assert longer == start(whole, images, epochs=3) and not (run / "model_score.json").exists()
+    start(often, images, "--save_minutes", 1e-9, eval_interval=1, epochs=3)
+    assert same(run, whole, often)
+    assert [Image.open(often / f"{kind}.gif").n_frames for kind in ("recons", "samples")] == [3, 3]
 
 
 def test_a_longer_run_can_be_ended_where_it_was_stopped(images, tmp_path, monkeypatch):
@@ -83,16 +88,6 @@ def test_a_longer_run_can_be_ended_where_it_was_stopped(images, tmp_path, monkey
     assert start(long, images, "--resume", epochs=3) == expected and same(short, long)
     for name in ("epoch_2_samples.png", "samples.gif"):
         assert (long / name).read_bytes() == (short / name).read_bytes()
-
-
-def test_a_film_of_the_epochs_with_pictures(images, tmp_path):
-    start(tmp_path, images, "--overwrite", epochs=3, eval_interval=1)
-    for name in ("recons", "samples"):
-        with Image.open(tmp_path / f"{name}.gif") as film:
-            assert film.n_frames == 3
-    (tmp_path / "model_score.json").write_text("{}")  # of the model before
-    start(tmp_path, images, "--resume", epochs=4, eval_interval=1)
-    assert not (tmp_path / "model_score.json").exists()
 
 
 def test_samples_are_of_the_same_latents_at_every_epoch(images, tmp_path, monkeypatch):
@@ -117,10 +112,8 @@ def test_outputs(tmp_path, real_pictures):
     assert [row["epoch"] for row in table] == ["0", "1"]
     for row, stored in zip(rows, table):
         assert float(stored["val_recon_loss"]) == row["val_recon_loss"]
-        whole = row["val_recon_loss"] + row["val_kl_loss"]
-        assert row["val_loss"] == pytest.approx(whole, rel=1e-6)
     model = AEModel(True, 4)
-    model.load_state_dict(weights(tmp_path))
+    model.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
     # At the epochs with pictures, of all validation images.
     active = utils.count_active_latents(model, [(images[1], None)])
     assert [row.get("active_latents") for row in rows] == [None, active]
@@ -132,14 +125,16 @@ def test_outputs(tmp_path, real_pictures):
     assert set(tags["images"]) == {"reconstructions", "samples"}
 
 
-def test_curves_are_the_rows(images, tmp_path, plots):
-    rows = start(tmp_path / "run", images)
-    for term in ("loss", "recon_loss", "kl_loss"):
+@pytest.mark.parametrize("loss_mode, own", [("vae", "kl_loss"), (own_loss, "shift")])
+def test_every_term_has_columns_and_curves(loss_mode, own, images, tmp_path, plots):
+    rows = start(tmp_path / "run", images, loss_mode=loss_mode)
+    for term in ("loss", "recon_loss", own):
         epochs, curves = plots[f"{term}_vs_epochs"]
-        assert epochs == [0, 1] and len(curves) == 2
-        for part in ("train", "val"):
-            (values,) = (v for label, v in curves.items() if label.startswith(part))
-            assert values == [row[f"{part}_{term}"] for row in rows]
+        expected = [[row[f"{part}_{term}"] for row in rows] for part in ("train", "val")]
+        assert epochs == [0, 1] and [*curves.values()] == expected
+        assert [label[:5] for label in curves] == ["train", "valid"]
+    header = (tmp_path / "run/metrics.csv").read_text().splitlines()[0].split(",")
+    assert {f"train_{own}", f"val_{own}"} < {*header} and header[-1] == "seconds"
 
 
 def test_what_is_asked_for_is_what_trains(images, tmp_path):
@@ -155,127 +150,52 @@ def test_what_is_asked_for_is_what_trains(images, tmp_path):
     assert not (tmp_path / "run" / "kl_loss_vs_epochs.png").exists()
 
 
-def test_a_non_finite_loss_stops_with_terms_and_state(images, tmp_path, monkeypatch):
-    validate, count = train.get_val_metrics, iter(range(10))
-
-    def poison(model, *rest, **options):
-        if next(count) == 1:
-            nn.init.constant_(model.decoder.fc.bias, float("nan"))
-        return validate(model, *rest, **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(train, "get_val_metrics", poison)
-        with pytest.raises(NonFiniteError, match="weight.*state.pt") as error:
-            start(tmp_path / "run", images, epochs=4)
-    state = torch.load(tmp_path / "run/state.pt", weights_only=True)
-    assert error.value.exit_code == 3 and state["step"] == 1
-    assert torch.isfinite(state["parts"]["model"]["decoder.fc.bias"]).all()
-    infinite = lambda *a, **k: validate(*a, **k) | {"loss": float("inf")}
-    monkeypatch.setattr(train, "get_val_metrics", infinite)
-    with pytest.raises(NonFiniteError, match="validation"):
-        start(tmp_path / "other", images)
-
-
-# ------------------------------------------------------------------------------------------------
-# Refusals: nothing is touched
-
-
-@pytest.fixture(scope="module")
-def ended(images, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ended") / "run"
-    start(folder, images, epochs=1)
-    return folder
-
-
-@pytest.mark.parametrize(
-    "argv, options, message",
-    [
-        ([], {}, "--resume, or give --overwrite or another folder"),
-        (["--resume"], {"latent_size": 5}, "latent_size was 4 .*, now 5"),
-        (["--resume"], {"loss_mode": "ae"}, "loss_mode was 'vae' .*, now 'ae'"),
-        (["--resume"], {"loss_mode": own_loss}, "loss_mode was 'vae' .*, now 'test_run.own_loss'"),
-        (["--resume"], {"target_beta_val": 2}, "target_beta_val was 1.0 .*, now 2.0"),
-        (["--resume"], {"grad_clip": 2}, "grad_clip was 1.0"),
-        (["--resume", "--free_bits", 0.5], {}, "free_bits was 0.0"),
-        (["--resume", "--flows", 2], {}, "flows was 0"),
-        (["--resume"], {"epochs": 0}, "--num_epochs: got 0"),
-        (["--overwrite"], {"loss_mode": "vea"}, "got 'vea', expected one of ae, vae"),
-        (["--overwrite", "--lr", 0.1], {}, "--lr: the command line says 0.1"),
-    ],
-)
-def test_refused_runs_touch_nothing(ended, images, tmp_path, argv, options, message):
-    folder = Path(shutil.copytree(ended, tmp_path / "run"))
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(InputError, match=message):
-        start(folder, images, *argv, **options)
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-
-
-def test_unusable_states_are_refused(ended, images, tmp_path):
-    folder = Path(shutil.copytree(ended, tmp_path / "run"))
-    for damaged in ((folder / "state.pt").read_bytes()[:5000], b"hello"):
-        (folder / "state.pt").write_bytes(damaged)
-        with pytest.raises(InputError, match="--resume"):
-            start(folder, images, "--resume")
-
-
-CYCLES = {"argv": ["--beta_mode", "cyclical", "--cycles", 5], "beta_mode": "cyclical"}
-NUMBERS = [*({"latent_size": value} for value in (0, 2.5, True)), {"batch_size": 0}, {"epochs": 0}]
-NUMBERS += [{"latent_size": 4.0}, {"batch_size": None}, {"lr": None}]
-NUMBERS += [{"lr": 0}, {"lr": float("nan")}, {"target_beta_val": -1}, {"grad_clip": -1}, CYCLES]
-
-
-@pytest.mark.parametrize("options", NUMBERS)
-def test_numbers_that_make_no_sense_are_refused(options, images, tmp_path):
-    options = dict(options)
-    with pytest.raises(InputError, match="expected"):
-        start(tmp_path / "run", images, *options.pop("argv", ()), **options)
-    assert not (tmp_path / "run").exists()
-
-
-FLOATS = torch.rand(32, 3, 32, 32)
-OTHER_IMAGES = [FLOATS, FLOATS[:, 0].byte(), FLOATS.movedim(1, 3).byte(), FLOATS.byte().numpy()]
-
-
-@pytest.mark.parametrize("wrong", [*OTHER_IMAGES, FLOATS[:0].byte()])
-def test_images_that_cannot_be_used(images, tmp_path, wrong):
-    with pytest.raises(InputError, match="images: expected two tensors"):
-        start(tmp_path / "run", images[0])
-    for parts in ((wrong, images[1]), (images[0], wrong)):
-        with pytest.raises(InputError, match="images: got .*expected"):
-            start(tmp_path / "run", parts)
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_start_that_was_killed_before_its_first_state_is_no_obstacle(
-    images, tmp_path, monkeypatch
-):
-    def killed(*args):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(train.Run, "save", killed)
+def test_a_validation_loss_that_is_not_finite_ends_the_run(images, tmp_path, monkeypatch):
+    validate, infinity = train.get_val_metrics, {"loss": float("inf")}
+    monkeypatch.setattr(train, "get_val_metrics", lambda *a, **k: validate(*a, **k) | infinity)
+    with pytest.raises(NonFiniteError, match="validation.*the last good state is"):
         start(tmp_path / "run", images)
-    assert (tmp_path / "run/metrics.csv").exists()
-    with Run(tmp_path / "run", LAYOUT):  # at work
-        for how in ([], ["--overwrite"], ["--resume"]):
-            with pytest.raises(InputError, match="another run is at work in|no file"):
-                start(tmp_path / "run", images, *how)
+
+
+# Refusals: nothing is touched
+REFUSED = [
+    ([], {}, "--resume, or give --overwrite or another folder"),
+    (["--resume"], {"latent_size": 5}, "latent_size was 4 .*, now 5"),
+    (["--resume"], {"loss_mode": "ae"}, "loss_mode was 'vae' .*, now 'ae'"),
+    (["--resume"], {"loss_mode": own_loss}, "loss_mode was 'vae' .*, now 'test_run.own_loss'"),
+    (["--resume"], {"target_beta_val": 2}, "target_beta_val was 1.0 .*, now 2.0"),
+    (["--resume"], {"grad_clip": 2}, "grad_clip was 1.0"),
+    (["--resume", "--free_bits", 0.5], {}, "free_bits was 0.0"),
+    (["--resume", "--flows", 2], {}, "flows was 0"),
+    (["--overwrite"], {"loss_mode": "vea"}, "got 'vea', expected one of ae, vae"),
+    (["--overwrite", "--lr", 0.1], {}, "--lr: the command line says 0.1"),
+]
+
+
+def test_refused_runs_touch_nothing(images, tmp_path):
+    start(tmp_path / "run", images, epochs=1)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    for argv, options, message in REFUSED:
+        refused(message, start, tmp_path / "run", images, *argv, **options)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
+def test_images_that_cannot_be_used(images, tmp_path):
+    floats = images[0] / 255
+    for given in (images[0], (floats, images[1]), (images[0], floats)):
+        refused("images: .*expected", start, tmp_path / "run", given)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_start_that_was_killed_before_its_first_state(images, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(TypeError):
+        patch.setattr(train.Run, "save", None)
+        start(tmp_path / "run", images)
+    assert (tmp_path / "run/config.json").exists()  # and is no obstacle
     assert len(start(tmp_path / "run", images)) == 2
 
 
-# ------------------------------------------------------------------------------------------------
 # Losses, schedules and models of one's own
-
-
-def test_a_loss_of_ones_own_has_columns_tags_and_plots(images, tmp_path, plots):
-    rows = start(tmp_path / "run", images, loss_mode=own_loss)
-    assert {"train_shift", "val_shift", "train_recon_loss"} <= rows[0].keys()
-    assert plots["shift_vs_epochs"][1]["training"] == [row["train_shift"] for row in rows]
-    header = (tmp_path / "run/metrics.csv").read_text().splitlines()[0].split(",")
-    assert header[-3:] == ["train_shift", "val_shift", "seconds"]
-
-
 @pytest.mark.parametrize("kind", ["by epoch", "by step", "anneal"])
 def test_the_schedule_is_read_before_every_step(kind, images, tmp_path, monkeypatch):
     """By the epoch, or by the run's step, right after a resume within an epoch too."""
@@ -294,39 +214,24 @@ def test_the_schedule_is_read_before_every_step(kind, images, tmp_path, monkeypa
 
 
 def test_a_model_of_ones_own(images, tmp_path):
-    class Flat(nn.Module):
-        latent_size = 6
-
-        def __init__(self):
-            super().__init__()
-            self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(3072, 6))
-            self.decoder = nn.Sequential(nn.Linear(6, 3072), nn.Unflatten(1, (3, 32, 32)))
-
-    rows = start(tmp_path / "run", images, model=Flat(), loss_mode="ae", lr=1e-4)
+    flat = nn.Module()
+    flat.latent_size = 6
+    flat.encoder = nn.Sequential(nn.Flatten(), nn.Linear(3072, 6))
+    flat.decoder = nn.Sequential(nn.Linear(6, 3072), nn.Unflatten(1, (3, 32, 32)))
+    rows = start(tmp_path / "run", images, model=flat, loss_mode="ae", lr=1e-4)
     assert rows[1]["train_loss"] < rows[0]["train_loss"]
     assert (tmp_path / "run/epoch_1_samples.png").exists()
 
 
-def sized(size):
-    model = AEModel(True, 4)
-    model.latent_size = size
-    return model
+def own(**attributes):
+    """A model with these attributes."""
+    return type("Own", (nn.Linear,), attributes)(1, 1)
 
 
-def without(name):
-    model = AEModel(False, 4)
-    delattr(model, name)
-    return model
-
-
-def joined():
-    """Its encoder gives mean and log_std in one tensor, which its own loss takes apart."""
-    model = AEModel(False, 4)
-    model.encoder.fc = nn.Linear(4096, 8)
-    model.loss = lambda x: (model.decoder(model.encoder(x)[:, :4]).mean(), {})
-    return model
-
-
+# Its encoder gives mean and log_std in one tensor, which its own loss takes apart.
+JOINED = {"latent_size": 4, "encoder": lambda self, x: x.flatten(1)[:, :8]}
+JOINED["decoder"] = lambda self, z: self.weight.expand(3, 3, 32, 32) + z.reshape(3, 4).sum()
+APART = lambda m, x: (m.decoder(m.encoder(x)[:, :4]).mean(), {})
 SLIPS = [
     ({"loss_mode": lambda model, x: x.mean()}, r"test_run.*returned Tensor; expected \(loss, Ord"),
     ({"loss_mode": lambda m, x: (m.decoder(m.encoder(x)[0]), {})}, r"the loss is \(3, 3, 32, 32"),
@@ -340,32 +245,31 @@ SLIPS = [
     ({"beta_mode": lambda epoch: [0.0][epoch]}, "raised IndexError"),
     ({"beta_mode": lambda epoch: lambda step: "x"}, "returned 'x'"),
     ({"beta_mode": lambda: 1}, "raised TypeError"),
-    ({"model": sized(None)}, "latent_size is None"),
-    ({"model": without("encoder")}, "AEModel has no encoder"),
-    ({"model": without("decoder")}, "AEModel has no decoder"),
-    ({"model": joined(), "loss_mode": lambda m, x: m.loss(x)}, "AEModel raised RuntimeError: mat1"),
+    ({"beta_mode": "cyclical", "epochs": 1}, "--cycles: got 4, expected at most half"),
+    ({"model": own(latent_size=None)}, "Own.latent_size is None"),
+    ({"model": own(latent_size=4)}, "Own has no encoder"),
+    ({"model": own(latent_size=4, encoder=None)}, "Own has no decoder"),
+    ({"model": own(latent_size=4, encoder=None, decoder=nn.Linear.forward)}, "decoder raised"),
+    ({"model": own(**JOINED), "loss_mode": APART}, "Own raised RuntimeError: shape"),
     ({"loss_mode": lambda m, x: (m.encoder(x)[0].sum(), {1: x.sum()})}, "a term is called 1"),
-    ({"model": sized(5)}, "decoder raised"),
 ]
+NUMBERS = {"latent_size": (0, 2.5, True, 4.0), "batch_size": (0, None), "epochs": (0,)}
+NUMBERS |= {"lr": (0, None, float("nan")), "target_beta_val": (-1,), "grad_clip": (-1,)}
+SLIPS += [({name: bad}, "expected") for name, values in NUMBERS.items() for bad in values]
 
 
-@pytest.mark.parametrize("own, message", SLIPS, ids=[message for _, message in SLIPS])
-def test_slips_in_ones_own(own, message, images, tmp_path):
-    with pytest.raises(InputError, match=message):
-        start(tmp_path / "run", images, epochs=3, **own)
-    with pytest.raises(InputError, match="log_dir is empty"):
-        start("", images)
+@pytest.mark.parametrize("given, message", SLIPS)
+def test_slips_in_ones_own(given, message, images, tmp_path):
+    refused(message, start, tmp_path / "run", images, **{"epochs": 3} | given)
+    refused("log_dir is empty", start, "", images)
     assert not (tmp_path / "run").exists()
 
 
-# ------------------------------------------------------------------------------------------------
 # The command line
-
-
 @pytest.fixture
 def place(monkeypatch, small, tmp_path):
     """Options of a place with two presets."""
-    two = {name: presets.PRESETS[name] for name in ("ae_latent16", "vae_latent16")}
+    two = {name: PRESETS[name] for name in ("ae_latent16", "vae_latent16")}
     monkeypatch.setattr("options.PRESETS", two)
     return ["--out_dir", tmp_path]
 
@@ -373,18 +277,20 @@ def place(monkeypatch, small, tmp_path):
 OPTIONS = ["--dataset", "synthetic", "--batch_size", "20", "--num_epochs"]
 
 
-def test_all_presets_one_after_the_other_and_only_once(place, tmp_path, capsys):
-    def told(*argv):
-        command(*argv, *place)
-        return capsys.readouterr().out
-
+def test_all_presets_one_after_the_other_and_only_once(place, tmp_path, capsys, monkeypatch):
+    """Finished runs need no data, and a damaged state is replaced."""
+    told = lambda *argv: command(*argv, *place) or capsys.readouterr().out
     first = told("all", *OPTIONS, "1", "--disable_amp")
     assert "Computing on the CPU, " in first and "in float32" in first
     for name in ("ae_latent16_synthetic", "vae_latent16_synthetic"):
         assert f"{name}: validation at epoch 0: loss " in first
         assert (tmp_path / name / "model.pt").exists()
-    assert told("all", *OPTIONS, "1", "--disable_amp").count("finished already") == 2
+    with monkeypatch.context() as patch:
+        patch.setattr("utils.open_data", lambda *args: pytest.fail("data were opened"))
+        assert told("all", *OPTIONS, "1", "--disable_amp").count("finished already") == 2
+        assert "finished already" in told("ae_latent16", *OPTIONS, "1", "--resume")
     assert told("all", *OPTIONS, "2", "--disable_amp").count("validation at epoch 1") == 2
+    (tmp_path / "vae_latent16_synthetic/state.pt").write_bytes(b"damaged")
     assert "validation at epoch 0" in told("vae_latent16", *OPTIONS, "1", "--overwrite")
 
 
@@ -398,14 +304,11 @@ def test_a_preset_goes_on_with_what_it_recorded(place, tmp_path, monkeypatch, ca
     assert (config["seed"], config["num_epochs"], config["number_format"]) == (3, 2, "float32")
     assert "validation at epoch 1" in capsys.readouterr().out
     again = ["--dataset", "synthetic", "--resume", "--num_epochs", "3"]
-    with pytest.raises(InputError, match="seed was 3"):
-        command("vae_latent16", *place, *again, "--seed", "4")
+    refused("seed was 3", command, "vae_latent16", *place, *again, "--seed", "4")
     command("--resume", "vae_latent16", *place, "--dataset", "synthetic", "--num_epochs", "3")
     assert "validation at epoch 2" in capsys.readouterr().out
     command("--log_dir", "mine", *OPTIONS, "1", *place)
-    with pytest.raises(SystemExit):
-        command("--resume", *place)
-    assert "unfinished: none" in capsys.readouterr().err
+    refused("unfinished: none", command, "--resume", *place)
 
 
 def test_a_script_of_ones_own_goes_on_with_the_words_it_was_started_with(monkeypatch, tmp_path):
@@ -418,29 +321,23 @@ def test_a_script_of_ones_own_goes_on_with_the_words_it_was_started_with(monkeyp
 
 
 def test_a_signal_during_validation_stops_all(place, tmp_path, monkeypatch, capsys):
-    validate = train.get_val_metrics
-
-    def validate_and_signal(*args, **options):
-        os.kill(os.getpid(), signal.SIGTERM)
-        return validate(*args, **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(train, "get_val_metrics", validate_and_signal)
-        stopped_after(monkeypatch, 999, command, "all", *OPTIONS, "2", *place)
+    validate, stop = train.get_val_metrics, lambda: os.kill(os.getpid(), signal.SIGTERM)
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(train, "get_val_metrics", lambda *a, **k: stop() or validate(*a, **k))
+        command("all", *OPTIONS, "2", *place)
     assert not (tmp_path / "vae_latent16_synthetic").exists()
-    with pytest.raises(SystemExit):
-        command("--resume", *place)
-    assert "unfinished: ae_latent16_synthetic" in capsys.readouterr().err
+    refused("of which run; .* unfinished: ae_latent16_synthetic", command, "--resume", *place)
     command("all", *OPTIONS, "2", *place, "--resume")
     assert capsys.readouterr().out.count("validation at epoch 1") == 2
 
 
 def test_a_signal_in_the_last_validation_is_no_interruption(images, place, tmp_path, monkeypatch):
     """All is done and saved: there is nothing to go on with, and no other run begins."""
-    finish = lambda run: os.kill(os.getpid(), signal.SIGTERM)
-    monkeypatch.setattr(train, "save_films", finish)
+    stop = lambda: os.kill(os.getpid(), signal.SIGTERM)
+    finish = lambda folder, pattern, path, seconds: "samples" in pattern and stop()
+    monkeypatch.setattr("logger.save_film", finish)
     assert len(start(tmp_path / "run", images, epochs=1)) == 1
-    with pytest.raises(Interrupted, match="SIGTERM before .*; go on.* vae_latent16$") as stopped:
+    with pytest.raises(Interrupted, match="SIGTERM before .*; go on.* all --resume$") as stopped:
         command("all", *OPTIONS, "1", *place)
     assert stopped.value.exit_code == 143 and (tmp_path / "ae_latent16_synthetic/model.pt").exists()
     assert not (tmp_path / "vae_latent16_synthetic").exists()
@@ -448,26 +345,96 @@ def test_a_signal_in_the_last_validation_is_no_interruption(images, place, tmp_p
 
 def test_refusals_come_before_the_first_run(place, tmp_path):
     command("vae_latent16", *OPTIONS, "1", *place)
-    with pytest.raises(InputError, match="seed was 0"):
-        command("all", *OPTIONS, "2", "--seed", "5", *place)
-    with pytest.raises(InputError, match="holds a run"):  # unfinished, and not asked to go on
-        command("ae_latent16", "vae_latent16", *OPTIONS, "3", *place)
+    refused("seed was 0", command, "all", *OPTIONS, "2", "--seed", "5", *place)
+    refused("holds a run", command, "ae_latent16", "vae_latent16", *OPTIONS, "3", *place)
     assert not (tmp_path / "ae_latent16_synthetic").exists()
     own = ["--log_dir", "a", *OPTIONS, "1", *place]
     command(*own, "--latent_size", "4")
-    with pytest.raises(InputError, match="latent_size was 4"):  # a finished run is not another one
-        command(*own, "--latent_size", "5", "--resume")
+    refused("latent_size was 4", command, *own, "--latent_size", "5", "--resume")
 
 
-def test_finished_runs_need_no_data_and_a_damaged_state_is_replaced(
-    place, tmp_path, capsys, monkeypatch
-):
-    argv = ["ae_latent16", *OPTIONS, "1", *place]
-    command(*argv)
-    with monkeypatch.context() as patch:
-        patch.setattr("utils.open_data", lambda *args: pytest.fail("data were opened"))
-        command(*argv, "--resume")
-    assert "finished already" in capsys.readouterr().out
-    (tmp_path / "ae_latent16_synthetic/state.pt").write_bytes(b"damaged")
-    command(*argv, "--overwrite")
-    assert "validation at epoch 0" in capsys.readouterr().out
+def test_neighbours_by_name(tmp_path, small, monkeypatch, capsys):
+    annealed, options = arguments_of("vae_latent128_anneal", get_args("", ["vae_latent128_anneal"]))
+    assert annealed["num_epochs"] * math.ceil(50_000 / annealed["batch_size"]) == 15_640
+    assert options.anneal_steps == 10_000  # it rises for most of its steps
+    monkeypatch.setattr("options.PRESETS", {"ae_latent16": PRESETS["ae_latent16"]})
+    short = ["--dataset", "synthetic", "--num_epochs", 1, "--batch_size", 3]
+    command("all", *NEIGHBOURS, *short, "--out_dir", tmp_path)
+    assert capsys.readouterr().out.count("validation at epoch 0") == 1 + len(NEIGHBOURS)
+    found = {name: config_of(tmp_path / f"{name}_synthetic") for name in NEIGHBOURS}
+    assert found["vae_latent128_anneal"]["beta_mode"] == "anneal"
+    assert found["vae_latent128_free_bits0.5"]["free_bits"] == 0.5
+    assert found["ae_small"]["network"] == "small"
+    assert found["vae_latent128_cyclical"]["beta_mode"] == "cyclical"
+    planar = tmp_path / "vae_latent128_planar4_synthetic/model.pt"
+    assert "flows.3.u" in torch.load(planar, weights_only=True)
+
+
+# vae/train.py --evaluate: the committed number again, from the weights alone
+def trained(folder, options):
+    size = "--log_dir run --latent_size 4 --batch_size 5 --num_epochs 2 --seed 3"
+    command(*f"{size} --dataset synthetic {options} --out_dir".split(), folder)
+    return folder / "run_synthetic"
+
+
+MEASURED = ["--loss_mode ae", "--disable_amp", "--flows 2", "--free_bits 0.5", "--beta_mode linear"]
+
+
+@pytest.mark.parametrize("options", MEASURED)
+def test_the_last_row_is_measured_again(options, small, tmp_path, capsys):
+    """With the run's own data, batch size, model and format, none of which the options repeat."""
+    folder = trained(tmp_path, options)
+    *_, row = csv.DictReader((folder / "metrics.csv").read_text().splitlines())
+    capsys.readouterr()
+    for given in (folder, folder / "model.pt"):
+        command("--evaluate", given)
+        score = json.loads((folder / "model_score.json").read_text())
+        assert f"recon loss {score['val_recon_loss']:.2f}" in capsys.readouterr().out
+        for name in ("val_loss", "val_recon_loss", "val_kl_loss"):
+            assert score.get(name) == (float(row[name]) if row[name] else None)
+    recorded = json.loads((folder / "config.json").read_text())["number_format"]
+    assert score["images"] == 10 and score["number_format"] == recorded
+    assert recorded == "float32" or "--disable_amp" not in options
+    for kind in ("recons", "samples"):
+        picture = (folder / f"model_{kind}.png").read_bytes()
+        assert picture == (folder / f"epoch_1_{kind}.png").read_bytes()
+
+
+def test_samples_for_a_score_go_where_they_are_told(small, tmp_path):
+    """Of an autoencoder too, from N(0, I), which it was not trained for."""
+    folder, out = trained(tmp_path, "--loss_mode ae"), tmp_path / "new/place"
+    before = sorted(folder.iterdir())  # a folder of results, or of a class, may be read-only
+    how = ["--evaluate", folder, "--num_samples", 7, "--out_dir", out]
+    command(*how)
+    names = ["model_recons.png", "model_samples.png", "model_score.json", "samples"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    assert sorted(folder.iterdir()) == before
+    pictures = [path.read_bytes() for path in (out / "samples").iterdir()]
+    assert len(pictures) == len(set(pictures)) == 7
+    refused("--num_samples: .*samples exists; give --overwrite", command, *how)
+    command(*how[:-3], 3, *how[-2:], "--overwrite")
+    assert len([*(out / "samples").iterdir()]) == 3
+
+
+NOT_MEASURED = {
+    "a preset": (["vae_latent16"], {}, "trains nothing; leave vae_latent16 out"),
+    "a folder that is gone": ([], {"dataset": "cifar10", "data_dir": "gone"}, "gone; correct"),
+    "other pixels": ([], {"data": "0123456789ab"}, "was trained on other pixels"),
+    "no data named": ([], {"dataset": ...}, "does not name its data; give --data_dir"),
+    "another program's": ([], {"loss_mode": ...}, "is not that of a run of train.py"),
+    "a file for the results": (["--out_dir", __file__], {}, "test_run.py cannot be written"),
+    "another model": ([], {"latent_size": 5}, "does not hold the weights of AEModel"),
+    "a setting out of bounds": ([], {"latent_size": 0}, "--latent_size: got 0, expected"),
+    "no samples to replace": (["--overwrite"], {}, "trains nothing; leave --overwrite out"),
+}
+
+
+@pytest.mark.parametrize("options, changes, message", NOT_MEASURED.values(), ids=NOT_MEASURED)
+def test_evaluations_that_are_refused(options, changes, message, small, tmp_path):
+    config = {"loss_mode": "vae", "latent_size": 4, "dataset": "synthetic", "data": None} | changes
+    config = {name: value for name, value in config.items() if value is not ...}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    torch.save(AEModel(True, 4).state_dict(), tmp_path / "model.pt")
+    before = sorted(tmp_path.iterdir())
+    refused(message, command, "--evaluate", tmp_path, *options)
+    assert sorted(tmp_path.iterdir()) == before

@@ -4,37 +4,29 @@ import contextlib
 import ctypes
 import sys
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from common import InputError
+from common import InputError, first_line
+
+FAST_BFLOAT16 = ("amx_bf16", "avx512_bf16")  # of a CPU: AMX, AVX512-BF16
 
 
 def resolve_device(name: str | torch.device | None = None) -> torch.device:
     """The device for "cpu", "cuda" or "cuda:N"; None picks the GPU where there is one."""
-    if name is None:
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")
-    if device.type not in ("cpu", "cuda"):
-        raise InputError(f"--device: got {name!r}, expected cpu, cuda or cuda:N")
-    count = torch.cuda.device_count()
-    if device.type == "cuda" and (device.index or 0) >= count:
-        raise InputError(
-            f"--device: got {name!r}, but torch sees {count} CUDA devices; use --device cpu"
-        )
-    if device.type == "cuda":
-        try:  # torch sees a GPU older or newer than it was built for, and has no kernels for it
-            torch.ones(1, device=device).add(1).item()
-        except RuntimeError as error:
-            raise InputError(
-                f"--device: {name} does not compute ({str(error).splitlines()[0]}); install "
-                "another build of torch, or use --device cpu"
-            ) from None
-    return device
+        # torch sees a GPU older or newer than it was built for, and has no kernels for it.
+        torch.ones(1, device=device).add(1).item()
+        if device.type in ("cpu", "cuda"):
+            return device
+        why = "another kind of device"
+    except (RuntimeError, AssertionError) as error:
+        why = first_line(error)
+    expected = "expected cpu, cuda or cuda:N that computes here"
+    raise InputError(f"--device: got {name!r}, {expected} ({why}); use --device cpu")
 
 
 def prepare(precision: "Precision") -> None:
@@ -66,19 +58,13 @@ def autocast_dtype(device: torch.device, enabled: bool = True) -> torch.dtype | 
         with torch.cuda.device(device):
             native = torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if native else torch.float16
-    return torch.bfloat16 if fast_bfloat16() else None
+    return torch.bfloat16 if any(map(cpu_capabilities().get, FAST_BFLOAT16)) else None
 
 
-def cpu_capabilities() -> dict:
+def cpu_capabilities() -> dict[str, Any]:
     """What torch knows of this CPU; nothing on some systems."""
     found: dict = getattr(torch.cpu, "get_capabilities", dict)()
     return found
-
-
-def fast_bfloat16() -> list[str]:
-    """What this CPU multiplies bfloat16 with: AMX, AVX512-BF16, both or nothing."""
-    kinds = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16"}
-    return [name for key, name in kinds.items() if cpu_capabilities().get(key)]
 
 
 class Precision:
@@ -94,10 +80,6 @@ class Precision:
         if self.dtype is None or (wide and self.dtype == torch.float16):
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, self.dtype)
-
-    def scale(self, loss: Tensor) -> Tensor:
-        """The loss to call backward() on."""
-        return self.scaler.scale(loss)
 
     @property
     def name(self) -> str:

@@ -5,6 +5,9 @@ import hashlib
 import io
 import math
 import os
+import re
+import shutil
+import tarfile
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,12 +22,14 @@ import torch
 from matplotlib.ticker import LogLocator, NullFormatter
 from PIL import Image
 from torch import Tensor
+from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 from torchvision.utils import make_grid, save_image
 
-from common import InputError
+from common import InputError, first_line
+from common.measure import progress_bar
 
 matplotlib.rcParams["text.parse_math"] = False  # a folder's name may have dollars in it
-_owned: set[tuple[int, int]] = set()  # folders that this process has locked: device, inode
+_owned: set[str] = set()  # folders that this process has locked
 
 
 @contextlib.contextmanager
@@ -43,10 +48,14 @@ def atomic(path: Path | str) -> Iterator[Path]:
 
 
 def is_writable(folder: Path | str) -> bool:
-    """By permission bits too, so that root leaves a folder marked read-only alone."""
-    folder = Path(folder)
-    allowed = folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
-    return allowed and bool(folder.stat().st_mode & 0o222)
+    """Whether it, or what it would be made in, can be written to.
+
+    By permission bits too, so that root leaves a folder marked read-only alone.
+    """
+    folder = Path(folder).absolute()
+    place = next(place for place in (folder, *folder.parents) if place.exists())
+    allowed = place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+    return allowed and bool(place.stat().st_mode & 0o222)
 
 
 @contextlib.contextmanager
@@ -57,28 +66,22 @@ def locked(folder: Path, wait: bool = True) -> Iterator[None]:
     goes with the process, however that ends. Where the system has no such locks (Windows, some
     network disks) nothing is locked.
     """
-    try:
-        import fcntl
-
-        handle = os.open(folder, os.O_RDONLY)
-    except (ImportError, OSError):
-        yield
-        return
-    key = os.fstat(handle).st_dev, os.fstat(handle).st_ino
-    outer = key in _owned
-    try:
-        if not (wait and outer):
+    key = os.path.realpath(folder)
+    with contextlib.ExitStack() as held:
+        if not (wait and key in _owned):
             try:
+                import fcntl
+
+                handle = os.open(folder, os.O_RDONLY)
+                held.callback(os.close, handle)  # which gives the lock up
                 fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except OSError as error:
-                if isinstance(error, BlockingIOError):  # another one: no locks on this file system
-                    raise
+            except BlockingIOError:
+                raise
+            except (ImportError, OSError):
+                pass
             _owned.add(key)
+            held.callback(_owned.discard, key)
         yield
-    finally:
-        if not outer:
-            _owned.discard(key)
-        os.close(handle)  # which gives the lock up
 
 
 def save_tensors(value: Any, path: Path) -> None:
@@ -109,22 +112,15 @@ def load_tensors(path: Path | str, option: str, mend: str = "give another") -> A
 
 
 def load_weights(module: torch.nn.Module, path: Path | str, option: str) -> None:
-    """Fill `module` from a state dict, or InputError."""
-    weights, hint = load_tensors(path, option), ""
-    if isinstance(weights, dict) and isinstance(weights.get("state_dict"), dict):
-        hint = "; they lie under 'state_dict': save that alone"
-    elif isinstance(weights, dict) and any(str(name).startswith("module.") for name in weights):
-        hint = "; its names begin with 'module.' (DataParallel): save model.module's"
+    """Fill `module` from a state dict, one of DataParallel's or below `state_dict` too."""
+    weights = load_tensors(path, option)
     try:
+        weights = dict(weights.get("state_dict", weights))
+        consume_prefix_in_state_dict_if_present(weights, "module.")
         module.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError):
         name = type(module).__name__
-        raise InputError(f"{option}: {path} does not hold the weights of {name}{hint}") from None
-
-
-def first_sentence(error: BaseException) -> str:
-    """Of the many that an exception of torch's may have."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].split(". ")[0][:200]
+        raise InputError(f"{option}: {path} does not hold the weights of {name}") from None
 
 
 # ------------------------------------------------------------------------------------------------
@@ -144,13 +140,11 @@ def save_grid(images: Tensor, path: Path | str, nrow: int = 10, zoom: int = 1) -
 
 
 def save_film(folder: Path, pattern: str, path: Path, seconds: float) -> None:
-    """An endless GIF of the pictures like samples_*.png in the order of their numbers.
+    """An endless GIF of the pictures like samples_[0-9]*.png in the order of their numbers.
 
     Each stays for `seconds`, the last for 3 s; of more than 60 some, evenly, the last among them.
     """
-    before, after = pattern.split("*")
-    names = {p.name[len(before) : -len(after)]: p for p in folder.glob(pattern)}
-    paths = [names[number] for number in sorted(filter(str.isdecimal, names), key=int)]
+    paths = sorted(folder.glob(pattern), key=lambda path: int(re.sub(r"\D", "", path.name)))
     paths = paths[:: -math.ceil(len(paths) / 60) or -1][::-1]
     # Each frame has a palette of its own: 256 colours are few for birds, fewer for all of them.
     frames = [Image.open(p).convert("RGB").quantize(256, dither=Image.Dither.NONE) for p in paths]
@@ -213,7 +207,7 @@ def fetch(target: Path, digest: str, sources: dict[str, dict]) -> None:
                 partial.unlink()
                 raise OSError(f"what came has another {kind}")
         except Exception as error:  # requests and gdown raise kinds of their own
-            reasons.append(f"{name}: {first_sentence(error)[:120]}")
+            reasons.append(f"{name}: {first_line(error)}")
             for path, size in begun.items():  # a host that does not go on: anew the next time
                 if path.exists() and path.stat().st_size == size:
                     path.unlink()
@@ -225,23 +219,39 @@ def fetch(target: Path, digest: str, sources: dict[str, dict]) -> None:
     raise InputError(f"cannot download {target.name} ({'; '.join(reasons)})")
 
 
+def unpack(archive: Path, md5: str, name: str, sources: dict[str, dict]) -> None:
+    """The folder `name` of an archive, beside it and whole; the archive is fetched if missing."""
+    if not archive.is_file():
+        try:
+            fetch(archive, f"md5:{md5}", sources)
+        except InputError as error:
+            raise InputError(
+                f"--data_dir: {error}; put the file into {archive.parent} by hand, name data you "
+                "have, or use --dataset synthetic"
+            ) from None
+    elif digest_of(archive) != md5:
+        raise InputError(f"--data_dir: {archive} is damaged (wrong md5); delete it and run again")
+    unfinished = archive.with_name(f".unfinished.{name}")
+    shutil.rmtree(unfinished, ignore_errors=True)  # of an unpacking that was stopped
+    with tarfile.open(archive) as tar:
+        members = progress_bar(tar, desc="unpack", unit="file")
+        tar.extractall(unfinished, members=members, filter="data")  # no path leads out of it
+    (unfinished / name).rename(archive.with_name(name))
+    shutil.rmtree(unfinished)
+
+
 def digest_of(path: Path, kind: str = "md5") -> str:
     """In hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, kind).hexdigest()
 
 
-def check_images(images: Tensor) -> None:
+def check_images(images: Any) -> None:
     """InputError unless these are uint8 (N, 3, 32, 32): floats would be scaled a second time."""
-    if not isinstance(images, Tensor):
-        name = type(images).__name__
-        raise InputError(f"images: got {name}, expected a tensor; torch.from_numpy makes one")
-    kind, shape = images.dtype, images.shape
-    if shape[:1] == (0,):
-        raise InputError("images: got none, expected uint8 (N, 3, 32, 32)")
-    if kind != torch.uint8 or len(shape) != 4 or shape[1:] != (3, 32, 32):
-        mend = "; resize or permute them" if kind == torch.uint8 else ", in [0, 255]"
-        raise InputError(f"images: got {kind} {tuple(shape)}, expected uint8 (N, 3, 32, 32){mend}")
+    kind, shape = getattr(images, "dtype", None), getattr(images, "shape", (0,))
+    if kind != torch.uint8 or len(shape) != 4 or shape[1:] != (3, 32, 32) or not shape[0]:
+        got = f"{kind} {tuple(shape)}" if isinstance(images, Tensor) else type(images).__name__
+        raise InputError(f"images: got {got}, expected a uint8 tensor (N, 3, 32, 32), N > 0")
 
 
 def fingerprint(*images: Tensor) -> str:

@@ -9,13 +9,6 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from common import NonFiniteError
-
-ANOTHER_RUN = (
-    "resumed, it would again; start anew with --disable_amp, another --seed or, where the script "
-    "has it, a lower --lr"
-)
-
 
 @contextlib.contextmanager
 def preserved(*modules: nn.Module) -> Iterator[None]:
@@ -52,68 +45,41 @@ def measuring(
 class RunningMeans:
     """Weighted means of scalar terms by name, which need not occur in every step.
 
-    They are summed on the device and read once in a while: no wait inside a step. The first step
-    at which a term was not finite is remembered there too.
+    They are summed on the device and read once in a while: no wait inside a step. A sum stays NaN
+    or infinite once a term was.
     """
 
     def __init__(self, device: torch.device):
-        self.device, self.names = device, []  # type: tuple[torch.device, list[str]]
-        self.first_bad = torch.zeros(1, dtype=torch.float64, device=device)  # step, then its terms
+        self.device = device
         self.clear()
 
     def clear(self) -> None:
         """Begin anew."""
-        self.sums = torch.zeros(len(self.names), dtype=torch.float64, device=self.device)
-        self.weights: dict[str, float] = dict.fromkeys(self.names, 0)
+        self.sums: dict[str, Tensor] = {}
+        self.weights: dict[str, float] = {}
 
-    def add(self, terms: dict[str, Tensor], step: int, weight: float = 1) -> None:
-        """terms: name -> detached scalar tensor; step counts from 1."""
-        if new := [name for name in terms if name not in self.weights]:
-            self.names += new
-            more = self.sums.new_zeros(len(new))
-            self.sums, self.first_bad = (torch.cat([t, more]) for t in (self.sums, self.first_bad))
-            self.weights |= dict.fromkeys(new, 0)
-        absent = torch.zeros((), device=self.device)
-        # One tensor for all terms: a few kernels a step, whatever their number.
-        values = torch.stack([terms.get(name, absent) for name in self.names]).double()
-        self.sums += weight * values  # on the device: nothing waits
-        for name in terms:
-            self.weights[name] += weight
-        first = ~torch.isfinite(values).all() & (self.first_bad[0] == 0)
-        now = torch.cat([values.new_full((1,), step), values])
-        self.first_bad = torch.where(first, now, self.first_bad)
+    def add(self, terms: dict[str, Tensor], weight: float = 1) -> None:
+        """terms: name -> detached scalar tensor."""
+        for name, term in terms.items():
+            self.sums[name] = self.sums.get(name, 0) + weight * term.double()
+            self.weights[name] = self.weights.get(name, 0) + weight
 
     def means(self) -> dict[str, float]:
-        """Without the terms that never occurred."""
-        sums = zip(self.names, self.sums.tolist(), strict=True)
+        """By name."""
+        sums = zip(self.sums, self._totals().tolist(), strict=True)  # one wait for all
         return {name: total / self.weights[name] for name, total in sums if self.weights[name]}
 
-    def check_finite(self) -> None:
-        """Raise NonFiniteError if any term so far was NaN or infinite."""
-        step, *values = self.first_bad.tolist()
-        if step:  # a term that the step did not have stands there as 0
-            named = zip(self.names, values, strict=True)
-            terms = ", ".join(f"{name.replace('_', ' ')} {v:.4g}" for name, v in named if v != 0)
-            raise NonFiniteError(
-                f"a loss became non-finite at step {int(step)} ({terms}); {ANOTHER_RUN}"
-            )
+    def _totals(self) -> Tensor:
+        return torch.stack([*self.sums.values()]) if self.sums else torch.zeros(0)
 
     def state_dict(self) -> dict:
         """Sums and weights."""
-        return {"sums": self.sums.cpu(), "weights": self.weights.copy()}
+        return {"sums": self._totals().cpu(), "weights": self.weights.copy()}
 
     def load_state_dict(self, state: dict) -> None:
         """Go on from `state_dict`."""
-        self.sums, self.weights = state["sums"].to(self.device), dict(state["weights"])
-        self.names, self.first_bad = list(self.weights), self.sums.new_zeros(1 + len(self.weights))
-
-
-def check_weights(*modules: nn.Module) -> None:
-    """Raise NonFiniteError if any weight or buffer is NaN or infinite."""
-    tensors = [tensor for module in modules for tensor in module.state_dict().values()]
-    # One answer for all of them, so that the device is waited for once.
-    if not torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all():
-        raise NonFiniteError(f"a weight became non-finite; {ANOTHER_RUN}")
+        self.weights = dict(state["weights"])
+        self.sums = dict(zip(self.weights, state["sums"].to(self.device), strict=True))
 
 
 def progress_bar(steps: Iterable | None = None, **how: Any) -> tqdm:

@@ -10,7 +10,8 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from argparse import Namespace
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,10 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from common import InputError, Interrupted, NonFiniteError, Parser
-from common.device import cpu_capabilities, fast_bfloat16
-from common.files import atomic, first_sentence, is_writable, load_tensors, locked, save_tensors
-from common.measure import RunningMeans, check_weights
+from common import InputError, Interrupted, NonFiniteError, first_line
+from common.device import FAST_BFLOAT16, Precision, cpu_capabilities
+from common.files import atomic, is_writable, load_tensors, locked, save_tensors
+from common.measure import RunningMeans
 
 # The signals that ask a program to end; the last two are not on Windows.
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
@@ -38,6 +39,16 @@ LABELS = {  # of settings that are no options
     "loss": "the script",
     "transforms": "the steps of build_transforms",
 }
+# Options that say how and where, not what is trained: no part of a run's settings.
+APART = (
+    *("device", "disable_amp", "download", "evaluate", "resume", "overwrite", "given", "again"),
+    *("prefix", "out_dir", "log_dir", "presets", "parser", "runs", "num_samples", "own_file"),
+)
+MEND = "give another, or start again with --overwrite"
+ANOTHER_RUN = (
+    "resumed, it would again; start anew with --disable_amp, another --seed or, where the script "
+    "has it, a lower --lr"
+)
 
 
 @dataclass(frozen=True)
@@ -77,10 +88,10 @@ class Run:
 
         again: what to type to go on with this run.
         """
-        self.folder, self.layout, self.overwrite = Path(os.path.abspath(folder)), layout, overwrite
+        self.folder, self.layout, self.again = Path(os.path.abspath(folder)), layout, again
         self.state: dict | None = None
         self.rows: list[dict] = []
-        self.step, self.total, self.signal, self.again = 0, 0, 0, again
+        self.step, self.total, self.signal = 0, 0, 0
         self.parts: dict[str, Any] = {}
         self.events: Any = None  # a SummaryWriter from `begin` on
         self._made: list[Path] = []  # folders that did not exist before, the deepest first
@@ -127,17 +138,17 @@ class Run:
         folder = self.folder
         try:
             self._made = [place for place in (folder, *folder.parents) if not place.exists()]
-            if not is_writable(self._made[-1].parent if self._made else folder):
+            if not is_writable(folder):
                 raise PermissionError
             folder.mkdir(parents=True, exist_ok=True)
             self._held.enter_context(locked(folder, wait=False))
-        except OSError as error:
-            what = f"{folder} cannot be written; give another one"
-            if folder.is_file():
-                what = f"{folder} is a file, expected a folder; give another one"
-            if isinstance(error, BlockingIOError):
-                what = f"another run is at work in {folder}; wait for it or give another"
-            raise InputError(f"output folder: {what}") from None
+        except BlockingIOError:
+            raise InputError(
+                f"output folder: another run is at work in {folder}; wait for it or give another"
+            ) from None
+        except OSError:
+            what = "is a file, expected a folder" if folder.is_file() else "cannot be written"
+            raise InputError(f"output folder: {folder} {what}; give another one") from None
 
     def _check_free(self, resume: bool | str | None, overwrite: bool) -> None:
         """Refuse a folder whose results would be lost."""
@@ -153,9 +164,7 @@ class Run:
                 "would replace; give another folder"
             )
         # A start that was killed before its first step left these, and nothing to lose.
-        rows = self.folder / "metrics.csv"
-        begun = rows.is_file() and len(rows.read_bytes().splitlines()) > 1
-        harmless = ("config.json", "events.out", *(() if begun else ("metrics.csv",)))
+        harmless = ("config.json", "events.out")
         found = [path.name for path in self._results() if not path.name.startswith(harmless)]
         if found and not overwrite and not (resume and own.is_file()):
             go_on = f"go on with: {self.again}, or give" if own.is_file() else "give"
@@ -168,17 +177,11 @@ class Run:
         return [path for pattern in self.layout.results for path in self.folder.glob(pattern)]
 
     def _read(self, path: Path) -> dict:
-        mend = "give another, or start again with --overwrite"
-        state = load_tensors(path, "--resume", mend)
+        state = load_tensors(path, "--resume", MEND)
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
-        types = {"settings": dict, "rows": list, "seconds": float, "step": int, "parts": dict}
         if found != self.layout.state_format:
             what = f"is not a state of this program: got {found!r}, expected "
-            raise InputError(f"--resume: {path} {what}{self.layout.state_format!r}; {mend}")
-        if broken := [
-            name for name, kind in types.items() if not isinstance(state.get(name), kind)
-        ]:
-            raise InputError(f"--resume: {path} is damaged ({broken[0]}); {mend}")
+            raise InputError(f"--resume: {path} {what}{self.layout.state_format!r}; {MEND}")
         return state | {"path": path}
 
     def check(self, settings: dict[str, Any]) -> None:
@@ -187,7 +190,7 @@ class Run:
         And, whatever is asked for, to replace the run of another script.
         """
         there = None
-        with contextlib.suppress(*[InputError] * self.overwrite):  # what cannot be read goes
+        with contextlib.suppress(InputError):  # what cannot be read goes
             there = recorded_settings(self.folder, "output folder").get("loss")
         if there not in (None, settings.get("loss")):
             raise InputError(
@@ -211,34 +214,27 @@ class Run:
         generators. total: the steps at which the run is complete. What is stale goes.
         """
         self.check(settings)
-        if self.step > total:
-            name = f"--num_{self.layout.columns[0]}s"
-            raise InputError(f"{name}: got {total}, the run is at {self.step} already")
         self.settings, self.parts, self.total = settings, parts, total
         networks = (part for part in parts.values() if isinstance(part, nn.Module))
         self.device = next(next(networks).parameters()).device
         if self.state:
             self._restore(self.state)
-        if self.step == total and any(getattr(part, "taken", 0) for part in parts.values()):
+        under_way = any(getattr(part, "taken", 0) for part in parts.values())
+        if self.step + under_way > total:
             step = self.layout.columns[0]
-            raise InputError(
-                f"--num_{step}s: got {total}, the run is within {step} {total} already"
-            )
-        try:
-            stale = [*self.folder.glob(".unfinished.*"), *([] if self.state else self._results())]
-            for path in filter(Path.is_file, stale):
-                path.unlink()
-            with atomic(self.folder / "config.json") as unfinished:
-                config = settings | more | {"versions": versions()}
-                unfinished.write_text(json.dumps(config, indent=2, default=str) + "\n")
+            where = f"within {step} {self.step}" if under_way else f"at {self.step}"
+            raise InputError(f"--num_{step}s: got {total}, the run is {where} already")
+        stale = [*self.folder.glob(".unfinished.*"), *([] if self.state else self._results())]
+        for path in filter(Path.is_file, stale):
+            path.unlink()
+        with atomic(self.folder / "config.json") as unfinished:
+            config = settings | more | {"versions": versions()}
+            unfinished.write_text(json.dumps(config, indent=2, default=str) + "\n")
+        if self.rows:
             self._write_rows()
-            last = self.rows[-1][self.layout.columns[0]] if self.rows else -1
-            # Events of steps that the resumed run takes again.
-            stale_from = max(self.step, last) + 1 if self.state else None
-            self.events = SummaryWriter(self.folder, purge_step=stale_from)
-        except OSError as error:
-            reason = f"cannot write {self.folder} ({error.strerror}); give another one"
-            raise InputError(f"output folder: {reason}") from None
+        # Events of steps that the resumed run takes again; epochs count from 0.
+        first = self.step + (self.layout.columns[0] == "iteration")
+        self.events = SummaryWriter(self.folder, purge_step=first if self.state else None)
         self.state = None  # it has served, and is large
         self._catch_signals()
 
@@ -251,7 +247,7 @@ class Run:
             if self.device.type == "cuda":
                 torch.cuda.set_rng_state(state["rng"]["cuda"], self.device)
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
-            reason = f"{type(error).__name__}: {first_sentence(error)}"
+            reason = f"{type(error).__name__}: {first_line(error)}"
             raise InputError(
                 f"--resume: {state['path']} does not fit this program ({reason})"
             ) from None
@@ -280,11 +276,20 @@ class Run:
             writer.writerows(self.rows)
 
     def check_finite(self) -> None:
-        """Raise NonFiniteError if any loss so far, or any weight now, is NaN or infinite."""
+        """Raise NonFiniteError if a loss since the last row, or any weight, is NaN or infinite."""
+        odd, tensors = [], []
         for part in self.parts.values():
             if isinstance(part, RunningMeans):
-                part.check_finite()
-        check_weights(*(part for part in self.parts.values() if isinstance(part, nn.Module)))
+                means = part.means().items()
+                odd += [f"{n.replace('_', ' ')} {v:.4g}" for n, v in means if not math.isfinite(v)]
+            elif isinstance(part, nn.Module):
+                tensors += list(part.state_dict().values())
+        # One answer for all of them, so that the device is waited for once.
+        if not torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all():
+            odd.append("a weight")
+        if odd:
+            where = f"by {self.layout.columns[0]} {self.step}: {', '.join(odd)}"
+            raise NonFiniteError(f"not finite {where}; {ANOTHER_RUN}")
 
     def save(self) -> None:
         """Write state.pt; a bad state never replaces a good one."""
@@ -313,14 +318,13 @@ class Run:
             yield batch
             after()
             bar.update()
-            if self.save_is_due:
-                self.save()
-            self.check_signal()
+            self.end_step()
 
-    @property
-    def save_is_due(self) -> bool:
-        """Every `save_minutes` of the settings."""
-        return time.monotonic() - self.saved > 60 * self.settings["save_minutes"]
+    def end_step(self) -> None:
+        """Save every `save_minutes` of the settings, and stop where a signal has arrived."""
+        if time.monotonic() - self.saved > 60 * self.settings["save_minutes"]:
+            self.save()
+        self.check_signal()
 
     def _catch_signals(self) -> None:
         previous: dict[int, Any] = {}
@@ -329,17 +333,13 @@ class Run:
             self.signal = number
             signal.signal(number, previous[number])  # a second one ends the program at once
 
-        def restore() -> None:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-
-        self._held.callback(restore)
+        self._held.callback(lambda: [signal.signal(*pair) for pair in previous.items()])
         with contextlib.suppress(ValueError):  # outside the main thread: they stay as they are
-            for name in filter(lambda name: hasattr(signal, name), SIGNALS):
-                number = getattr(signal, name)
+            for number in (getattr(signal, name) for name in SIGNALS if hasattr(signal, name)):
                 # Under nohup SIGHUP stays ignored. A script's background jobs begin with SIGINT
                 # ignored; there it is meant all the same.
-                if name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN:
+                ignored = signal.getsignal(number) is signal.SIG_IGN
+                if not (ignored and number.name == "SIGHUP"):
                     previous[number] = signal.signal(number, remember)
 
     def check_signal(self) -> None:
@@ -367,70 +367,47 @@ def resume_line(*options: object, name: str = "") -> str:
     return shlex.join(["python", os.path.abspath(sys.argv[0]), *words])
 
 
+def rebased(settings: dict, old: Path | str, new: Path | str) -> dict:
+    """The same, with paths that were seen from one folder as seen from another."""
+    paths = [name for name in PATHS if settings.get(name) not in (None, *NO_PATHS)]
+    return settings | {n: os.path.relpath(os.path.join(old, settings[n]), new) for n in paths}
+
+
+def settings_of(options: Namespace, folder: Path, precision: Precision, own: dict) -> dict:
+    """What makes a run what it is, as builtins, for config.json and the state."""
+    kept = {name: value for name, value in vars(options).items() if name not in APART} | own
+    kept |= {"device": precision.device.type, "number_format": precision.name}
+    return rebased(kept, ".", folder)
+
+
 def recorded_settings(folder: Path, option: str) -> dict:
     """config.json of the run in `folder`, paths as seen from here; empty where there is none."""
     path = folder / "config.json"
     try:
-        config = json.loads(path.read_text(encoding="utf-8-sig"))
+        config = dict(json.loads(path.read_text(encoding="utf-8-sig")))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
-        mend = "restore it, or delete it: --resume takes the settings from state.pt then"
-        raise InputError(f"{option}: cannot read {path} ({error}); {mend}") from None
-    if not isinstance(config, dict):
-        raise InputError(f"{option}: {path} is not a run's config.json")
-    known = {name: tuple(v) if isinstance(v, list) else v for name, v in config.items()}
-    for name in PATHS:
-        value = known.get(name)
-        if isinstance(value, str) and (folder / value).exists():
-            known[name] = os.path.relpath(folder / value)
-    return {"dataset": "unnamed"} | known  # a program that brings its own images names none
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{option}: cannot read {path} ({error}); restore it") from None
+    # A program that brings its own images names none.
+    return {"dataset": "unnamed"} | rebased(config, folder, ".")
 
 
-def recorded_for_resume(folder: Path, resume: Any, given: dict, parser: Parser) -> dict:
+def recorded_for_resume(folder: Path, resume: Any, given: dict) -> dict:
     """What --resume goes on with: the settings of the run, but for those that are given."""
-    if not resume:
-        return {}
     state = state_path(folder, resume)
-    recorded = recorded_settings(state.parent, "--resume")
-    if not recorded and state.is_file():  # a state that lies alone
-        found = load_tensors(state, "--resume")
-        recorded = found.get("settings", {}) if isinstance(found, dict) else {}
-    check_recorded(state.parent, recorded, "--resume", [n for n in PATHS if n not in given])
-    recorded["disable_amp"] = recorded.get("number_format") == "float32"
-    found = {k: v for k, v in recorded.items() if v is not None and k not in given}
-    return found | checked_settings(found, parser, state.parent)
+    if not resume or not state.is_file():
+        return {}
+    found = load_tensors(state, "--resume", MEND)
+    settings = found.get("settings", {}) if isinstance(found, dict) else {}
+    settings = rebased(settings, state.parent, ".")
+    settings["disable_amp"] = settings.get("number_format") == "float32"
+    return {k: v for k, v in settings.items() if v is not None and k not in given}
 
 
-def checked_settings(recorded: dict, parser: Parser, folder: Path) -> dict:
-    """Those that are options, as a command line would have them; InputError for edited ones."""
-    known = parser.defaults()
-    own = {k: v for k, v in recorded.items() if k in known and k not in ("device", "dataset")}
-    named = {k: v for k, v in own.items() if k not in ("loss_mode", "beta_mode")}  # or functions
-    try:
-        return parser.check(named)
-    except InputError as error:
-        raise InputError(f"{folder / 'config.json'}: {error}") from None
-
-
-def from_folder(value: Any, folder: Path) -> Any:
-    """A path as config.json keeps it, seen from the run's folder; what is none stays as it is."""
-    is_path = value not in (None, *NO_PATHS) and Path(value).exists()
-    return os.path.relpath(value, folder) if is_path else value
-
-
-def check_recorded(
-    folder: Path, recorded: dict, option: str, names: Sequence[str] = PATHS, data: str | None = None
-) -> None:
-    """InputError where a path that the run recorded is not there, or its pixels are not `data`."""
-    for name in names:
-        value = recorded.get(name)
-        if value not in (None, *NO_PATHS) and not Path(str(value)).exists():
-            raise InputError(
-                f"{option}: {folder / 'config.json'} names {value}, which is not there from here; "
-                f"give --{name}"
-            )
-    if data and recorded.get("data") not in (None, data):
+def check_data(folder: Path, recorded: dict, data: str) -> None:
+    """InputError where the run in `folder` was trained on other pixels."""
+    if recorded.get("data") not in (None, data):
         raise InputError(
             f"--data_dir: the run in {folder} was trained on other pixels "
             f"({recorded['data']}, these are {data}); give its data"
@@ -445,7 +422,7 @@ def versions() -> dict:
         "torchvision": torchvision.__version__,
         "machine": platform.machine(),
         "processor": cpu_capabilities().get("cpu_name"),
-        "fast_bfloat16": fast_bfloat16(),
+        "fast_bfloat16": [kind for kind in FAST_BFLOAT16 if cpu_capabilities().get(kind)],
         "threads": torch.get_num_threads(),
     }
     if torch.cuda.is_available():

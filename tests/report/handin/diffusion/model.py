@@ -59,17 +59,9 @@ class DiffusionModel(nn.Module):
     def sample_ddim(self, shape, z):
         times = torch.linspace(-1, self.num_timesteps - 1, self.sampling_timesteps + 1).int()
         times = times.tolist()[::-1]
+        how = self.model_predictions, self.alphas_cumprod, self.eta
         for tau, earlier in zip(times[:-1], times[1:]):
-            z, _ = self.ddim_step(
-                shape[0],
-                self.device,
-                tau,
-                earlier,
-                z,
-                self.model_predictions,
-                self.alphas_cumprod,
-                self.eta,
-            )
+            z, _ = self.ddim_step(shape[0], self.device, tau, earlier, z, *how)
         return (z + 1) / 2
 
     def sample(self, shape):

@@ -17,9 +17,8 @@ def build_transforms():
 def get_optimizers_and_schedulers(gen, disc):
     def make(module, total):
         optimizer = torch.optim.Adam(module.parameters(), lr=2e-4, betas=(0, 0.9))
-        schedule = torch.optim.lr_scheduler.LinearLR(
-            optimizer, 1.0, 0.0, total_iters=total, verbose=False
-        )
+        linear = torch.optim.lr_scheduler.LinearLR
+        schedule = linear(optimizer, 1.0, 0.0, total_iters=total, verbose=False)
         return optimizer, schedule
 
     return *make(disc, 500_000), *make(gen, 100_000)
@@ -48,16 +47,10 @@ def train_model(
     log_period=10000,
     amp_enabled=True,
 ):
-    loader = torch.utils.data.DataLoader(
-        Dataset("datasets/CUB_200_2011_32", build_transforms()),
-        batch_size=batch_size,
-        shuffle=True,
-        num_workers=4,
-        pin_memory=True,
-        drop_last=True,
-    )
-    parts = get_optimizers_and_schedulers(gen, disc)
-    optim_disc, sched_disc, optim_gen, sched_gen = parts
+    data = Dataset("datasets/CUB_200_2011_32", build_transforms())
+    how = {"batch_size": batch_size, "num_workers": 4, "pin_memory": True}
+    loader = torch.utils.data.DataLoader(data, shuffle=True, drop_last=True, **how)
+    optim_disc, sched_disc, optim_gen, sched_gen = get_optimizers_and_schedulers(gen, disc)
     scaler = torch.cuda.amp.GradScaler()
     wandb.init(project="gan")
     iters, done = 0, False

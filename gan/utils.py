@@ -215,24 +215,28 @@ def make_parser(description: str | None = None) -> Parser:
     """The options, their bounds and defaults."""
     parser = Parser(description)
     add = parser.add_argument_group("training").add_argument
-    add("--num_iterations", type=COUNT, default=30_000, metavar="N", help="steps of D (30000)")
+    add("--num_iterations", type=COUNT, default=30_000, metavar="N", help="iterations (30000)")
     add("--batch_size", type=COUNT, default=256, metavar="B", help="images in a step (256)")
     add("--lamb", type=NOT_NEGATIVE, default=10, help="weight of the gradient penalty (10)")
     add("--seed", type=SEED, default=0, metavar="S", help="fixes weights, batches, latents (0)")
-    add("--ema", type=number(float, 0, 0.999999), help="average G's weights too, say 0.999 (off)")
+    average = "also keep, score and draw an average of the generator's weights (0.99 to 0.999; off)"
+    add("--ema", type=number(float, 0, 0.999999), metavar="DECAY", help=average)
     parser.add_device_options()
     add, count = parser.add_argument_group("scores").add_argument, number(int, 2, 10_000_000)
     add("--fid", type=path, help="inception, FILE.pt (a TorchScript program, which is run), off")
-    add("--fid_mode", choices=("train", "eval"), default="train", help="of batch norm (train)")
+    mode = "batch norm by its batch, as all published numbers have it, or by running means (train)"
+    add("--fid_mode", choices=("train", "eval"), default="train", help=mode)
     scored, two = "images scored at a log line and at the end (10000 50000)", [10_000, 50_000]
     add("--num_gen", type=count, nargs=2, default=two, metavar=("LOG", "FINAL"), help=scored)
     add("--inception_weights", type=path, help="folder that holds inception-2015-12-05.pt")
     only = "train nothing; score and sample this generator (default: the run's generator.pt)"
     add("--evaluate", nargs="?", const=True, type=path, metavar="GENERATOR", help=only)
-    group = parser.add_data_options("cub", "6,000 drawn birds", "32x32 JPEGs (beside this file)")
+    where = "32x32 JPEGs (gan/datasets/CUB_200_2011_32, fetched once)"
+    group = parser.add_data_options("cub", "6,000 drawn birds", where)
     add, lines = group.add_argument, "iterations between log lines (1000)"
     add("--log_period", type=COUNT, default=1000, metavar="N", help=lines)
-    add("--score_period", type=COUNT, help="between scores, a multiple of it (the log period)")
+    scores = "iterations between scores, a multiple of the log period (the log period)"
+    add("--score_period", type=COUNT, metavar="N", help=scores)
     place = "run folder (beside this script, by its name); for --evaluate where the results go"
     add("--out_dir", type=path, metavar="FOLDER", help=place)
     parser.add_resume_options(group)

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from parts import PARTS, Parts
-from run_folder import RUNS, OneLineParser, Run, RunError, find_runs, read_run, save, some_path
+from run_folder import RUNS, OneLineParser, Run, RunError, find_runs, read_runs, save
 from typeset import typeset
 
 HERE = Path(__file__).resolve().parent
@@ -40,21 +40,20 @@ def skeleton(text: str, empty: set[str]) -> str:
 
     A section whose parts all are in `empty` is left out, with those below it.
     """
-    sections, lines = outline(text), []
+    sections, lines, shown = outline(text), [], {0: True}  # level -> whether its last one is there
     for at, (level, heading, names) in enumerate(sections):
         rest = sections[at + 1 :]
         end = next((n for n, other in enumerate(rest) if other[0] <= level), len(rest))
-        below = rest[:end]
-        above = [other for number, other in enumerate(sections[:at]) if other[0] < level]
-        parts = {*names}.union(*(other[2] for other in below))
-        if not parts and above and above[-1][0] > 1:  # words to those of the section above it
-            parts = {*above[-1][2]}
-        if parts and parts <= empty and level > 1:
-            continue
-        lines.append(heading)
-        if level == 1:
-            lines.append("<!-- Write between the parts: they are made anew, your words stay. -->")
-        lines += [f"<!-- {name} -->\n<!-- /{name} -->" for name in names if name not in empty]
+        parts = {*names}.union(*(other[2] for other in rest[:end]))
+        # Words without a part belong to those of the section above them.
+        shown[level] = level == 1 or (not parts <= empty if parts else shown[level - 1])
+        if shown[level]:
+            lines.append(heading)
+            if level == 1:
+                lines.append(
+                    "<!-- Write between the parts: they are made anew, your words stay. -->"
+                )
+            lines += [f"<!-- {name} -->\n<!-- /{name} -->" for name in names if name not in empty]
     return "\n\n".join(lines) + "\n"
 
 
@@ -87,7 +86,8 @@ def build(runs: Sequence[Run], out: Path) -> list[str]:
         texts[readme] = refresh(readme, readme.read_text(), made)
     shown = {name for text in texts.values() for _, _, names in outline(text) for name in names}
     # A part whose marks somebody took away has drawn for nothing.
-    figures = {path: png for path, png in parts.figures.items() if _is_shown(path, texts[own])}
+    drawn = parts.figures.items()
+    figures = {path: png for path, png in drawn if f"figures/{path.name}" in texts[own]}
     (out / "figures").mkdir(parents=True, exist_ok=True)
     # The pages come first: they read every picture, and nothing is replaced before they are whole.
     save(out / "report.pdf", lambda unfinished: typeset(texts[own], out, unfinished, figures))
@@ -96,49 +96,25 @@ def build(runs: Sequence[Run], out: Path) -> list[str]:
     for path, text in texts.items():
         save(path, partial(Path.write_text, data=text))
     told = [f"no run for {name}: {command}" for name, command in parts.missing.items()]
-    for name in made.keys() - empty - shown - FOR_THE_README:
+    for name in made.keys() - empty - shown - {"gan scores", "all VAE runs"}:  # the README's
         told.append(f"no place in {own}: for {name}, write <!-- {name} --> and <!-- /{name} -->")
     return told
-
-
-FOR_THE_README = {"gan scores", "all VAE runs"}
-
-
-def _is_shown(figure: Path, text: str) -> bool:
-    return f"figures/{figure.name}" in text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = OneLineParser(__doc__)
-    parser.add_argument(
-        "--runs",
-        nargs="+",
-        type=some_path,
-        default=[str(RUNS)],
-        metavar="DIR",
-        help="run folders, or folders of them (report/runs)",
-    )
-    parser.add_argument(
-        "--out",
-        type=some_path,
-        metavar="FOLDER",
-        help="where the report goes (report); your words in its report.md stay",
-    )
+    here, what = [str(RUNS)], "run folders, or folders of them (report/runs)"
+    parser.path("--runs", "DIR", what, nargs="+", default=here)
+    parser.path("--out", "FOLDER", "where the report goes (report); the words in it stay")
     args = parser.parse_args(argv)
-    if args.out is None and args.runs != [str(RUNS)]:
+    if args.out is None and args.runs != here:
         parser.error("--runs of yours make a report of yours: say where, by --out FOLDER")
     args.out = Path(args.out or HERE)
     if args.out.exists() and not args.out.is_dir():
         parser.error(f"--out: {args.out} is a file, expected a folder")
-    runs, damaged = [], 0
     try:
-        for folder in find_runs(args.runs):
-            try:  # one damaged run does not cost the report of the others
-                runs.append(read_run(folder))
-            except RunError as error:
-                print(f"build_report.py: error: left out: {error}", file=sys.stderr)
-                damaged += 1
+        runs, damaged = read_runs(find_runs(args.runs))
         if not runs:
             return 2
         told = build(runs, args.out.absolute())
@@ -146,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"build_report.py: error: {error}", file=sys.stderr)
         return 2
     print("\n".join([*told, f"{len(runs)} runs; the report is {args.out / 'report.pdf'}"]))
-    return int(damaged > 0)
+    return int(bool(damaged))
 
 
 if __name__ == "__main__":

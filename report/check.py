@@ -2,7 +2,7 @@
 
     python report/check.py HANDIN             a folder with gan/ and vae/, either one, or flat code
     python report/check.py HANDIN --question 1.5
-    python report/check.py HANDIN --json results --csv rows.csv --gradescope results.json
+    python report/check.py HANDIN --json rows.json --gradescope results.json
     python report/check.py --autograder autograder.zip      what Gradescope takes
 
 It runs the code that it is given, in processes of its own with limits of time and memory, on a
@@ -17,40 +17,38 @@ and written as they come. Exit codes: 0 all right, 1 something is not, 2 nothing
 """
 
 import argparse
-import csv
-import io
 import json
 import multiprocessing
 import os
-import queue
 import re
 import signal
 import sys
-import threading
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
+from multiprocessing import connection, forkserver
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
-from checks import CANNOT_RUN, NOT_THERE, OLDER
-from run_folder import OneLineParser, folders_below, save, some_path
+from checks import CANNOT_RUN, CHECKS, OLDER, PASSED, VERDICTS
+from run_folder import OneLineParser, folders_below, save
 
 HERE = Path(__file__).resolve().parent
 SECONDS = 60  # that an import or a check may take
 SKIPPED = {"__pycache__", "datasets", "node_modules", "site-packages", "venv", "wandb"}
-# What a half is known by: a class, in this file or in another.
+# What a half is known by: a class, in this file or in another; where there is none, functions.
 SIGNS = {
-    "gan": ("networks.py", r"^class Discriminator\b"),
-    "vae": ("model.py", r"^class (AEModel|VAEEncoder)\b"),
-    "diffusion": ("model.py", r"^class DiffusionModel\b"),
-}
-# A half whose class is not there is known by these, and told of.
-TRACES = {
-    "gan": (r"^def (get_optimizers_and_schedulers|compute_discriminator_loss)\b", "1.1"),
-    "vae": (r"^def (vae_loss|run_train_epoch)\b", "2.1"),
+    "gan": (
+        "networks.py",
+        "class Discriminator",
+        "def (get_optimizers|compute_discriminator_loss)",
+    ),
+    "vae": ("model.py", "class (AEModel|VAEEncoder)", "def (vae_loss|run_train_epoch)"),
+    "diffusion": ("model.py", "class DiffusionModel", "class DiffusionModel"),
 }
 # A process begins with these: this folder to import from, no compiled classes (they hide what they
 # do), one thread, no GPU.
@@ -80,106 +78,83 @@ class Unusable(Exception):
 def find_halves(folder: Path) -> dict[str, Path]:
     """The folders of gan, vae and diffusion below `folder`.
 
-    Of several: where the file has the handout's name, the folder the half's, no backup's; the
-    shallowest.
+    Of several: where the class is there, where the file has the handout's name, the folder the
+    half's, no backup's; the shallowest.
     """
-    found: dict[str, tuple] = {}
+    found: dict[str, list] = {half: [] for half in SIGNS}
     for path in map(Path, folders_below(folder)):
         way = path.relative_to(folder)
-        if SKIPPED & {*way.parts}:
-            continue
-        for file in sorted(path.glob("*.py")):
-            text = _text(file)
-            for half, (name, word) in SIGNS.items():
-                if re.search(word, text, re.MULTILINE):
-                    older = bool(OLDER.search(str(way)))
-                    rank = (older, file.name != name, len(way.parts), path.name != half, str(way))
+        for file in sorted(path.glob("*.py")) if not SKIPPED & {*way.parts} else ():
+            text = ""
+            with suppress(OSError):  # a link to nowhere
+                text = file.read_text(errors="replace")
+            for half, (name, sign, trace) in SIGNS.items():
+                lost = not re.search(rf"^{sign}\b", text, re.MULTILINE)
+                if not lost or re.search(rf"^{trace}", text, re.MULTILINE):
+                    alike = bool(OLDER.search(str(way))), file.name != name, len(way.parts)
                     # The networks may lie below the rest.
                     below = path != folder and not (path / "train.py").is_file()
                     place = path.parent if below and (path.parent / "train.py").is_file() else path
-                    found[half] = min(found.get(half, (rank, place)), (rank, place))
-    return {half: found[half][1] for half in SIGNS if half in found}
-
-
-def lost_halves(folder: Path, halves: dict[str, Path]) -> Iterator["Row"]:
-    """A row for each half that is not among those found, and of which there is something else."""
-    files = [
-        file
-        for path in map(Path, folders_below(folder))
-        for file in sorted(path.glob("*.py"))
-        if not SKIPPED & {*path.relative_to(folder).parts} and path not in halves.values()
-    ]
-    for half, (words, question) in TRACES.items():
-        found = [file for file in files if re.search(words, _text(file), re.MULTILINE)]
-        if found and half not in halves:
-            kind = "Discriminator" if half == "gan" else "AEModel"
-            lost = f"there is no class {kind}, neither in {SIGNS[half][0]} nor in another file"
-            sentence = f"{lost}: nothing of {found[0].relative_to(folder)} is judged"
-            yield Row(question, f"the networks of {half}/", NOT_THERE, sentence, f"{half}.there")
-
-
-def _text(path: Path) -> str:
-    """Of a file; none where it cannot be read: a link to nowhere, for one."""
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""
-
-
-working: set[int] = set()  # processes that have checks to do
-
-
-def end_all() -> None:
-    """For a program that is stopped: nothing goes on computing."""
-    for pid in [*working]:
-        _kill(pid)
+                    found[half].append((lost, *alike, path.name != half, str(way), place))
+    best = {half: min(those) for half, those in found.items() if those}
+    whole = [place for lost, *_, place in best.values() if not lost]
+    # A half alone may have a word of the other's.
+    return {half: b[-1] for half, b in best.items() if not b[0] or b[-1] not in whole}
 
 
 class Pool:
     """Starts processes that have the libraries loaded already, and no trace of each other."""
 
     def __init__(self) -> None:
-        methods = multiprocessing.get_all_start_methods()
-        self.context: Any = multiprocessing.get_context(
-            "forkserver" if "forkserver" in methods else "spawn"
-        )
-        before = {name: os.environ.get(name) for name in ENVIRONMENT}
-        os.environ.update(ENVIRONMENT)
-        try:
-            if hasattr(self.context, "set_forkserver_preload"):
-                self.context.set_forkserver_preload(["checks.worker"])
-                from multiprocessing import forkserver
-
-                forkserver.ensure_running()
-        finally:
-            for name, value in before.items():
-                os.environ.pop(name) if value is None else os.environ.update({name: value})
+        self.context: Any = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(["checks.worker"])
+        with mock.patch.dict(os.environ, ENVIRONMENT):
+            forkserver.ensure_running()
 
     def verdicts(
         self, names: Sequence[str], folder: Path, seconds: int = SECONDS
     ) -> Iterator[tuple[str, Found]]:
         """(name, verdict) of checks of the modules in a folder, as they come."""
-        left = list(names)
-        ours, theirs = self.context.Pipe(False)
-        how = theirs, str(folder), left[:], seconds
-        process = self.context.Process(target=_serve, args=how, daemon=True)
-        process.start()
-        working.add(process.pid)
-        theirs.close()
+        return self.all_verdicts([(names, folder)], 1, seconds)
+
+    def all_verdicts(
+        self, lists: Sequence[tuple[Sequence[str], Path]], jobs: int, seconds: int = SECONDS
+    ) -> Iterator[tuple[str, Found]]:
+        """The same of several lists: each has a process of its own, so many at a time."""
+        waiting, running = [(list(names), folder, ()) for names, folder in lists], dict[Any, Any]()
         try:
-            while left and ours.poll(20 * seconds):  # its own limits come first
-                name, found = ours.recv()
-                left.remove(name)
-                yield name, found
-            process.join(None if not left else 0)
-        except EOFError:
-            pass
+            while waiting or running:
+                while waiting and len(running) < jobs:
+                    names, folder, dead = waiting.pop(0)
+                    ours, theirs = self.context.Pipe(False)
+                    how = theirs, str(folder), names, seconds, dead
+                    process = self.context.Process(target=_serve, args=how, daemon=True)
+                    process.start()
+                    theirs.close()
+                    running[ours] = [process, names, folder, dead, ""]
+                ready: list[Any] = connection.wait([*running], 3 * seconds)  # theirs come first
+                for ours in ready or list(running):
+                    job = process, left, folder, dead, module = running[ours]
+                    try:
+                        name, found = ours.recv() if ready else ("", module)
+                        if name:
+                            left.remove(name)
+                            yield name, found
+                        job[-1] = module if name else found  # which it begins to import
+                        ended = not ready
+                    except EOFError:
+                        ended = True
+                    if ended:
+                        del running[ours]
+                        _kill(process)
+                        why = f"the process ended by itself ({process.exitcode})"
+                        if module:  # its import is what ended it, or never ends: once more without
+                            waiting.append((left, folder, (*dead, module)))
+                        else:
+                            yield from ((name, (CANNOT_RUN, why)) for name in left)
         finally:
-            _kill(process.pid)  # and what is left of its children
-            working.discard(process.pid)
-            process.join()
-        for name in left:
-            yield name, ("cannot run", f"the process ended by itself ({process.exitcode})")
+            for process, *_ in running.values():
+                _kill(process)
 
     def run(self, name: str, folder: Path, seconds: int = SECONDS) -> Found:
         """The verdict of one check."""
@@ -192,12 +167,12 @@ def _serve(*how: Any) -> None:
     serve(*how)
 
 
-def _kill(pid: int | None) -> None:
+def _kill(process: Any) -> None:
     """A process and those of its session."""
-    try:
-        os.killpg(pid or 0, signal.SIGKILL) if pid else None
-    except (ProcessLookupError, PermissionError, AttributeError):
-        pass
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.join()
 
 
 def rows_of(
@@ -215,67 +190,37 @@ def rows_of(
         )
     import checks.diffusion  # torch comes with them: not before there is something to check
     import checks.gan
-    import checks.vae
+    import checks.vae  # noqa: F401
 
-    wanted = [one for one in checks.CHECKS if one.half in halves]
+    wanted = [one for one in CHECKS if one.half in halves]
     numbers = sorted({one.question for one in wanted})
     wanted = [one for one in wanted if question in ("", one.question)]
     if not wanted:
         raise Unusable(f"--question: got {question}, expected one of {', '.join(numbers)}")
-    yield from (row for row in lost_halves(folder, halves) if question in ("", row.question))
     pool, jobs = pool or Pool(), jobs or os.cpu_count() or 1
-    lists: list[tuple[Path, list[str]]] = []
+    lists: list[tuple[list[str], Path]] = []
     for half in halves:
         those = [one for one in wanted if one.half == half]
         groups = list(dict.fromkeys(one.group or one.name for one in those))
         # A process for each core; few checks are not worth a second import.
         parts = max(1, jobs // len(halves)) if len(those) > 5 else 1
-        for part in range(parts):
-            mine = groups[part::parts]
+        for mine in (groups[part::parts] for part in range(parts)):
             names = [one.name for one in those if (one.group or one.name) in mine]
-            lists.append((halves[half], names)) if names else None
-    told: queue.Queue = queue.Queue()
-    waiting = list(lists)
-
-    def work() -> None:
-        try:
-            while waiting:
-                place, names = waiting.pop(0)
-                for pair in pool.verdicts(names, place):
-                    told.put(pair)
-        finally:
-            told.put(None)
-
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(jobs, len(lists)))]
-    for thread in threads:
-        thread.start()
+            lists += [(names, halves[half])] * bool(names)
     of = {one.name: one for one in wanted}
-    running = len(threads)
-    while running:
-        if (pair := told.get()) is None:
-            running -= 1
-        elif found := pair[1]:
-            one = of[pair[0]]
-            yield Row(one.question, one.what, found[0], found[1], one.name)
+    for name, found in pool.all_verdicts(lists, jobs):
+        if found:
+            yield Row(of[name].question, of[name].what, *found, name)
 
 
 def in_order(rows: Sequence[Row]) -> list[Row]:
     """By question, and within one as the checks are listed."""
-    from checks import CHECKS
-
     at = {one.name: number for number, one in enumerate(CHECKS)}
-    return sorted(rows, key=lambda row: (row.question, at.get(row.name, -1)))
-
-
-def check_folder(folder: Path, pool: Pool | None = None, jobs: int | None = None) -> list[Row]:
-    """Every check that applies; Unusable where no hand-in is found."""
-    return in_order([*rows_of(folder, pool, jobs)])
+    return sorted(rows, key=lambda row: (row.question, at[row.name]))
 
 
 def passed(rows: Sequence[Row]) -> bool:
     """Whether nothing is wrong, missing or broken."""
-    from checks import PASSED
-
     return all(row.verdict in PASSED for row in rows)
 
 
@@ -293,8 +238,6 @@ def gradescope(rows: Sequence[Row]) -> dict:
     Rows share those of their question. A row whose cause fails, too, or that says the same as an
     earlier one that fails, is shown and costs nothing.
     """
-    from checks import PASSED
-
     failed: dict[str, str] = {}
     free = set()  # rows that cost nothing
     for row in rows:
@@ -355,8 +298,6 @@ def autograder(target: Path) -> None:
 
 def summary(rows: Sequence[Row]) -> str:
     """How many of each verdict."""
-    from checks import VERDICTS
-
     counts = Counter(row.verdict for row in rows)
     shown = ", ".join(f"{counts[word]} {word}" for word in VERDICTS if counts[word])
     return f"{len(rows)} checks: {shown}"
@@ -371,14 +312,13 @@ def line(row: Row) -> str:
 def get_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = OneLineParser(__doc__)
-    parser.add_argument("folder", type=some_path, nargs="?", metavar="HANDIN", help="the hand-in")
+    parser.path("folder", "HANDIN", "the hand-in", nargs="?")
     for name, what in (
         ("json", "rows as JSON (- for the terminal)"),
-        ("csv", "rows as CSV (- for the terminal)"),
         ("gradescope", "Gradescope's results.json"),
         ("autograder", "check nothing; write the archive that Gradescope takes"),
     ):
-        parser.add_argument(f"--{name}", metavar="FILE", type=some_path, help=what)
+        parser.path(f"--{name}", "FILE", what)
     parser.add_argument("--question", default="", metavar="N", help="of this question alone: 1.5")
     parser.add_argument("--jobs", type=int, metavar="N", help="processes at a time (all cores)")
     args = parser.parse_args(argv)
@@ -391,40 +331,30 @@ def get_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def not_tried(folder: Path, question: str) -> list[Row]:
     """Of each check, what stands there until it has its row: the program may be stopped."""
-    from checks import CHECKS
-
     halves, why = find_halves(folder), (CANNOT_RUN, "not tried: the checker was stopped")
     those = [one for one in CHECKS if one.half in halves and question in ("", one.question)]
     return [Row(one.question, one.what, *why, one.name) for one in those]
 
 
+def as_json(rows: Sequence[Row]) -> str:
+    """For programs."""
+    return json.dumps([asdict(row) for row in rows], indent=2)
+
+
 def write(rows: Sequence[Row], args: argparse.Namespace, left: Sequence[Row] = ()) -> None:
     """What is asked for, moved into place once it is whole; points with what is left to try."""
-    kinds = (
-        (args.json, lambda: json.dumps([asdict(row) for row in rows], indent=2)),
-        (args.csv, lambda: as_csv(rows)),
-        (args.gradescope, lambda: json.dumps(gradescope(in_order([*rows, *left])), indent=2)),
-    )
-    for target, make in kinds:
+    points = json.dumps(gradescope(in_order([*rows, *left])), indent=2)
+    for target, text in ((args.json, as_json(rows)), (args.gradescope, points)):
         if target not in (None, "-"):
-            save(Path(target), partial(Path.write_text, data=f"{make()}\n"))
-
-
-def as_csv(rows: Sequence[Row]) -> str:
-    """With a header."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(Row.__dataclass_fields__), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
-    return text.getvalue().rstrip("\n")
+            save(Path(target), partial(Path.write_text, data=f"{text}\n"))
 
 
 def main(args: argparse.Namespace) -> int:
     """Check, print, write; returns the exit code."""
     rows: list[Row] = []
-    left: list[Row] = []
+    left: dict[str, Row] = {}
     try:
-        targets = [t for t in (args.json, args.csv, args.gradescope, args.autograder) if t]
+        targets = [t for t in (args.json, args.gradescope, args.autograder) if t]
         if len({*targets}) < len(targets):
             raise Unusable(f"{targets[0]} is given twice; give each its own file")
         for target in targets:  # before the work
@@ -438,18 +368,17 @@ def main(args: argparse.Namespace) -> int:
             return 0
         folder = Path(args.folder).resolve()
         for row in rows_of(folder, jobs=args.jobs, question=args.question):
+            if args.gradescope and not rows:  # the checks are imported by now
+                left = {one.name: one for one in not_tried(folder, args.question)}
             rows.append(row)
+            left.pop(row.name, None)
             if "-" not in targets:
                 print(line(row), flush=True)
-            if args.gradescope and not left:  # the checks are imported by now
-                left = not_tried(folder, args.question)
-            told = {row.name for row in rows}
-            write(in_order(rows), args, [row for row in left if row.name not in told])
+            write(in_order(rows), args, [*left.values()])
         rows = in_order(rows)
         write(rows, args)
         if "-" in targets:
-            text = json.dumps([asdict(row) for row in rows], indent=2)
-            print(text if args.json == "-" else as_csv(rows))
+            print(as_json(rows))
         else:
             judged = ", ".join(f"{half} in {path}" for half, path in find_halves(folder).items())
             print(f"\n{summary(rows)}\njudged: {judged}")
@@ -470,6 +399,5 @@ if __name__ == "__main__":
         code = main(get_args())
     except KeyboardInterrupt as error:
         print("check.py: stopped; what was written is whole", file=sys.stderr, flush=True)
-        end_all()
-        os._exit(128 + (error.args or (signal.SIGINT,))[0])  # whatever threads are at work
+        code = 128 + (error.args or (signal.SIGINT,))[0]
     sys.exit(code)

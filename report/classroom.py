@@ -4,7 +4,6 @@ import contextlib
 import csv
 import io
 import statistics
-import sys
 import tarfile
 import zipfile
 from collections import Counter
@@ -115,16 +114,12 @@ def copies(runs: Sequence[Run]) -> dict[Path, list[Run]]:
 def check_code(folder: Path, pool: Pool) -> list[dict]:
     """The rows of check.py for a hand-in; none where there is no code."""
     try:
-        rows = in_order([*rows_of(folder, pool)])  # they come as they are done
-    except Unusable:
-        if not any(path.suffix == ".ipynb" for path in folder.rglob("*")):
+        return [vars(row) for row in in_order([*rows_of(folder, pool)])]  # they come as done
+    except (Unusable, OSError) as error:
+        if isinstance(error, Unusable) and "notebooks" not in str(error):
             return []
-        what = "a notebook alone: save its code as .py, and it is checked"
-        return [{"question": "all", "what": what, "verdict": CANNOT_RUN, "sentence": ""}]
-    except OSError as error:
-        what = f"check.py ({error})"
-        return [{"question": "all", "what": what, "verdict": CANNOT_RUN, "sentence": ""}]
-    return [vars(row) for row in rows]
+        row = {"question": "all", "what": f"check.py ({error})", "sentence": ""}
+        return [row | {"verdict": CANNOT_RUN}]
 
 
 def by_question(checked: Sequence[dict]) -> Iterator[tuple[str, str, str, list[str]]]:
@@ -137,16 +132,6 @@ def by_question(checked: Sequence[dict]) -> Iterator[tuple[str, str, str, list[s
         passed = f"{len(those) - len(bad)} of {len(those)} right"
         said = [f"{row['what']}: {row['verdict']}. {row['sentence']}".strip(" .") for row in bad]
         yield question, passed, verdict, said
-
-
-def code_table(code: dict[Path, list[dict]]) -> str:
-    """A line for each student and question of their code, and below it what is not right."""
-    lines = []
-    for folder, name in names_of(code).items():
-        for question, passed, verdict, bad in by_question(code[folder]):
-            lines.append(f"{question} code of {name}  {passed}  {verdict}")
-            lines += [f"    {remark}" for remark in bad]
-    return "\n".join(["", *lines, ""]) if lines else ""
 
 
 def rows_of_student(
@@ -164,14 +149,11 @@ def rows_of_student(
     rows: list[dict] = []
     if not checked or broken or any(grade.run for grade in grades):  # code alone has no runs
         for grade in grades:
-            row = {"question": grade.question.number, "title": grade.question.title}
-            told = grade.remarks
-            if grade.run:
-                row |= {"run": str(grade.run.folder), "metric": grade.metric}
-                row["measured"] = "" if grade.measured is None else f"{grade.measured:.4f}"
-                if others := copied.get(grade.run.folder, set()) - {name}:
-                    told = [*told, f"the same numbers as {', '.join(sorted(others))}"]
-            rows.append(row | {"verdict": grade.verdict, "remarks": "; ".join(told)})
+            others = copied.get(grade.run.folder, set()) - {name} if grade.run else set()
+            more = [f"the same numbers as {', '.join(sorted(others))}"] * bool(others)
+            row = grade.cells() | {"remarks": "; ".join([*grade.remarks, *more])}
+            number = row.get("measured")
+            rows.append(row | {"measured": "" if number is None else f"{number:.4f}"})
     rows += [{"run": str(p), "verdict": "damaged", "remarks": why} for p, why in broken]
     judged = ", ".join(str(path) for path in find_halves(folder).values())
     for question, passed, verdict, bad in by_question(checked):
@@ -183,7 +165,7 @@ def rows_of_student(
 def as_csv(rows: Sequence[dict]) -> str:
     """With a header; a cell that a spreadsheet would compute begins with an apostrophe."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
+    writer = csv.DictWriter(text, COLUMNS, "", "ignore", lineterminator="\n")
     writer.writeheader()
     for row in rows:
         cells = {
@@ -243,11 +225,3 @@ def summary(rows: Sequence[dict]) -> str:
         lines.append(f"{CODE:<24}  {len(code)} checked, {fine} all right, {wrong} with a slip")
     damaged = sum(row["verdict"] == "damaged" for row in rows)
     return "\n".join([*lines, *([f"{damaged} damaged runs"] if damaged else [])])
-
-
-def code_of(students: Iterable[Path], pool: Pool | None) -> Iterator[tuple[Path, list[dict]]]:
-    """Of each student, as they are checked; nothing without a pool."""
-    for folder in students if pool else ():
-        print(f"grade.py: trying the code of {folder.name!a}", file=sys.stderr)
-        if pool and (rows := check_code(folder, pool)):
-            yield folder, rows

@@ -13,53 +13,47 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.ticker import LogLocator, MaxNLocator
-from questions import QUESTIONS, VAE_SETUP, Grade, Question, describe, grade_all, grade_vae
+from questions import NEIGHBOURS, QUESTIONS, Question, describe, grade, grade_all
 from run_folder import OF_THE_ASSIGNMENT, Run, numbered, read_samplers, read_score
 
 matplotlib.rcParams["text.parse_math"] = False  # a folder's name may have dollars in it
-TITLES = {"q1_3": "GAN", "q1_4": "LSGAN", "q1_5": "WGAN-GP", "mlp_gan": "MLP GAN"}
+TITLES = {q.settings.get("loss"): q.title for q in QUESTIONS + NEIGHBOURS}
 # What makes two runs the same but for one setting.
 SAME = {
-    "gan": (
-        *("loss", "batch_size", "lamb", "seed", "images", "dataset", "number_format", "variant"),
-        *(*OF_THE_ASSIGNMENT["gan"], "num_iterations"),
-    ),
-    "vae": (
-        *("loss_mode", "beta_mode", "latent_size", "target_beta_val", "batch_size", "lr"),
-        *("grad_clip", "seed", "images", "dataset", "number_format", "flows", "free_bits"),
-        *("network", "anneal_steps", "cycles", "ratio", "num_epochs"),
-    ),
+    "gan": "loss batch_size lamb seed images dataset number_format variant num_iterations "
+    "generator_every networks optimizers",
+    "vae": "loss_mode beta_mode latent_size target_beta_val batch_size lr grad_clip seed images "
+    "dataset number_format flows free_bits network anneal_steps cycles ratio num_epochs",
 }
 # Settings that matter to these schedules of beta alone.
-SCHEDULES: dict[str, tuple] = {
-    "anneal_steps": ("anneal",),
-    "cycles": ("cyclical",),
-    "ratio": ("cyclical",),
-}
-SCHEDULES |= {"num_epochs": ("linear", "cyclical")}
-RECONS = "images (orange frames), each with its reconstruction"
+SCHEDULES = {"anneal_steps": ["anneal"], "cycles": ["cyclical"], "ratio": ["cyclical"]}
+SCHEDULES |= {"num_epochs": ["linear", "cyclical"]}
+RECONS = "{title}: images (orange frames), each with its reconstruction, epoch {number}"
+SAMPLES = "{title}: samples, epoch {number}"
 EPOCHS = (0, 4, 9, 14, 19)
 SHOWN = {"score": "{:,.2f}", "kid": "{:.4f}", "saturated": "{:.2%}"}  # of samplers.csv
 # Reconstruction and KL loss at epoch 19 in reports 000, 001 and 002, in their order; where they
 # have none, what other public answers have: loss mode, latent size, beta mode, beta -> numbers.
 PUBLISHED = {
-    ("ae", 16, "constant", 1): ("202-206", ""),
-    ("ae", 128, "constant", 1): ("54-58", ""),
-    ("ae", 1024, "constant", 1): ("25-31", ""),
-    ("vae", 16, "constant", 1): ("211.7", "31.0"),
-    ("vae", 128, "constant", 1): ("120.4", "68.9"),
-    ("vae", 1024, "constant", 1): ("137.28, 136.56, 135.35", "60.58, 60.67"),
-    ("vae", 1024, "constant", 0.8): ("125.14, 125.86, 125.86", "70.37"),
-    ("vae", 1024, "constant", 1.2): ("148.77, 148.81, 147.32", "52.77"),
-    ("vae", 1024, "linear", 1): ("123.44, 124.26, 119.43", "68.69"),
+    ("ae", 16, "constant", 1): "202-206",
+    ("ae", 128, "constant", 1): "54-58",
+    ("ae", 1024, "constant", 1): "25-31",
+    ("vae", 16, "constant", 1): "211.7; KL 31.0",
+    ("vae", 128, "constant", 1): "120.4; KL 68.9",
+    ("vae", 1024, "constant", 1): "137.28, 136.56, 135.35; KL 60.58, 60.67",
+    ("vae", 1024, "constant", 0.8): "125.14, 125.86, 125.86; KL 70.37",
+    ("vae", 1024, "constant", 1.2): "148.77, 148.81, 147.32; KL 52.77",
+    ("vae", 1024, "linear", 1): "123.44, 124.26, 119.43; KL 68.69",
 }
 Named = dict[str, Run]  # title -> run
+Curves = dict[str, dict]  # label -> {step: value}
 Picture = tuple[str, Path]  # caption, file
 
 
 def table(header: Sequence, rows: Sequence) -> str:
-    """A Markdown table; empty where there is no row."""
+    """A Markdown table, short rows filled up with empty cells; empty where there is no row."""
     lines = [header, ["---"] * len(header), *rows]
+    lines = [[*row, *[""] * (len(header) - len(row))] for row in lines]
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in lines) if rows else ""
 
 
@@ -80,13 +74,18 @@ def quality_of(row: dict) -> tuple[str, str, str]:
     return kid, f"{row['precision']:.3f}", f"{row['recall']:.4f}"
 
 
-def score_table(named: Named, keep: Callable[[int, list], bool] = lambda n, all_: True) -> str:
+def scores(named: Named) -> Curves:
+    """The curves of runs that were scored."""
+    return {title: run.score_curve()[0] for title, run in named.items()}
+
+
+def score_table(curves: Curves, keep: Callable[[int, list], bool] = lambda n, all_: True) -> str:
     """A row for every iteration at which one of the runs was scored, of those that `keep` keeps."""
-    curves = {title: run.score_curve()[0] for title, run in named.items()}
-    steps = sorted({n for curve in curves.values() for n in curve})  # runs log at other periods
-    steps = [n for n in steps if keep(n, list(curves.values()))]
+    every = list(curves.values())
+    steps = sorted({n for curve in every for n in curve})  # runs log at other periods
     short = lambda score: f"{score:,.{0 if abs(score) >= 100 else 1}f}"  # noqa: E731
-    rows = [[f"{n:,}", *(short(c[n]) if n in c else "" for c in curves.values())] for n in steps]
+    cells = lambda n: (short(curve[n]) if n in curve else "" for curve in every)  # noqa: E731
+    rows = [[f"{n:,}", *cells(n)] for n in steps if keep(n, every)]
     return table(["iterations", *curves], rows)
 
 
@@ -94,7 +93,7 @@ def settings_but(name: str, run: Run) -> tuple:
     """What else makes two runs of a kind the same; settings of another schedule of beta do not."""
     mode = run.config.get("beta_mode")
     # A constant beta has an anneal_steps in its config, too, which means nothing there.
-    names = [key for key in SAME.get(run.kind, ()) if mode in SCHEDULES.get(key, (mode,))]
+    names = [k for k in SAME.get(run.kind, "").split() if mode in SCHEDULES.get(k, [mode])]
     values = (run.config.get(key) for key in names if key != name)
     return tuple(tuple(value) if isinstance(value, list) else value for value in values)
 
@@ -123,8 +122,7 @@ def same_measure(named: Named) -> list[tuple[str, Named]]:
 def last_pictures(runs: Named, pattern: str, caption: str) -> Iterator[Picture]:
     """The last picture of a kind of each run; `caption` takes title and number."""
     for title, run in runs.items():
-        if found := numbered(run.folder, pattern):
-            number, path = found[-1]
+        for number, path in numbered(run.folder, pattern)[-1:]:
             yield caption.format(title=title, number=f"{number:,}"), path
 
 
@@ -164,16 +162,17 @@ class Parts:
         return paragraphs(*rows)
 
     def curves(
-        self, name: str, curves: dict, xlabel: str, ylabel: str, limit: float | None = None
+        self, name: str, curves: Curves, xlabel: str, ylabel: str, limit: float | None = None
     ) -> Path:
-        """Draw {label: (steps, values)} to figures/NAME.png; `limit` is the handout's number."""
+        """Draw them to figures/NAME.png; `limit` is the handout's number."""
         figure, axes = plt.subplots(figsize=(4.2, 2.7), dpi=150, layout="constrained")
-        for label, (steps, values) in curves.items():
-            axes.plot(steps, values, marker="." if len(steps) < 50 else None, label=label)
+        for label, curve in curves.items():
+            marker = "." if len(curve) < 50 else None
+            axes.plot([*curve], [*curve.values()], marker=marker, label=label)
         if limit is not None:
             axes.axhline(limit, color="grey", linestyle="--", label=f"handout: {limit}")
         axes.set(xlabel=xlabel, ylabel=ylabel)
-        drawn = [value for _, values in curves.values() for value in values]
+        drawn = [value for curve in curves.values() for value in curve.values()]
         # Else the first points would press the rest onto the axis.
         if drawn and min(drawn) > 0 and max(drawn) > 20 * min(drawn):
             axes.set(yscale="log", ylabel=f"{ylabel} (log scale)")
@@ -191,12 +190,10 @@ class Parts:
         self.figures[path] = picture.getvalue()
         return path
 
-    def score_curves(self, name: str, named: Named, measure: str, caption: str) -> Picture:
-        """The scores of runs against iterations."""
-        found = {title: run.score_curve()[0] for title, run in named.items()}
-        lines = {title: (list(curve), list(curve.values())) for title, curve in found.items()}
+    def score_curves(self, name: str, curves: Curves, measure: str) -> Path:
+        """Scores against iterations."""
         short = re.sub(r" \(.*?\),", ",", measure)  # the features stand in the caption
-        return caption, self.curves(name, lines, "iterations", short)
+        return self.curves(name, curves, "iterations", short)
 
     def loss_curves(
         self, number: str, subject: str, runs: Named, limit: float | None = None
@@ -251,41 +248,41 @@ class Parts:
             ("VAE, linear beta: samples", "2.3.2 VAE, linear beta", "epoch_*_samples.png"),
         )
         runs = [(caption, self.run_for[question], kind) for caption, question, kind in wanted]
-        found = [p for c, run, kind in runs if run for p in last_pictures({"": run}, kind, c)]
-        return self.row(*found)
+        return self.row(
+            *(p for c, run, kind in runs if run for p in last_pictures({"": run}, kind, c))
+        )
 
     # --------------------------------------------------------------------------------------------
     # Task 1
 
-    def gan(self, question: str, command: str) -> str:
+    def gan(self, question: str, command: str = "") -> str:
         """Score, curves, samples and interpolations of a GAN run."""
         run = self.run_for.get(question)
         number, title = question.split(" ", 1)
         if run is None:
-            self.missing[number] = command
+            self.missing |= {number: command} if command else {}
             return ""
         curve, measure = run.score_curve()
-        words, pictures = [], []
+        words, pictures, named = "", [], {run.name: run}
         if run.scored:
             last = run.scored[-1]
-            words = [
+            words = (
                 f"Run `{run.name}`: {run.steps:,} iterations of batch {run.config['batch_size']} "
                 f"on {run.config['images']:,} images. "
                 f"{last['score_name']} with {last['num_gen']:,} samples: **{last['score']:,.2f}** "
                 f"after {last['iteration']:,} iterations"
-            ]
+            )
             if curve:
                 best = min(curve, key=curve.__getitem__)
-                words[0] += f"; the best of the curve is {curve[best]:,.2f}, at iteration {best:,}"
-            words[0] += "."
+                words += f"; the best of the curve is {curve[best]:,.2f}, at iteration {best:,}"
+                caption = f"{title}: {last['score_name'].split()[0]} against iterations"
+                path = self.score_curves(f"{number}_score", {run.name: curve}, measure)
+                pictures.append((caption, path))
+            words += "."
             if "precision" in last:
-                words.append("KID {}, precision {}, recall {}.".format(*quality_of(last)))
-        if curve:
-            caption = f"{title}: {run.scored[-1]['score_name'].split()[0]} against iterations"
-            named = {run.name: run}
-            pictures.append(self.score_curves(f"{number}_score", named, measure, caption))
-        losses = {part: run.column(f"{part}_loss") for part in ("discriminator", "generator")}
-        path = self.curves(f"{number}_losses", losses, "iterations", "loss")
+                words += " KID {}, precision {}, recall {}.".format(*quality_of(last))
+        lines = {part: run.column(f"{part}_loss") for part in ("discriminator", "generator")}
+        path = self.curves(f"{number}_losses", lines, "iterations", "loss")
         pictures.append((f"{title}: mean losses since the last point", path))
         around = f"{title}: interpolation around a sample"
         kinds = {
@@ -294,11 +291,11 @@ class Parts:
             "around_a_sample_*.png": around,
             "between_samples_*.png": f"{title}: between four samples",
         }
-        drawn = [p for kind in kinds.items() for p in last_pictures({run.name: run}, *kind)]
+        drawn = [p for kind in kinds.items() for p in last_pictures(named, *kind)]
         evaluated = run.folder / "generator_around_a_sample.png"
         if evaluated.exists() and len(drawn) < 3:
             drawn.append((around, evaluated))
-        return paragraphs(" ".join(words), self.row(*pictures), self.row(*drawn))
+        return paragraphs(words, self.row(*pictures), self.row(*drawn))
 
     def compared(self) -> list[tuple[str, Named]]:
         """The questions' GAN runs that were scored alike."""
@@ -308,18 +305,18 @@ class Parts:
 
     def comparison(self) -> str:
         """The scores of the three questions' runs: curves and table."""
+        several = lambda n, all_: n % 5000 == 0 or sum(n in one for one in all_) > 1  # noqa: E731
         parts = []
         for number, (measure, group) in enumerate(self.compared()):
+            path = self.score_curves(f"gan_scores{number or ''}", scores(group), measure)
             caption = f"{', '.join(group)}: {measure}, against iterations"
-            picture = self.score_curves(f"gan_scores{number or ''}", group, measure, caption)
-            several = lambda n, all_: n % 5000 == 0 or sum(n in one for one in all_) > 1  # noqa: E731
-            parts += [self.row(picture), score_table(group, several)]
+            parts += [self.row((caption, path)), score_table(scores(group), several)]
         return paragraphs(*parts)
 
     def gan_scores(self) -> str:
         """What a reader compares, for the README: the first score, and every fifth thousand."""
         regular = lambda n, all_: n % 5000 == 0 or n == min(map(min, all_))  # noqa: E731
-        return paragraphs(*(score_table(group, regular) for _, group in self.compared()))
+        return paragraphs(*(score_table(scores(group), regular) for _, group in self.compared()))
 
     def quality(self) -> str:
         """Score, KID, precision and recall of each loss, after as many iterations where there are.
@@ -327,14 +324,9 @@ class Parts:
         Of the runs that have all of these; where none are as long as another, the longest.
         """
         ours = OF_THE_ASSIGNMENT["gan"] | {"variant": None}
-        runs = {
-            run.name: run
-            for run in self.runs
-            if run.kind == "gan"
-            and run.scored
-            and "precision" in run.scored[-1]
-            and all(run.config.get(key) == value for key, value in ours.items())
-        }
+        of_kind = [run for run in self.runs if run.kind == "gan" and run.scored]
+        of_kind = [run for run in of_kind if "precision" in run.scored[-1]]
+        runs = {r.name: r for r in of_kind if all(r.config.get(k) == v for k, v in ours.items())}
         parts = []
         for _, group in same_measure(runs):
             lengths: dict[str, dict[int, Run]] = {}
@@ -371,23 +363,18 @@ class Parts:
                 groups.setdefault(settings_but(key, run), {}).setdefault(run.config.get(key), run)
         return [list(group.values()) for group in groups.values() if len(group) > 1]
 
-    def gan_pairs(self, key: str) -> str:
-        """A table for each set of runs that differ in `key` alone."""
+    def gan_pairs(self, key: str, pattern: str = "") -> str:
+        """A table for each set of runs that differ in `key` alone, and pictures of a kind."""
         parts = []
         for runs in self.pairs("gan", key):
             named = {}
             for run in runs:
-                label = (
-                    f"{key} {run.config[key]}" if key in run.config else "as the assignment says"
-                )
-                named[f"{TITLES.get(run.config['loss'], run.config['loss'])}, {label}"] = run
+                own = f"{key} {run.config[key]}" if key in run.config else "as the assignment says"
+                named[f"{TITLES.get(run.config['loss'], run.config['loss'])}, {own}"] = run
             for _, group in same_measure(named):
                 if len(group) > 1:
-                    caption = "{title}: samples, {number} iterations"
-                    pictures = last_pictures(
-                        group if key == "variant" else {}, "samples_*.png", caption
-                    )
-                    parts += [score_table(group), self.row(*pictures)]
+                    shown = last_pictures(group, pattern, "{title}: samples, {number} iterations")
+                    parts += [score_table(scores(group)), self.row(*(shown if pattern else ()))]
         return paragraphs(*parts)
 
     def statistics(self) -> str:
@@ -397,10 +384,10 @@ class Parts:
             # Of the weights that were kept: a score in the log may be of others.
             paths = [run.folder / f"generator_score_{mode}.json" for mode in ("train", "eval")]
             if all(path.exists() for path in paths):
-                train, running = map(read_score, paths)
-                if train["measure"] == running["measure"]:  # the same samples and network
-                    row = [f"`{run.name}`", f"{run.steps:,}", train["measure"]]
-                    rows.append([*row, f"{train['score']:.2f}", f"{running['score']:.2f}"])
+                (train, measure), (running, same) = map(read_score, paths)
+                if measure == same:  # the same samples and network
+                    row = [f"`{run.name}`", f"{run.steps:,}", measure]
+                    rows.append([*row, f"{train:.2f}", f"{running:.2f}"])
         header = ["run", "iterations", "score", "batch statistics", "running statistics"]
         return table(header, rows)
 
@@ -408,14 +395,10 @@ class Parts:
         """Scores of generators and of the averages of their weights; pictures of the longest."""
         averaged = [run for run in self.runs if run.score_curve("score_ema")[0]]
         averaged.sort(key=lambda run: run.steps)  # of one made again longer, that one
-        same = {
-            (settings_but("num_iterations", run), run.config.get("ema")): run for run in averaged
-        }
+        same = {(settings_but("num_iterations", r), r.config.get("ema")): r for r in averaged}
         names = [run.name for run in same.values()]
-        named = {
-            run.name if names.count(run.name) == 1 else f"{run.folder.parent.name}/{run.name}": run
-            for run in same.values()
-        }
+        above = lambda run: "" if names.count(run.name) == 1 else f"{run.folder.parent.name}/"  # noqa: E731
+        named = {f"{above(run)}{run.name}": run for run in same.values()}
         row = []
         for number, (measure, group) in enumerate(same_measure(named)):
             found = {
@@ -423,19 +406,12 @@ class Parts:
                 for title, run in group.items()
                 for part, key in (("generator", "score"), ("average", "score_ema"))
             }
-            lines = {label: (list(curve), list(curve.values())) for label, curve in found.items()}
-            short = re.sub(r" \(.*?\),", ",", measure)
-            path = self.curves(f"averages{number or ''}", lines, "iterations", short)
             titles = ", ".join(f"`{title}`" for title in group)
+            path = self.score_curves(f"averages{number or ''}", found, measure)
             row.append((f"{titles}: generators and averages", path))
-        if averaged:  # one pair of pictures will do
-            longest = {averaged[-1].name: averaged[-1]}
-            captions = (
-                "`{title}`: generator, iteration {number}",
-                "`{title}`: average, iteration {number}",
-            )
-            for kind, caption in zip(("samples_*.png", "samples_ema_*.png"), captions, strict=True):
-                row += last_pictures(longest, kind, caption)
+        longest = {run.name: run for run in averaged[-1:]}  # one pair of pictures will do
+        for part, pattern in (("generator", "samples_*.png"), ("average", "samples_ema_*.png")):
+            row += last_pictures(longest, pattern, f"`{{title}}`: {part}, iteration {{number}}")
         return self.row(*row)
 
     # --------------------------------------------------------------------------------------------
@@ -451,31 +427,20 @@ class Parts:
         if not any(run for question, run in answers.items() if question.startswith(number)):
             self.missing[number] = f"python vae/train.py {presets}"
             return ""
-        header, rows = ["run", "epoch", "reconstruction"], []
+        rows = []
         for title, run in runs.items():
             mates = seeds([run, *self.runs])[0]  # it first: of its seed there may be more
-            ends = [graded(mate).row for mate in mates]
             title += f" ({len(mates)} seeds)" if len(mates) > 1 else ""
-            recon = [end["val_recon_loss"] for end in ends]
-            rows.append([title, ends[0]["epoch"], spread(recon)])
-            if run.config["loss_mode"] == "vae":
-                header[3:] = ["KL", "sum"]
-                kl = [end["val_kl_loss"] for end in ends]
-                rows[-1] += [spread(kl), spread([a + b for a, b in zip(recon, kl, strict=True)])]
-        captions = {"recons": RECONS, "samples": "samples"}
-        pictures = [
-            picture
-            for kind in kinds.split()
-            for picture in last_pictures(
-                runs, f"epoch_*_{kind}.png", f"{{title}}: {captions[kind]}, epoch {{number}}"
-            )
-        ]
+            rows.append([title, end_of(run)["epoch"], *losses([*map(end_of, mates)])])
+        header = ["run", "epoch", "reconstruction", "KL", "sum"][: max(map(len, rows))]
         subject = (" and " if len(runs) < 3 else "; ").join(runs)
-        lines = self.loss_curves(number, subject, runs, limit)
-        wide = [p for p in pictures if "recons" in p[1].name]  # a picture of 12 x 6
-        rest = [p for p in pictures if p not in wide]
-        drawn = self.row(*lines), self.row(*wide, most=1), self.row(*rest)
-        return paragraphs(table(header, rows), *drawn)
+        recons, samples = (runs if kind in kinds else {} for kind in ("recons", "samples"))
+        return paragraphs(
+            table(header, rows),
+            self.row(*self.loss_curves(number, subject, runs, limit)),
+            self.row(*last_pictures(recons, "epoch_*_recons.png", RECONS), most=1),  # of 12 x 6
+            self.row(*last_pictures(samples, "epoch_*_samples.png", SAMPLES)),
+        )
 
     def vae_all(self) -> str:
         """The assignment's VAEs, runs that differ in their seed in one row, and the references."""
@@ -488,22 +453,15 @@ class Parts:
         usual = max(formats, key=formats.count, default="")  # the others stand under "formats"
         rows = []
         for runs in seeds([run for run in chosen if run.config["number_format"] == usual]):
-            grades, first = [graded(run) for run in runs], runs[0]
-            last, count = grades[0].row, f" x{len(runs)}" if len(runs) > 1 else ""
-            name = f"`{first.name}`{count}"
+            first, last = runs[0], end_of(runs[0])
+            name = f"`{first.name}`" + (f" x{len(runs)}" if len(runs) > 1 else "")
             name += "" if last["epoch"] == 19 else f", epoch {last['epoch']}"
-            terms = ("recon", "kl") if first.config["loss_mode"] == "vae" else ("recon",)
-            row = [name, *(spread([g.row[f"val_{term}_loss"] for g in grades]) for term in terms)]
+            row = [name, *losses([*map(end_of, runs)])[:2]]
             row += [""] * (3 - len(row))  # an autoencoder has no KL
-            if not grades[0].reasons:  # a reference beside what does not compare misleads
-                answered = (g.question for g in self.grades if g.run is first)
-                question = next((q for q in answered if q in QUESTIONS), None)
-                published = PUBLISHED.get(order_of(first)[:4], ("", ""))
-                row += [
-                    question.reference if question else "",
-                    "; KL ".join(filter(None, published)),
-                ]
-            rows.append(row + [""] * (5 - len(row)))
+            if not grade(Question("", "", {}), first).reasons:  # beside others they mislead
+                asked = [g.question.reference for g in self.grades if g.run is first]
+                row += [*[*asked, ""][:1], PUBLISHED.get(order_of(first)[:4], "")]
+            rows.append(row)
         return table(["run", "recon", "KL", "handout", "elsewhere"], rows)
 
     def formats(self) -> str:
@@ -514,9 +472,9 @@ class Parts:
             rows = []
             for title, run in named.items():
                 for term, words in (("recon", "reconstruction"), ("kl", "KL")):
-                    values = dict(zip(*run.column(f"val_{term}_loss"), strict=True))
-                    cells = [f"{values[n]:.2f}" if n in values else "" for n in EPOCHS]
-                    rows += [[title, words, *cells]] if values else []
+                    if values := run.column(f"val_{term}_loss"):
+                        cells = [f"{values[n]:.2f}" if n in values else "" for n in EPOCHS]
+                        rows.append([title, words, *cells])
             header = [f"`{name}`", "loss", *(f"epoch {epoch}" for epoch in EPOCHS)]
             lines = self.loss_curves(f"formats_{name}", name, named)
             parts += [table(header, rows), self.row(*lines)]
@@ -525,71 +483,62 @@ class Parts:
     # --------------------------------------------------------------------------------------------
     # Neighbours of the assignment
 
-    def mlp_gan(self) -> str:
-        """The fully connected GAN."""
-        question = "more MLP GAN"
-        return self.gan(question, "python gan/mlp_gan.py") if question in self.run_for else ""
-
     def neighbours(self) -> str:
         """The VAEs with 128 latents, and the small autoencoder, at their last epoch.
 
         -(reconstruction + KL) is the ELBO for p(x | z) = N(decoder(z), I / 2) without its constant,
         -3072 / 2 * log(pi) = -1758.3 nats.
         """
-        titles = {grade_.run.folder: grade_.question.title for grade_ in self.grades if grade_.run}
-        chosen = [
-            run
-            for run in self.runs
-            if run.kind == "vae"
-            and (
-                (run.config["latent_size"], run.config["loss_mode"]) == (128, "vae")
-                or run.config["network"] != "assignment"
-            )
-        ]
-        if not any(run.folder in titles for run in chosen):
-            return ""
+        titles = {one.run.folder: one.question.title for one in self.grades if one.run}
         rows, named = [], {}
-        for run in chosen:
-            config, last = run.config, run.rows[-1]
-            # "VAE" is what the others differ from.
-            plain = config["beta_mode"] == "constant" and not (
-                config["flows"] or config["free_bits"]
-            )
-            title = titles.get(run.folder) or ("VAE" if plain else run.name)
+        for run in self.runs:
+            kind = run.config.get("latent_size"), run.config.get("loss_mode")
+            if kind != (128, "vae") and run.config.get("network", "assignment") == "assignment":
+                continue
+            title = titles.get(run.folder, run.name)
             title = run.name if title in named else title
-            recon, kl = last["val_recon_loss"], last.get("val_kl_loss")
-            row = [title, f"`{run.name}`", run.steps, f"{recon:.2f}"]
-            row += ["", ""] if kl is None else [f"{kl:.2f}", f"{-recon - kl:.2f}"]
-            rows.append([*row, *(run.column("active_latents")[1][-1:] or [""])])
-            if kl is not None:
+            recon, *more = losses([run.rows[-1]])
+            row = [title, f"`{run.name}`", run.steps, recon]
+            if more:
                 named[title] = run
+                row += [more[0], f"-{more[1]}", *[*run.column("active_latents").values()][-1:]]
+            rows.append(row)
         header = ["model", "run", "epochs", "reconstruction", "KL", "ELBO + constant"]
-        caption = "{title}: samples, epoch {number}"
         return paragraphs(
             table([*header, "active latents"], rows),
             self.row(*self.loss_curves("neighbours", "128 latents", named)) if named else "",
-            self.row(*last_pictures(named, "epoch_*_samples.png", caption)),
+            self.row(*last_pictures(named, "epoch_*_samples.png", SAMPLES)),
         )
 
     def ddpm(self) -> str:
         """Losses and samples of the diffusion models, and their samplers' scores (samplers.csv)."""
-        kinds = {kind: self.run_for.get(f"more DDPM, {kind}") for kind in ("v", "noise")}
-        runs = {kind: run for kind, run in kinds.items() if run}
+        found = {kind: self.run_for.get(f"more DDPM, {kind}") for kind in ("v", "noise")}
+        runs = {kind: run for kind, run in found.items() if run}
+        named = {run.name: run for run in runs.values()}
         pictures: list[Picture] = []
-        for kind, run in list(runs.items())[:1]:  # there is room for one
+        for kind, run in [*runs.items()][:1]:  # there is room for one
             lines = {part: run.column(f"{part}_loss") for part in ("train", "val")}
             unit = f"squared error of {kind} per pixel"
             path = self.curves(f"ddpm_{kind}_loss", lines, "epochs", unit)
             pictures.append((f"Loss of `{run.name}`", path))
-        named, caption = {run.name: run for run in runs.values()}, "epoch {number}"
-        caption = f"`{{title}}`: 49 samples (DDIM, 50 steps), {caption}"
+        caption = "`{title}`: 49 samples (DDIM, 50 steps), epoch {number}"
         pictures += last_pictures(named, "epoch_*_samples.png", caption)
-        return paragraphs(sampler_table(list(runs.values())), self.row(*pictures))
+        return paragraphs(sampler_table([*runs.values()]), self.row(*pictures))
 
 
-def graded(run: Run) -> Grade:
-    """As an assignment's VAE: `row` is that of epoch 19, where there is one, else the last."""
-    return grade_vae(Question("", "", {}, setup=VAE_SETUP), run)
+def end_of(run: Run) -> dict:
+    """The row of epoch 19, where there is one, else the last."""
+    return grade(Question("", "", {}), run).row
+
+
+def losses(ends: Sequence[dict]) -> list[str]:
+    """Reconstruction and, of VAEs, KL and their sum, over rows of as many runs."""
+    terms = [f"val_{term}_loss" for term in ("recon", "kl") if f"val_{term}_loss" in ends[0]]
+    found = [[end[term] for end in ends] for term in terms]
+    return [
+        *map(spread, found),
+        *(spread([*map(sum, zip(*found, strict=True))]) for _ in terms[1:]),
+    ]
 
 
 def order_of(run: Run) -> tuple:
@@ -601,20 +550,17 @@ def order_of(run: Run) -> tuple:
 
 def sampler_table(runs: list[Run]) -> str:
     """Scores of each sampler, a column a run; as many images stand together: they compare."""
-    names: list[str] = []
+    names: dict[str, None] = {}  # in the order in which they come; older files lack some
     found: dict[tuple, dict[str, str]] = {}
     for run in runs:
         path = run.folder / "samplers.csv"
-        rows = read_samplers(path) if path.exists() else []
-        for key in SHOWN:
-            word = {"kid": "KID"}.get(key, key)
-            word = rows[0]["score_name"].split()[0] if rows and key == "score" else word
-            name = f"{word}, `{run.name}`"
-            names += [name] if any(key in row for row in rows) else []  # older files lack some
-            for row in rows:
-                first = -row["images"], row["sampler"] != "training images", row["sampler"]
-                cells = found.setdefault((*first, row["until"], row["steps"], row["eta"]), {})
-                cells |= {name: SHOWN[key].format(row[key])} if key in row else {}
+        for row in read_samplers(path) if path.exists() else ():
+            first = -row["images"], row["sampler"] != "training images", row["sampler"]
+            cells = found.setdefault((*first, row["until"], row["steps"], row["eta"]), {})
+            words = {"score": row["score_name"].split()[0], "kid": "KID"}
+            for key in (key for key in SHOWN if key in row):
+                cells[f"{words.get(key, key)}, `{run.name}`"] = SHOWN[key].format(row[key])
+            names |= dict.fromkeys(cells)
     # Many images first, the data before the samplers, few steps before many.
     lines = [
         [f"{-images:,}", sampler, *((until, f"{steps:,}", f"{eta:g}") if steps else [""] * 3)]
@@ -646,9 +592,9 @@ PARTS: dict[str, Any] = {
     "formats": Parts.formats,
     "statistics": Parts.statistics,
     "average": Parts.average,
-    "upsampling": lambda parts: parts.gan_pairs("variant"),
+    "upsampling": lambda parts: parts.gan_pairs("variant", "samples_*.png"),
     "seeds": lambda parts: parts.gan_pairs("seed"),
-    "mlp gan": Parts.mlp_gan,
+    "mlp gan": lambda parts: parts.gan("more MLP GAN"),
     "neighbours": Parts.neighbours,
     "ddpm": Parts.ddpm,
 }

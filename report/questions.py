@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from recheck import Measured
 from run_folder import OF_THE_ASSIGNMENT, Run
 
 
@@ -20,71 +19,53 @@ class Question:
     number: str
     title: str
     settings: dict
-    reference: str = ""  # the handout's, as people read it
-    limit: float | None = None  # and as a number: FID <= limit, reconstruction loss < limit
+    limit: float | None = None  # the handout's: FID <= limit, reconstruction loss < limit
     reports_best: float | None = None  # the best of three public reports on this assignment
     band: tuple | None = None  # what public answers report where the handout has no reference
-    setup: dict = field(default_factory=dict)  # the other settings that a number depends on
+    setup: dict = field(default_factory=dict)  # other settings than SETUP's
+
+    @property
+    def reference(self) -> str:
+        """The handout's, as people read it: FIDs of "about" a number, losses "below" one."""
+        sign = "<=" if "loss" in self.settings else "<"
+        return "" if self.limit is None else f"{sign} {self.limit}"
 
 
-GAN_SETUP = {"batch_size": 256, "lamb": 10}
-VAE_SETUP = {"batch_size": 256, "lr": 1e-3, "grad_clip": 1}
-
-
-def _gan(
-    number: str, title: str, loss: str, limit: float | None = None, best: float | None = None
-) -> Question:
-    reference = "" if limit is None else f"<= {limit}"
-    settings = {"loss": loss, "variant": None}
-    if loss != "mlp_gan":  # that one has other networks, rates and steps than the assignment's
-        settings |= OF_THE_ASSIGNMENT["gan"]
-    return Question(number, title, settings, reference, limit, best, setup=GAN_SETUP)
-
-
-def _vae(
-    number: str,
-    title: str,
-    loss_mode: str,
-    latent: int,
-    beta: float = 1,
-    mode: str = "constant",
-    **rest: Any,
-) -> Question:
-    """rest: more of a Question; `more` are settings that the assignment does not have."""
-    settings = OF_THE_ASSIGNMENT["vae"] | {"loss_mode": loss_mode, "latent_size": latent}
-    settings |= rest.pop("more", {})
-    if loss_mode == "vae":  # an autoencoder's run has a beta too, which it does not use
-        settings |= {"target_beta_val": beta, "beta_mode": mode}
-    rest = {"setup": VAE_SETUP} | rest
-    if "limit" in rest:
-        rest["reference"] = f"< {rest['limit']}"
-    return Question(number, title, settings, **rest)
-
-
+# The settings of a run that answers no other question than its own.
+GAN = OF_THE_ASSIGNMENT["gan"] | {"variant": None}
+AE = OF_THE_ASSIGNMENT["vae"] | {"loss_mode": "ae"}  # its run has a beta too, which it does not use
+VAE = AE | {"loss_mode": "vae", "beta_mode": "constant", "target_beta_val": 1}
+LARGE, SMALL = VAE | {"latent_size": 1024}, VAE | {"latent_size": 128}
+# The other settings that a number depends on.
+SETUP: dict[str, dict] = {
+    "gan": {"batch_size": 256, "lamb": 10},
+    "vae": {"batch_size": 256, "lr": 1e-3, "grad_clip": 1},
+    "ddpm": {},
+}
 QUESTIONS = (
-    _gan("1.3", "GAN", "q1_3", 150, 60.97),
-    _gan("1.4", "LSGAN", "q1_4", 90, 55.23),
-    _gan("1.5", "WGAN-GP", "q1_5", 50, 32.41),
-    _vae("2.1", "AE, 16 latents", "ae", 16, band=(202, 206)),
-    _vae("2.1", "AE, 128 latents", "ae", 128, band=(54, 58)),
-    _vae("2.1", "AE, 1024 latents", "ae", 1024, band=(25, 31)),
-    _vae("2.2", "VAE", "vae", 1024, limit=145, reports_best=135.35),
-    _vae("2.3.1", "beta-VAE, 0.8", "vae", 1024, 0.8, limit=130, reports_best=125.14),
-    _vae("2.3.1", "beta-VAE, 1.2", "vae", 1024, 1.2, limit=155, reports_best=147.32),
-    _vae("2.3.2", "VAE, linear beta", "vae", 1024, 1, "linear", limit=125, reports_best=119.43),
+    Question("1.3", "GAN", GAN | {"loss": "q1_3"}, 150, 60.97),
+    Question("1.4", "LSGAN", GAN | {"loss": "q1_4"}, 90, 55.23),
+    Question("1.5", "WGAN-GP", GAN | {"loss": "q1_5"}, 50, 32.41),
+    Question("2.1", "AE, 16 latents", AE | {"latent_size": 16}, band=(202, 206)),
+    Question("2.1", "AE, 128 latents", AE | {"latent_size": 128}, band=(54, 58)),
+    Question("2.1", "AE, 1024 latents", AE | {"latent_size": 1024}, band=(25, 31)),
+    Question("2.2", "VAE", LARGE, 145, 135.35),
+    Question("2.3.1", "beta-VAE, 0.8", LARGE | {"target_beta_val": 0.8}, 130, 125.14),
+    Question("2.3.1", "beta-VAE, 1.2", LARGE | {"target_beta_val": 1.2}, 155, 147.32),
+    Question("2.3.2", "VAE, linear beta", LARGE | {"beta_mode": "linear"}, 125, 119.43),
 )
 # Models of other reports, which have no reference: a row each where there is a run.
 NEIGHBOURS = (
-    _gan("more", "MLP GAN", "mlp_gan"),
-    _vae("more", "VAE, 16 latents", "vae", 16),
-    _vae("more", "VAE, 128 latents", "vae", 128),
-    _vae("more", "AE, small", "ae", 2048, more={"network": "small"}),
-    _vae("more", "VAE, 4 planar flows", "vae", 128, more={"flows": 4}),
-    _vae("more", "VAE, annealed", "vae", 128, mode="anneal", setup=VAE_SETUP | {"batch_size": 64}),
-    _vae("more", "VAE, cyclical", "vae", 128, mode="cyclical"),
-    _vae("more", "VAE, free bits", "vae", 128, more={"free_bits": 0.5}),
-    Question("more", "DDPM, v", {"model": "ddpm", "predict": "v"}, setup={}),
-    Question("more", "DDPM, noise", {"model": "ddpm", "predict": "noise"}, setup={}),
+    Question("more", "MLP GAN", {"loss": "mlp_gan", "variant": None}),
+    Question("more", "VAE, 16 latents", VAE | {"latent_size": 16}),
+    Question("more", "VAE, 128 latents", SMALL),
+    Question("more", "AE, small", AE | {"latent_size": 2048, "network": "small"}),
+    Question("more", "VAE, 4 planar flows", SMALL | {"flows": 4}),
+    Question("more", "VAE, annealed", SMALL | {"beta_mode": "anneal"}, setup={"batch_size": 64}),
+    Question("more", "VAE, cyclical", SMALL | {"beta_mode": "cyclical"}),
+    Question("more", "VAE, free bits", SMALL | {"free_bits": 0.5}),
+    Question("more", "DDPM, v", {"model": "ddpm", "predict": "v"}),
+    Question("more", "DDPM, noise", {"model": "ddpm", "predict": "noise"}),
 )
 # clean-fid's file and the first digits of its SHA-256: other weights of that name are others.
 INCEPTION = "inception-2015-12-05-f58cb9b6"
@@ -99,8 +80,7 @@ class Grade:
     measured: Any = None
     row: dict = field(default_factory=dict)
     reasons: list = field(default_factory=list)  # why the number does not compare
-    again: Measured | None = None  # the number from the run's weights
-    note: str = ""  # of that
+    note: str = ""  # what the run's weights give
 
     @property
     def metric(self) -> str:
@@ -114,6 +94,16 @@ class Grade:
         """Why its number does not compare, and what its weights give."""
         return list(dict.fromkeys([*self.reasons, *filter(None, [self.note])]))
 
+    def cells(self) -> dict:
+        """For programs: a row of JSON, or of a class's list."""
+        row: dict = {"question": self.question.number, "title": self.question.title}
+        row |= dict.fromkeys(("run", "metric", "measured", "done"))  # None where there is no run
+        if run := self.run:
+            row |= {"run": str(run.folder), "metric": self.metric, "measured": self.measured}
+            row["done"] = run.steps
+        row |= {"verdict": self.verdict, "reasons": self.reasons, "remarks": self.remarks}
+        return row
+
     @property
     def verdict(self) -> str:
         """For people: met, not met, not comparable, ..."""
@@ -122,22 +112,29 @@ class Grade:
         if self.reasons:
             return "not comparable"
         limit, band = self.question.limit, self.question.band
-        if limit is None and band is None:
-            return "no reference"
+        if band:
+            place = "within" if band[0] <= self.measured <= band[1] else "outside"
+            return f"no reference ({place} the public band {band[0]}-{band[1]})"
         if limit is None:
-            low, high = band or (0, 0)
-            place = "within" if low <= self.measured <= high else "outside"
-            return f"no reference ({place} the public band {low}-{high})"
-        # As the handout puts them: FIDs of "about" a number, losses "below" one.
+            return "no reference"
         met = self.measured <= limit if self.run.kind == "gan" else self.measured < limit
         return "met" if met else "not met"
 
 
-def grade_gan(question: Question, run: Run) -> Grade:
-    """A score, and what keeps it from comparing with an FID of the reports.
+def grade(question: Question, run: Run) -> Grade:
+    """The number of a run that a reference is for, and what keeps it from comparing."""
+    judges: dict[str, Any] = {"gan": _score, "vae": _reconstruction, "ddpm": _error}
+    data, images = f"{run.config['dataset']} data", run.config["images"]
+    measured, row, reasons = judges[run.kind](run, data, images)
+    setup = (SETUP[run.kind] | question.setup).items()
+    reasons += [f"{k} {run.config[k]} instead of {v}" for k, v in setup if run.config[k] != v]
+    return Grade(question, run, row.get(measured), row, reasons)
 
-    Of the scores at 30,000 iterations, where the assignment ends, the one that compares best; else
-    the last one.
+
+def _score(run: Run, data: str, images: int) -> tuple[str, dict, list[str]]:
+    """Of the scores at 30,000 iterations, where the assignment ends, the one that compares best.
+
+    Else the last one.
     """
     rows = [row for row in run.rows if "score" in row]
     at_end = [row for row in rows if row["iteration"] == 30_000]  # a run may go on behind it
@@ -145,16 +142,13 @@ def grade_gan(question: Question, run: Run) -> Grade:
         reversed(at_end or rows[-1:]), key=lambda row: len(_not_the_reports_fid(row)), default={}
     )
     reasons = []
-    if run.config["dataset"] != "cub":
-        reasons.append(f"{run.config['dataset']} data")
-    elif run.config["images"] != 11_780:
-        reasons.append(f"{run.config['images']:,} images instead of the 11,780 of CUB")
-    reasons += _not_the_reports_fid(row)
-    done = row.get("iteration", run.steps)
-    if done != 30_000:
-        reasons.append(f"{done:,} iterations instead of 30,000")  # more are no better answer
-    reasons += _other_setup(run, question.setup)
-    return Grade(question, run, row.get("score"), row, reasons)
+    if data != "cub data":
+        reasons.append(data)
+    elif images != 11_780:
+        reasons.append(f"{images:,} images instead of the 11,780 of CUB")
+    done = row.get("iteration", run.steps)  # more are no better answer
+    short = [f"{done:,} iterations instead of 30,000"] * (done != 30_000)
+    return "score", row, [*reasons, *_not_the_reports_fid(row), *short]
 
 
 def _not_the_reports_fid(row: dict) -> list[str]:
@@ -168,48 +162,29 @@ def _not_the_reports_fid(row: dict) -> list[str]:
         reasons.append(f"other Inception weights ({row['features']})")
     if row["num_gen"] != 50_000:  # fewer samples, a larger distance
         reasons.append(f"{row['num_gen']:,} samples instead of 50,000")
-    if row["fid_mode"] != "train":
-        reasons.append("running instead of batch statistics")
-    return reasons
+    return reasons + ["running instead of batch statistics"] * (row["fid_mode"] != "train")
 
 
-def grade_vae(question: Question, run: Run) -> Grade:
-    """The validation reconstruction loss at epoch 19, and what keeps it from comparing."""
+def _reconstruction(run: Run, data: str, images: list) -> tuple[str, dict, list[str]]:
+    """At epoch 19: a longer run is graded where the assignment ends."""
     reasons = []
-    if run.config["dataset"] != "cifar10" or run.config["images"] != [50_000, 10_000]:
-        training, validation = run.config["images"]
-        reasons.append(
-            f"{run.config['dataset']} data, {training:,} training and {validation:,} validation "
-            "images instead of 50,000 and 10,000"
-        )
-    # A longer run is graded where the assignment ends.
+    if (data, images) != ("cifar10 data", [50_000, 10_000]):
+        counts = f"{images[0]:,} training and {images[1]:,} validation"
+        reasons.append(f"{data}, {counts} images instead of 50,000 and 10,000")
     row = next((row for row in run.rows if row["epoch"] == 19), run.rows[-1] if run.rows else {})
+    epochs = run.config["num_epochs"]
     if row.get("epoch") != 19:
         reasons.append(f"{run.steps} epochs instead of 20")
-    elif run.config["beta_mode"] == "linear" and run.config["num_epochs"] != 20:
-        # Its beta at epoch 19 is another one.
-        reasons.append(f"a slope for {run.config['num_epochs']} epochs instead of 20")
-    reasons += _other_setup(run, question.setup)
-    return Grade(question, run, row.get("val_recon_loss"), row, reasons)
+    elif run.config["beta_mode"] == "linear" and epochs != 20:  # its beta there is another one
+        reasons.append(f"a slope for {epochs} epochs instead of 20")
+    return "val_recon_loss", row, reasons
 
 
-def grade_ddpm(question: Question, run: Run) -> Grade:
-    """The validation loss at the last epoch: the squared error of the predicted noise or v."""
+def _error(run: Run, data: str, images: list) -> tuple[str, dict, list[str]]:
+    """The squared error of the predicted noise or v, validation, at the last epoch."""
     row = run.rows[-1] if run.rows else {}
-    reasons = [] if run.config["dataset"] == "cifar10" else [f"{run.config['dataset']} data"]
-    reasons += [] if row else ["no epoch done"]
-    return Grade(question, run, row.get("val_loss"), row, reasons)
-
-
-GRADERS = {"gan": grade_gan, "vae": grade_vae, "ddpm": grade_ddpm}
-
-
-def _other_setup(run: Run, setup: dict) -> list[str]:
-    return [
-        f"{name} {run.config[name]} instead of {value}"
-        for name, value in setup.items()
-        if run.config[name] != value
-    ]
+    reasons = [data] * (data != "cifar10 data") + ["no epoch done"] * (not row)
+    return "val_loss", row, reasons
 
 
 def asks_for(question: Question, run: Run) -> bool:
@@ -224,10 +199,10 @@ def grade_all(runs: Sequence[Run]) -> list[Grade]:
     """
     grades = []
     for question in QUESTIONS + NEIGHBOURS:
-        answers = [GRADERS[run.kind](question, run) for run in runs if asks_for(question, run)]
+        answers = [grade(question, run) for run in runs if asks_for(question, run)]
         # Best first is for the reader; a verdict does not depend on it: each has its own row.
-        comparable = [grade for grade in answers if not grade.reasons]
-        longest = max(answers, key=lambda grade: grade.run.steps, default=Grade(question))
+        comparable = [one for one in answers if not one.reasons]
+        longest = max(answers, key=lambda one: one.run.steps, default=Grade(question))
         if answers or question in QUESTIONS:
             grades += sorted(comparable, key=lambda grade: grade.measured) or [longest]
     return grades
@@ -236,17 +211,17 @@ def grade_all(runs: Sequence[Run]) -> list[Grade]:
 def describe(grade: Grade) -> list[str]:
     """For people: question, run, measured, done, data, handout, reports, verdict."""
     question, run = grade.question, grade.run
-    shown = [f"{question.number} {question.title}"]
-    if run is None:
-        shown += ["-", "-", "-", "-"]
-    else:
-        unit = "iterations" if run.kind == "gan" else "epochs"
-        images = run.config["images"] if run.kind == "gan" else run.config["images"][0]
-        number = (
-            "no number"
-            if grade.measured is None
-            else f"{grade.metric} {grade.measured:.{4 if run.kind == 'ddpm' else 2}f}"
-        )
-        shown += [run.name, number, f"{run.steps:,} {unit}", f"{run.config['dataset']}, {images:,}"]
+    shown = [f"{question.number} {question.title}", "-", "-", "-", "-"]
+    if run:
+        unit, images = "epochs", run.config["images"]
+        unit, images = ("iterations", images) if run.kind == "gan" else (unit, images[0])
+        digits = 4 if run.kind == "ddpm" else 2
+        bare = grade.measured is None
+        shown[1:] = [
+            run.name,
+            "no number" if bare else f"{grade.metric} {grade.measured:.{digits}f}",
+            f"{run.steps:,} {unit}",
+            f"{run.config['dataset']}, {images:,}",
+        ]
     best = "-" if question.reports_best is None else f"{question.reports_best:.2f}"
     return [*shown, question.reference or "-", best, grade.verdict]

@@ -10,15 +10,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from run_folder import Run, numbered
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
-BIRDS, CIFAR10 = ROOT / "gan/datasets/CUB_200_2011_32", ROOT / "vae/data/cifar-10-batches-py"
+ROOT = Path(__file__).resolve().parents[1]
 OFF = 0.005  # share of a number by which another machine's may differ
 SCRIPTS = {"q1_3": "gan/q1_3.py", "q1_4": "gan/q1_4.py", "mlp_gan": "gan/mlp_gan.py"}
 
@@ -41,26 +38,11 @@ class Places:
     inception_weights: str | None = None
 
 
-@dataclass(frozen=True)
-class Measured:
-    """A number of a run's log, and the same from its weights."""
+def measure_again(run: Run, row: dict, places: Places) -> tuple[float, str]:
+    """How far the number of a row of a run's log is off what its saved weights give, and that.
 
-    weights: str
-    before: float
-    now: float
-
-    @property
-    def off(self) -> float:
-        """By what share they differ."""
-        return abs(self.now / self.before - 1) if self.before else abs(self.now)
-
-    def __str__(self) -> str:
-        found = f"measured again from {self.weights}: {self.now:.2f}"
-        return found + (f", {self.off:.1%} off {self.before:.2f}" if self.off > OFF else "")
-
-
-def measure_again(run: Run, row: dict, places: Places) -> Measured:
-    """The number of a row of a run's log from its saved weights; NotMeasured where it cannot be."""
+    NotMeasured where there is no such number here.
+    """
     if run.kind == "ddpm":
         raise NotMeasured("a diffusion model's loss is not measured again")
     weights, step, picture, measure = {
@@ -79,33 +61,31 @@ def measure_again(run: Run, row: dict, places: Places) -> Measured:
             own = (run.folder / weights, run.folder / "config.json")
             for path in (*own, *places.cache.glob("*.npz")):
                 shutil.copy(path, copy)
-            measured = Measured(weights, *measure(run, row, copy, places))
+            before, now = measure(run, row, copy, places)
             # Statistics of the reference take minutes: measured once for a class.
             for path in copy.glob("*.npz"):
                 shutil.copy(path, places.cache)
         except OSError as error:
             raise NotMeasured(f"not measured again: {error}") from None
-    return measured
+    off = abs(now / before - 1) if before else abs(now)
+    note = f"measured again from {weights}: {now:.2f}"
+    return off, note + (f", {off:.1%} off {before:.2f}" if off > OFF else "")
 
 
 def _gan(run: Run, row: dict, copy: Path, places: Places) -> tuple[float, float]:
     if "score" not in row:
         raise NotMeasured("no score to measure again")
     if row["score_name"] == "FID":
-        if not places.inception_weights:
-            raise NotMeasured("not measured again: give --inception_weights FOLDER")
-        features = ["--fid", "inception", "--inception_weights", places.inception_weights]
-    elif places.fid:
-        features = ["--fid", places.fid]
+        features = ["inception", "--inception_weights", places.inception_weights]
+        option = "--inception_weights FOLDER"
     else:
-        raise NotMeasured(f"not measured again: give --fid FILE, the network of {row['features']}")
-    score = _evaluate(
-        ROOT / SCRIPTS.get(run.config["loss"], "gan/q1_5.py"),
-        copy,
-        *_data_options(run, places.birds, BIRDS, "cub", "--birds"),
-        *features,
-        *("--fid_mode", row["fid_mode"], "--num_gen", "2", str(row["num_gen"])),
-    )
+        features, option = [places.fid], f"--fid FILE, the network of {row['features']}"
+    if not features[-1]:
+        raise NotMeasured(f"not measured again: give {option}")
+    data = _data(run, places.birds, "cub", "gan/datasets/CUB_200_2011_32", "--birds")
+    options = ["--fid_mode", row["fid_mode"], "--num_gen", "2", str(row["num_gen"]), *data]
+    script = SCRIPTS.get(run.config["loss"], "gan/q1_5.py")
+    score = _evaluate(script, copy, "--fid", *features, *options)
     # A file of the same name may hold other weights; the key has their digest.
     if score["features"] != row["features"]:
         raise NotMeasured(f"its features were {row['features']}, here are {score['features']}")
@@ -113,42 +93,34 @@ def _gan(run: Run, row: dict, copy: Path, places: Places) -> tuple[float, float]
 
 
 def _vae(run: Run, row: dict, copy: Path, places: Places) -> tuple[float, float]:
-    data = _data_options(run, places.cifar10, CIFAR10, "cifar10", "--cifar10")
-    score = _evaluate(ROOT / "vae/train.py", copy, *data)
-    return row["val_recon_loss"], score["val_recon_loss"]
+    default = "vae/data/cifar-10-batches-py"
+    data = _data(run, places.cifar10, "cifar10", default, "--cifar10")
+    return row["val_recon_loss"], _evaluate("vae/train.py", copy, *data)["val_recon_loss"]
 
 
-def _data_options(
-    run: Run, given: str | None, default: Path, name: str, option: str
-) -> Sequence[str]:
+def _data(run: Run, given: str | None, name: str, default: str, option: str) -> list[str]:
     """What --evaluate is told of the data; a grading does not begin with a download."""
     if run.config["dataset"] != name:
-        return ()
+        return []
     recorded = run.config.get("data_dir")
-    place = Path(given or (recorded if isinstance(recorded, str) else default))
+    place = Path(given or (recorded if isinstance(recorded, str) else ROOT / default))
     if not given and (run.folder / place).exists():  # recorded as seen from the run's folder
         place = run.folder / place
-    if not place.exists():  # and no download: a grading has no time for one
+    if not place.exists():
         raise NotMeasured(f"its data ({place}) are not here; give {option} FOLDER")
-    return "--data_dir", str(place)
+    return ["--data_dir", str(place)]
 
 
-def _evaluate(script: Path, copy: Path, *options: str) -> dict:
+def _evaluate(script: str, copy: Path, *options: str | None) -> dict:
     """The JSON that --evaluate leaves in the copy of a run."""
-    done = _start(script, "--evaluate", copy, *options)
+    done = _start(ROOT / script, "--evaluate", copy, *options)
     results = list(copy.glob("*_score*.json"))  # the copy had none before
     if done.returncode or len(results) != 1:
-        raise NotMeasured(
-            f"not measured again: {_last_line(done).replace(str(copy), 'its folder')}"
-        )
+        told = (done.stderr.strip().splitlines() or ["no result"])[-1]
+        raise NotMeasured(f"not measured again: {told.replace(str(copy), 'its folder')}")
     return json.loads(results[0].read_text())
 
 
 def _start(*command: object) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, *map(str, command)], capture_output=True, text=True, check=False
-    )
-
-
-def _last_line(done: subprocess.CompletedProcess) -> str:
-    return (done.stderr.strip().splitlines() or ["no result"])[-1]
+    words = [sys.executable, *map(str, command)]
+    return subprocess.run(words, capture_output=True, text=True, check=False)

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,10 @@ class OneLineParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say it and end."""
         self.exit(2, f"{self.prog}: error: {message}\n")
+
+    def path(self, name: str, metavar: str, help: str, **more: Any) -> None:
+        """An argument that is not empty, as an unset variable of a shell would be."""
+        self.add_argument(name, metavar=metavar, help=help, type=some_path, **more)
 
 
 def some_path(text: str) -> str:
@@ -93,11 +98,10 @@ class Run:
         measure = f"{rows[-1]['score_name']}, {rows[-1]['num_gen']:,} samples" if rows else ""
         return {row["iteration"]: row[name] for row in rows if name in row}, measure
 
-    def column(self, name: str) -> tuple[list, list]:
-        """(steps, values) of the log lines that have a value there."""
+    def column(self, name: str) -> dict:
+        """{step: value} of the log lines that have a value there."""
         step = "iteration" if self.kind == "gan" else "epoch"
-        rows = [row for row in self.log if name in row]
-        return [row[step] for row in rows], [row[name] for row in rows]
+        return {row[step]: row[name] for row in self.log if name in row}
 
 
 # Settings that make a run another than the assignment's; an older config.json lacks them.
@@ -109,55 +113,50 @@ OF_THE_ASSIGNMENT: dict[str, dict] = {
     "vae": {"flows": 0, "free_bits": 0, "network": "assignment"},
     "ddpm": {"predict": "noise"},
 }
-# What is read of each file: column or key -> type. The first column is the step; "?" may be empty.
-LOSSES = ("discriminator_loss", "generator_loss", "real_score", "fake_score")
-QUALITY = ("kid", "kid_std", "precision", "recall")
-GAN_COLUMNS: dict[str, Any] = {"iteration": int, "kind": str, "seconds": float, "num_gen": "int?"}
-GAN_COLUMNS |= dict.fromkeys((*LOSSES, "gradient_penalty", "score", "score_ema"), "float?")
-GAN_COLUMNS |= dict.fromkeys(QUALITY, "float?")
-GAN_COLUMNS |= dict.fromkeys(("score_name", "fid_mode", "features"), "str?")
-DDPM_COLUMNS: dict[str, Any] = {
-    "epoch": int,
-    "train_loss": float,
-    "val_loss": float,
-    "seconds": float,
+Columns = dict[str, tuple[type, str]]  # name -> type, marks
+
+
+def _columns(**names: str) -> Columns:
+    """Columns of a type each: "?" may be empty, "-" below 0, "*" not there at all."""
+    kinds = {"int": int, "str": str, "float": float}
+    words = [(word, kinds[kind]) for kind, those in names.items() for word in those.split()]
+    return {word.rstrip("?-*"): (kind, word) for word, kind in words}
+
+
+QUALITY = {"kid", "kid_std", "precision", "recall"}
+# What is read of metrics.csv and samplers.csv. Older files lack some columns, and logs of a loss of
+# one's own others; KID is unbiased, so around 0 for equal sets.
+_LOSSES = "seconds train_loss- val_loss-"
+COLUMNS = {
+    "gan": _columns(
+        int="iteration num_gen?",
+        str="kind score_name? fid_mode? features?",
+        float="seconds discriminator_loss?- generator_loss?- real_score?- fake_score?- "
+        "gradient_penalty? score? score_ema?* kid?-* kid_std?* precision?* recall?*",
+    ),
+    "vae": _columns(
+        int="epoch active_latents?*",
+        float=f"{_LOSSES} beta train_recon_loss?* val_recon_loss?* train_kl_loss?-* val_kl_loss?-*",
+    ),
+    "ddpm": _columns(int="epoch", float=_LOSSES),
 }
-VAE_COLUMNS = DDPM_COLUMNS | dict.fromkeys(("train_recon_loss", "val_recon_loss"), "float?")
-VAE_COLUMNS |= {
-    "beta": float,
-    "train_kl_loss": "float?",
-    "val_kl_loss": "float?",
-    "active_latents": "int?",
-}
-SAMPLER_COLUMNS: dict[str, Any] = {
-    "sampler": str,
-    "steps": int,
-    "until": "int?",
-    "eta": float,
-    "images": int,
-}
-SAMPLER_COLUMNS |= {"seconds": float, "score": float, "score_name": str, "kid": "float?"}
-SAMPLER_COLUMNS |= {"saturated": "float?"}
-# Older files lack them.
-OPTIONAL_COLUMNS = {"active_latents", "score_ema", *QUALITY, "until", "saturated"}
-# Not in the logs of a loss of one's own.
-OPTIONAL_COLUMNS |= {f"{part}_{term}_loss" for part in ("train", "val") for term in ("recon", "kl")}
+SAMPLER_COLUMNS = _columns(
+    str="sampler score_name",
+    int="steps images until?*",
+    float="eta seconds score kid?-* saturated?*",
+)
+# The settings that are read of config.json; the first tells what kind of run it is.
 NUMBER = (int, float)
-KEYS: dict[str, Any] = {"batch_size": int, "seed": int, "dataset": str, "number_format": str}
-GAN_KEYS = KEYS | {"loss": str, "lamb": NUMBER, "num_iterations": int, "images": int}
-DDPM_KEYS = KEYS | {"model": str, "lr": NUMBER, "num_epochs": int, "images": list}
-VAE_KEYS = KEYS | {"loss_mode": str, "beta_mode": str, "latent_size": int, "lr": NUMBER}
-VAE_KEYS |= {"target_beta_val": NUMBER, "grad_clip": NUMBER, "num_epochs": int, "images": list}
-# kind of run -> the key of config.json that tells it, and what is read
-KINDS: dict[str, tuple[str, dict, dict]] = {
-    "gan": ("loss", GAN_KEYS, GAN_COLUMNS),
-    "vae": ("loss_mode", VAE_KEYS, VAE_COLUMNS),
-    "ddpm": ("model", DDPM_KEYS, DDPM_COLUMNS),
+_BOTH = {"batch_size": int, "seed": int, "dataset": str, "number_format": str}
+_CIFAR = {"lr": NUMBER, "num_epochs": int, "images": list} | _BOTH
+KEYS: dict[str, dict] = {
+    "gan": {"loss": str, "lamb": NUMBER, "num_iterations": int, "images": int} | _BOTH,
+    "vae": {"loss_mode": str, "beta_mode": str, "latent_size": int, "target_beta_val": NUMBER}
+    | {"grad_clip": NUMBER}
+    | _CIFAR,
+    "ddpm": {"model": str} | _CIFAR,
 }
-MAY_BE_NEGATIVE = {
-    *(*LOSSES, "train_loss", "train_kl_loss", "val_loss", "val_kl_loss"),
-    "kid",  # unbiased, so around 0 for equal sets
-}
+TOLD_BY = {kind: next(iter(keys)) for kind, keys in KEYS.items()}
 
 
 def find_runs(paths: Sequence) -> list[Path]:
@@ -199,24 +198,38 @@ def is_run(path: Path) -> bool:
 def read_run(folder: Path | str) -> Run:
     """The run in `folder`. Raises RunError for a missing, damaged or tampered file."""
     folder = Path(folder)
-    config = _read_config(folder / "config.json")
-    kind = next(kind for kind, (key, _, _) in KINDS.items() if key in config)
+    place, log = folder / "config.json", folder / "metrics.csv"
+    config = _read_config(place)
+    kind = next(kind for kind, key in TOLD_BY.items() if key in config)
     # What an older program did not record was as the assignment says.
     config = OF_THE_ASSIGNMENT[kind] | config
-    _, keys, columns = KINDS[kind]
-    for key, type_ in keys.items():
+    for key, type_ in KEYS[kind].items():
         # To Python True is a number.
         if not isinstance(config.get(key), type_) or isinstance(config[key], bool):
-            raise damaged(f"{folder / 'config.json'}: {key} is {config.get(key)!r}")
-    rows = _read_rows(folder / "metrics.csv", columns)
-    _check_order(folder / "metrics.csv", rows, kind, config)
-    # One for GANs, training and validation for the others.
-    counts = config["images"] if isinstance(config["images"], list) else [config["images"]]
-    if len(counts) != (1 if kind == "gan" else 2) or not all(
-        type(count) is int and count > 0 for count in counts
-    ):
-        raise damaged(f"{folder / 'config.json'}: images is {config['images']!r}")
+            raise damaged(f"{place}: {key} is {config.get(key)!r}")
+    # One number for GANs, training and validation for the others.
+    counts = [config["images"], 1] if kind == "gan" else config["images"]
+    if len(counts) != 2 or not all(type(count) is int and count > 0 for count in counts):
+        raise damaged(f"{place}: images is {config['images']!r}")
+    rows, before = _read_rows(log, COLUMNS[kind]), dict[str, Any]()
+    for line, row in enumerate(rows, start=2):  # as an editor counts them, the header is line 1
+        for fault in _faults(row, before, kind, config):
+            raise damaged(f"{log}, line {line}: {fault}")
+        before = row
     return Run(folder, kind, config, rows)
+
+
+def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[tuple[Path, str]]]:
+    """The runs, and (folder, why) of those that cannot be read: each costs its own row alone."""
+    runs: list[Run] = []
+    broken: list[tuple[Path, str]] = []
+    for folder in folders:
+        try:
+            runs.append(read_run(folder))
+        except RunError as error:
+            print(f"error: left out: {error}", file=sys.stderr)
+            broken.append((folder, str(error)))
+    return runs, broken
 
 
 def _read_config(path: Path) -> dict:
@@ -226,7 +239,7 @@ def _read_config(path: Path) -> dict:
         raise damaged(f"{path}: missing") from None
     except (OSError, ValueError, RecursionError) as error:
         raise damaged(f"{path}: not readable as JSON ({error})") from None
-    if not isinstance(config, dict) or not {key for key, _, _ in KINDS.values()} & config.keys():
+    if not isinstance(config, dict) or not {*TOLD_BY.values()} & config.keys():
         raise RunError(
             f"{path}: none of loss, loss_mode and model in it; "
             "expected the config.json of a run of gan/ or vae/"
@@ -235,7 +248,8 @@ def _read_config(path: Path) -> dict:
     return {"dataset": "unnamed"} | config
 
 
-def _read_rows(path: Path, columns: dict) -> list[dict]:
+def _read_rows(path: Path, columns: Columns) -> list[dict]:
+    """The rows as dicts, without the cells that are empty."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -244,110 +258,75 @@ def _read_rows(path: Path, columns: dict) -> list[dict]:
         raise damaged(f"{path}: missing") from None
     except (OSError, ValueError, csv.Error) as error:
         raise damaged(f"{path}: not readable ({error})") from None
-    if missing := [name for name in columns if name not in header and name not in OPTIONAL_COLUMNS]:
-        raise damaged(f"{path}: no column {missing[0]}")
-    return [
-        {
-            name: value
-            for name, kind in columns.items()
-            if (value := _cell(path, line, name, row.get(name), kind)) is not None
-        }
-        for line, row in enumerate(table, start=2)
-    ]
+    for name, (_, marks) in columns.items():
+        if name not in header and "*" not in marks:
+            raise damaged(f"{path}: no column {name}")
+    rows: list[dict] = []
+    for line, row in enumerate(table, start=2):
+        cells = {name: row.get(name) or "" for name in columns}
+        told = {n: text for n, text in cells.items() if text or "?" not in columns[n][1]}
+        rows.append({n: _cell(f"{path}, line {line}", n, told[n], *columns[n]) for n in told})
+    return rows
 
 
-def _cell(path: Path, line: int, name: str, text: str | None, kind: Any) -> Any:
-    """A cell as its type, None where it is empty and may be."""
-    optional = isinstance(kind, str) and kind.endswith("?")
-    if optional:
-        if not text:
-            return None
-        kind = {"float?": float, "int?": int, "str?": str}[kind]
+def _cell(where: str, name: str, text: str, kind: Any, marks: str) -> Any:
+    """A cell as its type."""
+    signed = kind is str or "-" in marks
     try:
-        value = kind(text or "")
+        value = kind(text)
         # "nan" and "inf" are floats to Python; no run writes them.
-        if kind is str and not value or kind is not str and not math.isfinite(value):
-            raise ValueError
-        if kind is not str and value < 0 and name not in MAY_BE_NEGATIVE:
+        if not (value if kind is str else math.isfinite(value) and (signed or value >= 0)):
             raise ValueError
     except ValueError:
         expected = {int: "a whole number", float: "a finite number", str: "a word"}[kind]
-        if kind is not str and name not in MAY_BE_NEGATIVE:
-            expected += " >= 0"
-        raise damaged(f"{path}, line {line}: {name} is {text!r}, expected {expected}") from None
+        expected += "" if signed else " >= 0"
+        raise damaged(f"{where}: {name} is {text!r}, expected {expected}") from None
     return value
 
 
-def _check_order(path: Path, rows: list[dict], run_kind: str, config: dict) -> None:
-    """Log lines rise; a GAN run's final score comes last; no run goes beyond its own length."""
-    step, length = (
-        ("iteration", config["num_iterations"])
-        if run_kind == "gan"
-        else ("epoch", config["num_epochs"] - 1)
-    )
-    previous = None
-    for line, row in enumerate(rows, start=2):  # as an editor counts them, the header is line 1
-        kind = row.get("kind", "log")
-        if kind not in ("log", "final"):
-            raise damaged(f"{path}, line {line}: kind is {kind!r}, expected log or final")
-        rising = previous is None or (
-            row[step] > previous[step]
-            or (kind == "final" and previous["kind"] == "log" and row[step] == previous[step])
-        )
-        # An epoch that is cut out is not there; iterations have log lines at any period.
-        whole = run_kind == "gan" or row[step] == (previous[step] + 1 if previous else 0)
-        if not rising or row[step] > length or not whole:
-            raise damaged(
-                f"{path}, line {line}: {step} is {row[step]} "
-                f"after {previous and previous[step]} in a run of {length}"
-            )
-        if "score" in row and not {"score_name", "num_gen", "fid_mode", "features"} <= row.keys():
-            raise damaged(
-                f"{path}, line {line}: a score without score_name, num_gen, fid_mode or features"
-            )
-        quality = {"kid", "kid_std", "precision", "recall"} & row.keys()
-        if len(quality) not in (0, 4) or (quality or "score_ema" in row) and "score" not in row:
-            raise damaged(f"{path}, line {line}: score, kid, precision or recall is missing")
-        terms = {"ae": ["recon"], "vae": ["recon", "kl"]}.get(config.get("loss_mode", ""), [])
-        for name in (f"{part}_{term}_loss" for term in terms for part in ("val", "train")):
-            if name not in row:
-                raise damaged(f"{path}, line {line}: {name} is '', expected a finite number")
-        if wrong := _contradiction(row, run_kind, config):
-            raise damaged(f"{path}, line {line}: {wrong}")
-        if previous and row["seconds"] < previous["seconds"]:
-            raise damaged(
-                f"{path}, line {line}: seconds is {row['seconds']} after {previous['seconds']}"
-            )
-        previous = row
-
-
-def _contradiction(row: dict, run_kind: str, config: dict) -> str:
-    """What a row says against itself: a sum that its terms do not give. Empty where it agrees."""
-    if run_kind == "vae" and config["loss_mode"] in ("ae", "vae"):  # not a loss of one's own
-        # Validation has beta 1; training the run's, which a schedule by step changes on the way,
-        # and free bits count for more than the KL term.
-        sums = {"val": 1.0}
+def _faults(row: dict, before: dict, run_kind: str, config: dict) -> Iterator[str]:
+    """What is wrong with a row, by itself and after the one before it."""
+    if run_kind == "gan":
+        step, length, kind = "iteration", config["num_iterations"], row["kind"]
+    else:
+        step, length, kind = "epoch", config["num_epochs"] - 1, "log"
+    if kind not in ("log", "final"):
+        yield f"kind is {kind!r}, expected log or final"
+    now, last = row[step], before.get(step, -1)
+    # Iterations have log lines at any period; an epoch that is cut out is not there.
+    rising = now > last if run_kind == "gan" else now == last + 1
+    final = now == last and (before.get("kind"), kind) == ("log", "final")
+    if not (rising or final) or now > length:
+        yield f"{step} is {now} after {before.get(step)} in a run of {length}"
+    if "score" in row and not {"score_name", "num_gen", "fid_mode", "features"} <= row.keys():
+        yield "a score without score_name, num_gen, fid_mode or features"
+    quality = QUALITY & row.keys()
+    if len(quality) not in (0, 4) or (quality or "score_ema" in row) and "score" not in row:
+        yield "score, kid, precision or recall is missing"
+    terms = {"ae": ["recon"], "vae": ["recon", "kl"]}.get(config.get("loss_mode", ""), [])
+    for name in (f"{part}_{term}_loss" for term in terms for part in ("val", "train")):
+        if name not in row:
+            yield f"{name} is '', expected a finite number"
+    if terms:  # validation has beta 1; training the run's, which a schedule by step changes on the
+        sums = {"val": 1.0}  # way, and free bits count for more than the KL term
         if config["beta_mode"] in ("constant", "linear") and not config["free_bits"]:
             sums["train"] = row["beta"]
         for part, beta in sums.items():
-            recon, kl = row[f"{part}_recon_loss"], row.get(f"{part}_kl_loss", 0.0)
             total = row[f"{part}_loss"]
+            found = row[f"{part}_recon_loss"] + beta * row.get(f"{part}_kl_loss", 0.0)
             # Each is a mean by itself, rounded by float32.
-            if abs(recon + beta * kl - total) > 1e-3 * max(1, abs(total)):
-                return (
-                    f"{part}_loss is {total:.2f}, but {part}_recon_loss + beta * {part}_kl_loss "
-                    f"is {recon + beta * kl:.2f}"
-                )
+            if abs(found - total) > 1e-3 * max(1, abs(total)):
+                terms_ = f"{part}_recon_loss + beta * {part}_kl_loss"
+                yield f"{part}_loss is {total:.2f}, but {terms_} is {found:.2f}"
     critic = {"discriminator_loss", "gradient_penalty", "real_score", "fake_score"}
-    if run_kind == "gan" and config["loss"] == "q1_5" and critic <= row.keys():
-        penalty = config["lamb"] * row["gradient_penalty"]
+    if config.get("loss") == "q1_5" and critic <= row.keys():
+        penalty, told = config["lamb"] * row["gradient_penalty"], row["discriminator_loss"]
         loss = row["fake_score"] - row["real_score"] + penalty  # a difference of large numbers
-        if abs(loss - row["discriminator_loss"]) > 1e-2 * max(1, abs(loss), penalty):
-            return (
-                f"discriminator_loss is {row['discriminator_loss']:.3f}, but fake_score - "
-                f"real_score + lambda * gradient_penalty is {loss:.3f}"
-            )
-    return ""
+        if abs(loss - told) > 1e-2 * max(1, abs(loss), penalty):
+            sum_ = "fake_score - real_score + lambda * gradient_penalty"
+            yield f"discriminator_loss is {told:.3f}, but {sum_} is {loss:.3f}"
+    if row["seconds"] < before.get("seconds", 0):
+        yield f"seconds is {row['seconds']} after {before['seconds']}"
 
 
 def numbered(folder: Path, pattern: str) -> list[tuple[int, Path]]:
@@ -358,28 +337,19 @@ def numbered(folder: Path, pattern: str) -> list[tuple[int, Path]]:
 
 
 def read_samplers(path: Path) -> list[dict]:
-    """The rows that samplers.py writes."""
-    rows = _read_rows(path, SAMPLER_COLUMNS)
-    if not rows:
-        raise RunError(f"{path}: no rows; restore the file that the benchmark wrote")
-    return [{"until": 1} | row for row in rows]  # older files go down to time 1
+    """The rows that samplers.py writes; older files go down to time 1."""
+    if rows := _read_rows(path, SAMPLER_COLUMNS):
+        return [{"until": 1} | row for row in rows]
+    raise damaged(f"{path}: no rows")
 
 
-def read_score(path: Path) -> dict:
-    """The JSON that `--evaluate` writes: its score, and a string of what was measured."""
+def read_score(path: Path) -> tuple[float, str]:
+    """The score in the JSON that `--evaluate` writes, and a string of what was measured."""
     try:
         row = json.loads(path.read_text())
-        score, measure = (
-            float(row["score"]),
-            f"{row['score_name']}, {int(row['num_gen']):,} samples",
-        )
-        if not math.isfinite(score):
-            raise ValueError(f"score is {score}")
+        return float(row["score"]), f"{row['score_name']}, {int(row['num_gen']):,} samples"
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            f"{path}: not a score ({error}); restore the file that --evaluate wrote"
-        ) from None
-    return {"score": score, "measure": measure}
+        raise damaged(f"{path}: not a score ({error})") from None
 
 
 def save(path: Path, write: Callable[[Path], object]) -> None:

@@ -23,19 +23,12 @@ from PIL import Image
 
 MARGIN, GAP = 17.0, 4.0  # millimetres, as all lengths here
 TALLEST = 86.0  # a picture
-PICTURE = r"!\[.*?\]\((?:<[^>]*>|[^)]*)\)"
+PICTURE = r"!\[(.*?)\]\((<[^>]*>|[^)]*)\)"
 NUMBER = re.compile(r"(\w+ )?[<>=~ ]*-?[\d,.]+(-[\d,.]+| ± [\d,.]+)?( ?%| iterations| epochs)?|-|")
-FONTS = {
-    ("Serif", ""): "STIXGeneral",
-    ("Serif", "B"): "STIXGeneralBol",
-    ("Serif", "I"): "STIXGeneralItalic",
-    ("Serif", "BI"): "STIXGeneralBolIta",
-    ("Sans", ""): "DejaVuSans",
-    ("Sans", "B"): "DejaVuSans-Bold",
-    ("Mono", ""): "DejaVuSansMono",
-    ("Mono", "B"): "DejaVuSansMono-Bold",
-    ("Mono", "I"): "DejaVuSansMono-Oblique",
-    ("Mono", "BI"): "DejaVuSansMono-BoldOblique",
+FONTS = {  # and their styles: plain, bold, italic, both
+    "Serif": ("STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic", "STIXGeneralBolIta"),
+    "Sans": ("DejaVuSans", "DejaVuSans-Bold"),
+    "Mono": [f"DejaVuSansMono{end}" for end in ("", "-Bold", "-Oblique", "-BoldOblique")],
 }
 FONTS_OF_TAGS: dict[str, Any] = {
     "p": TextStyle(t_margin=0, b_margin=0),
@@ -80,38 +73,22 @@ def blocks(markdown: str) -> Iterator[tuple[str, Any]]:
     row) and ("words", Markdown).
     """
     text = re.sub(r"<!--.*?-->", "", markdown, flags=re.DOTALL)  # the marks of the parts
+    picture = PICTURE.replace("(.", "(?:.").replace("(<", "(?:<")  # its groups would be parts
     parts = re.split(
-        rf"(^#+ .*$|(?:^\|.*\n?)+|^```(?:.*\n)*?```$|{PICTURE})", text, flags=re.MULTILINE
+        rf"(^#+ .*$|(?:^\|.*\n?)+|^```(?:.*\n)*?```$|{picture})", text, flags=re.MULTILINE
     )
     for part in filter(str.strip, parts):
         if part[0] == "#":
             marks, _, heading = part.partition(" ")
             yield "heading", (heading, len(marks))
-        elif part[0] == "|":
-            yield from _table_blocks(part)
-        elif re.fullmatch(PICTURE, part):
-            yield "pictures", [_picture(part)]
-        else:
+        elif part[0] != "|" and not re.match(PICTURE, part):
             yield "words", part.strip()
-
-
-def _table_blocks(text: str) -> Iterator[tuple[str, Any]]:
-    """A table of words, or a row of pictures for each of its rows."""
-    lines = text.strip().splitlines()
-    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines]
-    # Without the line of dashes below the header.
-    rows = [row for row in rows if not all(re.fullmatch(r":?-+:?", cell) for cell in row)]
-    pictures = [[_picture(cell) for cell in row if re.fullmatch(PICTURE, cell)] for row in rows]
-    if any(pictures):
-        yield from (("pictures", row) for row in pictures if row)
-    else:
-        yield "table", rows
-
-
-def _picture(cell: str) -> tuple[str, str]:
-    """(caption, path) of `![caption](path)` or `![caption](<path>)`."""
-    caption, _, path = cell.removeprefix("![").removesuffix(")").partition("](")
-    return caption, path.removeprefix("<").removesuffix(">")
+        elif re.search(PICTURE, part):
+            rows = [re.findall(PICTURE, line) for line in part.splitlines()]
+            yield from (("pictures", [(c, p.strip("<>")) for c, p in row]) for row in rows if row)
+        else:
+            lines = [line.strip() for line in part.splitlines() if line.strip("|-: ")]  # no dashes
+            yield "table", [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
 def plain(text: str) -> str:
@@ -133,9 +110,10 @@ class Pages(FPDF):
         self.set_margins(MARGIN, MARGIN)
         self.set_auto_page_break(True, 16)
         fonts = Path(matplotlib.get_data_path(), "fonts/ttf")
-        for (family, style), name in FONTS.items():
-            # matplotlib's own: the PDF looks the same on every machine.
-            self.add_font(family, style, fonts / f"{name}.ttf")
+        for family, names in FONTS.items():
+            for style, name in zip(("", "B", "I", "BI"), names, strict=False):
+                # matplotlib's own: the PDF looks the same on every machine.
+                self.add_font(family, style, fonts / f"{name}.ttf")
 
     def footer(self) -> None:
         """The number of the page."""

@@ -36,7 +36,7 @@ OWN = (
     *("cycles", "ratio", "free_bits", "flows", "base_channels"),
 )
 _parsed: list[Namespace] = []  # what get_args gave last, for a main without `options`
-DATA = "cifar10", "6,000 drawn images", "CIFAR-10: folder or archive (vae/data)"
+DATA = "cifar10", "6,000 drawn images", "CIFAR-10: folder or archive (vae/data, fetched once)"
 BETA_MODES = ("constant", "linear", "anneal", "cyclical")
 
 
@@ -57,8 +57,8 @@ def make_parser(description: str | None = None) -> Parser:
     add("--loss_mode", choices=("ae", "vae"), default="vae", help="(vae)")
     add("--beta_mode", choices=BETA_MODES, default="constant", help="(constant)")
     add("--latent_size", type=number(int, 1, 100_000), default=256, metavar="N", help="(256)")
-    add("--target_beta_val", type=NOT_NEGATIVE, default=1, help="weight of the KL, at the end (1)")
-    add("--anneal_steps", type=COUNT, default=10_000, help="of anneal's rise from 0 (10000)")
+    add("--target_beta_val", type=NOT_NEGATIVE, default=1, help="weight of the KL term (1)")
+    add("--anneal_steps", type=COUNT, default=10_000, help="in which anneal rises (10000)")
     add("--cycles", type=COUNT, default=4, metavar="M", help="cycles of a cyclical schedule (4)")
     share = number(float, 0, 1, above=True)
     add("--ratio", type=share, default=0.5, help="share of a cycle in which beta rises (0.5)")

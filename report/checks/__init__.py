@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 RIGHT, DIFFERS, WRONG = "right", "differs", "wrong"
 NOT_THERE, CANNOT_RUN = "not there", "cannot run"
@@ -24,24 +24,22 @@ PASSED = (RIGHT, DIFFERS)  # a legitimate variant is no slip
 OLDER = re.compile(r"(?<![a-z])(backups?|old|copy|orig(inal)?|drafts?)(?![a-z])", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """A word of VERDICTS, and what was seen, expected, lost, and to be done."""
 
     word: str
     sentence: str = ""
 
 
-class NotThere(Exception):
-    """What a check needs is still a TODO, or has another name; the message names it."""
-
-
 class Slip(Exception):
     """A verdict that a part of a check has come to."""
 
-    def __init__(self, verdict: Verdict):
-        super().__init__(verdict.sentence)
-        self.verdict = verdict
+
+class NotThere(Slip):
+    """What a check needs is still a TODO, or has another name; the message names it."""
+
+    def __init__(self, sentence: str):
+        super().__init__(Verdict(NOT_THERE, sentence))
 
 
 class HandIn:
@@ -88,51 +86,47 @@ class HandIn:
             self.tell("shared is there")
         return self._shared[kind, arguments]
 
+    def calls_of_main(self, script: str, function: str, *argv: str) -> list[dict]:
+        """The arguments that a script's `if __name__ == "__main__"` calls a function with.
 
-def is_within(module: Any, folder: Path) -> bool:
+        What stands there is run; the function is recorded instead. With its defaults.
+        """
+        module, path, calls = self.module(script), self.folder / f"{script}.py", []
+        original = getattr(module, function, None) or self.get("train", function)
+        body = ast.parse(path.read_bytes()).body  # bytes: there may be a BOM
+        blocks = [n for n in body if isinstance(n, ast.If) and "__name__" in ast.unparse(n.test)]
+        if not blocks:
+            raise NotThere(f'{script}.py has no if __name__ == "__main__": it is not looked into')
+        signature = inspect.signature(original)  # by name, however the arguments are given
+
+        def record(*args: Any, **kwargs: Any) -> list:
+            given = signature.bind_partial(*args, **kwargs)
+            given.apply_defaults()
+            calls.append(dict(given.arguments))
+            return []
+
+        # In every module: the block may call a main() that calls it, or train.train_model.
+        spaces = [vars(one) for one in sys.modules.values() if _is_within(one, self.folder)]
+        places = [(space, name) for space in spaces for name in space if space[name] is original]
+        for place, name in places:
+            place[name] = record
+        space = vars(module) | {"__name__": "__main__"}
+        sys.argv = [str(path), *argv]
+        try:
+            for block in blocks:
+                exec(compile(ast.Module(block.body, []), str(path), "exec"), space)
+        except Exception:  # it makes use of what the function returns
+            if not calls:
+                raise
+        finally:
+            for place, name in places:
+                place[name] = original
+        return calls
+
+
+def _is_within(module: Any, folder: Path) -> bool:
     """Whether it is one of the hand-in's own."""
     return str(getattr(module, "__file__", None) or "").startswith(f"{folder}/")
-
-
-def calls_of_main(handin: HandIn, script: str, function: str, *argv: str) -> list[dict]:
-    """The arguments that a script's `if __name__ == "__main__"` calls a function with.
-
-    What stands there is run; the function is recorded instead. With its defaults.
-    """
-    module, path, calls = handin.module(script), handin.folder / f"{script}.py", []
-    original = getattr(module, function, None) or handin.get("train", function)
-    blocks = [
-        node
-        for node in ast.parse(path.read_bytes()).body  # bytes: there may be a BOM
-        if isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)
-    ]
-    if not blocks:
-        raise NotThere(f'{script}.py has no if __name__ == "__main__": it is not looked into')
-    signature = inspect.signature(original)  # by name, however the arguments are given
-
-    def record(*args: Any, **kwargs: Any) -> list:
-        given = signature.bind_partial(*args, **kwargs)
-        given.apply_defaults()
-        calls.append(dict(given.arguments))
-        return []
-
-    # In every module: the block may call a main() that calls it, or train.train_model.
-    spaces = [vars(one) for one in sys.modules.values() if is_within(one, handin.folder)]
-    places = [(space, name) for space in spaces for name in space if space[name] is original]
-    for place, name in places:
-        place[name] = record
-    space = vars(module) | {"__name__": "__main__"}
-    sys.argv = [str(path), *argv]
-    try:
-        for block in blocks:
-            exec(compile(ast.Module(block.body, []), str(path), "exec"), space)
-    except Exception:  # it makes use of what the function returns
-        if not calls:
-            raise
-    finally:
-        for place, name in places:
-            place[name] = original
-    return calls
 
 
 def right(sentence: str = "") -> Verdict:
@@ -166,11 +160,11 @@ class Check:
     function: Callable[[HandIn], Verdict | None]  # None: does not apply to this hand-in
     what: str
     name: str  # short, and the same from one version to the next
-    expected: str  # what `wrong` says, if a branch does not say it
-    cost: str
-    mend: str
-    old: tuple[str, ...]  # old calls (see stand_ins.py) that this row remarks on
-    group: str  # checks that share a process, and a costly part
+    expected: str = ""  # what `wrong` says, if a branch does not say it
+    cost: str = "unknown"
+    mend: str = "as the handout has it"
+    old: tuple[str, ...] = ()  # old calls (see stand_ins.py) that this row remarks on
+    group: str = ""  # checks that share a process, and a costly part
 
 
 CHECKS: list[Check] = []
@@ -178,31 +172,17 @@ at_work: list[Check] = []  # the check under way, in its process
 
 
 def check(
-    half: str,
-    question: str,
-    expected: str = "",
-    cost: str = "unknown",
-    mend: str = "as the handout has it",
-    *,
-    old: tuple[str, ...] = (),
-    group: str = "",
-    **named: str,
-) -> Callable:
+    half: str, question: str, *words: Any, name: str = "", what: str = "", **more: Any
+) -> Any:
     """Decorator: the function is a check of that question; its docstring says of what.
 
-    named: its `name` and `what`, for one that has none.
+    words, more: the rest of a Check. name, what: for a function that has none.
     """
 
     def register(function: Callable) -> Callable:
-        name = named.get("name") or function.__name__
-        what = named.get("what") or (function.__doc__ or "").rstrip(".")
-        rest = expected, cost, mend, old, group
-        CHECKS.append(Check(half, question, function, what, f"{half}.{name}", *rest))
+        called = f"{half}.{name or function.__name__}"
+        told = what or (function.__doc__ or "").rstrip(".")
+        CHECKS.append(Check(half, question, function, told, called, *words, **more))
         return function
 
     return register
-
-
-def named(name: str) -> Check:
-    """The check of that name."""
-    return next(one for one in CHECKS if one.name == name)

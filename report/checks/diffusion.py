@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from checks import HandIn, NotThere, Verdict, check, differs, right, wrong
-from checks.gan import close, need, numbered_images
+from checks.gan import close, need, numbered_images, shaped
 
 SHAPE = (3, 8, 8)
 
@@ -51,9 +51,9 @@ def _model(handin: HandIn, steps: int | None = None, timesteps: int = 1000) -> t
     return model, oracle
 
 
-def _noisy(model: Any, t: int) -> tuple[Tensor, Tensor, Tensor]:
-    """x_0 in [-0.9, 0.9], noise, and the x_t that they make."""
-    x0, noise = numbered_images(2, 3, 8).clamp(-0.9, 0.9), numbered_images(4, 3, 8)[2:]
+def _noisy(model: Any, t: int, of: tuple | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """x_0 in [-0.9, 0.9], noise, and the x_t that they make; or that of another pair."""
+    x0, noise = of or (numbered_images(2, 3, 8).clamp(-0.9, 0.9), numbered_images(4, 3, 8)[2:])
     share = model.alphas_cumprod[t]
     return x0, noise, share.sqrt() * x0 + (1 - share).sqrt() * noise
 
@@ -62,31 +62,38 @@ def _times(t: int) -> Tensor:
     return torch.full((2,), t, dtype=torch.long)
 
 
-@check("diffusion", "3.1")
+def _named(
+    got: Any, right_: Any, otherwise: str, *cases: tuple, tolerance: float = 5e-3
+) -> Verdict:
+    """Right, or the slip whose image `got` is; cases: (what is seen, its image)."""
+    if close(got, right_, tolerance):
+        return right()
+    return wrong(next((seen for seen, image in cases if close(got, image, 1e-2)), otherwise))
+
+
+@check("diffusion", "3.1", "the image that x_t was made of", "samples are noise",
+       "(x_t - sqrt(1 - abar) noise) / sqrt(abar), of the noise that model(x_t, t) tells"
+       )  # fmt: skip
 def prediction(handin: HandIn) -> Verdict:
     """the model's noise gives x_0 back."""
     model, oracle = _model(handin)
     x0, noise, x = _noisy(model, 400)
     oracle.noise = noise
-    found = need(model.model_predictions(x, _times(400)), "model_predictions")
-    got_noise, got = found
+    got_noise, got = need(model.model_predictions(x, _times(400)), "model_predictions")
     if oracle.untold:
-        cost = "the network cannot know how much noise there is"
-        return wrong("the network is not told the time", "model(x_t, t)", cost, "pass t on")
+        return wrong("the network is not told the time", "model(x_t, t)")
     if close(got, noise, 1e-3) and close(got_noise, x0, 1e-3):
         return differs("returned as (x_0, noise) instead of (noise, x_0)")
-    if close(got, x0, 2e-3) and close(got_noise, noise, 1e-3):
-        return right()
-    share = model.alphas_cumprod[400]
+    if not close(got_noise, noise, 1e-3):
+        return wrong("another noise")
+    share, added = model.alphas_cumprod[400], "the noise is added instead of taken away: a sign"
     flipped = (x + (1 - share).sqrt() * noise) / share.sqrt()
-    seen = "another x_0"
-    if close(got, flipped, 1e-2) or close(got, flipped.clamp(-1, 1), 1e-2):
-        seen = "the noise is added instead of taken away: a sign"
-    mend = "(x_t - sqrt(1 - abar) noise) / sqrt(abar)"
-    return wrong(seen, "the image that x_t was made of", "samples are noise", mend)
+    cases = (added, flipped), (added, flipped.clamp(-1, 1))
+    return _named(got, x0, "another x_0", *cases, tolerance=2e-3)
 
 
-@check("diffusion", "3.1")
+@check("diffusion", "3.1", "[-1, 1], as the handout says",
+       "early errors grow without bound: samples saturate", "x_0.clamp(-1, 1)")  # fmt: skip
 def clamped(handin: HandIn) -> Verdict:
     """x_0 is clamped to [-1, 1]."""
     model, oracle = _model(handin)
@@ -94,12 +101,9 @@ def clamped(handin: HandIn) -> Verdict:
     oracle.noise = -3 * noise
     found = need(model.model_predictions(x, _times(600)), "model_predictions")
     _, x0 = need(model.predict_denoised_at_prev_timestep(x, _times(600)), "the step")
-    for image in (found[1], x0):
-        if image.abs().max() <= 1.0001:
-            return right()
-    seen = f"pixels of {found[1].abs().max():.3g}"
-    cost = "early errors grow without bound: samples saturate"
-    return wrong(seen, "[-1, 1], as the handout says", cost, "x_0.clamp(-1, 1)")
+    if min(image.abs().max() for image in (found[1], x0)) <= 1.0001:
+        return right()
+    return wrong(f"pixels of {found[1].abs().max():.3g}")
 
 
 def _posterior(model: Any, t: int) -> tuple[float, float, float]:
@@ -111,7 +115,7 @@ def _posterior(model: Any, t: int) -> tuple[float, float, float]:
     return of_x0, of_x, (1 - before) / (1 - now) * beta
 
 
-@check("diffusion", "3.1")
+@check("diffusion", "3.1", cost="steps towards another image", mend="equation (7) of DDPM")
 def posterior(handin: HandIn) -> Verdict:
     """mean and variance of q(x_{t-1} | x_t, x_0)."""
     model, _ = _model(handin)
@@ -126,49 +130,42 @@ def posterior(handin: HandIn) -> Verdict:
             continue
         if means and abs(got[2] ** 2 / expected[2] - 1) < 4e-3:
             return differs("the deviation is returned where the handout has the variance")
-        shown = ", ".join(f"{value:.4g}" for value in got)
-        seen = f"coefficients {shown} at t = {t}"
-        if close(got[:2], expected[1::-1], 2e-3):
-            seen += ": those of x_0 and x_t are exchanged"
-        wanted = ", ".join(f"{value:.4g}" for value in expected)
-        mend = "equation (7) of DDPM"
-        return wrong(seen, wanted, "steps towards another image", mend)
+        shown, wanted = (", ".join(f"{value:.4g}" for value in v) for v in (got, expected))
+        swapped = ": those of x_0 and x_t are exchanged" * close(got[:2], expected[1::-1], 2e-3)
+        return wrong(f"coefficients {shown} at t = {t}{swapped}", wanted)
     return right()
 
 
-@check("diffusion", "3.1")
+@check("diffusion", "3.1", cost="another process", mend="coef1 x_0 + coef2 x_t + (0.5 * "
+       "log_variance).exp() * z, and no noise for t = 0")  # fmt: skip
 def ddpm_step(handin: HandIn) -> Verdict:
     """a DDPM step adds the posterior's noise, and none at the end."""
     model, oracle = _model(handin)
     step = model.predict_denoised_at_prev_timestep
-    x0, noise, x = _noisy(model, 500)
-    oracle.noise = noise
+    x0, oracle.noise, x = _noisy(model, 500)
     draws = torch.stack([need(step(x, _times(500)), "the step")[0] for _ in range(60)]).double()
     of_x0, of_x, variance = _posterior(model, 500)
     if not close(draws.mean(0), of_x0 * x0.double() + of_x * x.double(), 0.1):
-        cost = "steps towards another image"
-        return wrong("another mean", "equation (7) of DDPM", cost, "coef1 x_0 + coef2 x_t")
+        return wrong("another mean", "that of equation (7) of DDPM")
     std, expected = draws.std(0).mean().item(), math.sqrt(variance)
     if abs(std / expected - 1) > 0.1:
-        seen = f"noise of deviation {std:.4f} at t = 500"
-        return wrong(seen, f"{expected:.4f}", "another process", "(0.5 * log_variance).exp() * z")
-    x0, noise, x = _noisy(model, 0)
-    oracle.noise = noise
+        return wrong(f"noise of deviation {std:.4f} at t = 500", f"{expected:.4f}")
+    _, oracle.noise, x = _noisy(model, 0)
     try:
         same = close(step(x, _times(0))[0], step(x, _times(0))[0], 1e-4)
     except Exception as error:
         return differs(f"fails at t = 0 ({error}), which the handout's loop never reaches")
-    if not same:
-        short, asked = _model(handin, timesteps=20)
-        with contextlib.suppress(Exception):
-            short.sample((1, 3, 8, 8))
-        if asked.times and asked.times[-1] > 0:
-            return differs("noise at t = 0, which its loop never reaches")
-        return wrong("noise at t = 0", "none", "grainy images", "no noise for t = 0")
-    return right()
+    if same:
+        return right()
+    short, asked = _model(handin, timesteps=20)
+    with contextlib.suppress(Exception):
+        short.sample((1, 3, 8, 8))
+    if asked.times and asked.times[-1] > 0:
+        return differs("noise at t = 0, which its loop never reaches")
+    return wrong("noise at t = 0", "none")
 
 
-@check("diffusion", "3.2")
+@check("diffusion", "3.2", "19, ..., 0", "images with noise left", "range(T - 1, -1, -1)")
 def ddpm_times(handin: HandIn) -> Verdict:
     """DDPM sampling visits every time down to 0."""
     model, oracle = _model(handin, timesteps=20)
@@ -177,13 +174,8 @@ def ddpm_times(handin: HandIn) -> Verdict:
         return right()
     if oracle.untold:
         return differs("the network is not told the time, which has a row: not looked into")
-    if oracle.times[-1:] == [1]:
-        return differs(
-            "the handout's loop ends at t = 1: the last step, without noise, is left out"
-        )
-    return wrong(
-        f"times {oracle.times}", "19, ..., 0", "images with noise left", "range(T - 1, -1, -1)"
-    )
+    end = "the handout's loop ends at t = 1: the last step, without noise, is left out"
+    return differs(end) if oracle.times[-1:] == [1] else wrong(f"times {oracle.times}")
 
 
 def _ddim(model: Any, x: Tensor, tau: int, earlier: int, predictions: Any = None) -> Tensor:
@@ -210,34 +202,27 @@ def _exact(model: Any, x: Tensor, t: int, noise: Tensor, x0: Tensor) -> Any:
     return lambda *args, **named: pair
 
 
-@check("diffusion", "3.2")
+@check("diffusion", "3.2", "one", "eta 0 is what the question asks for",
+       "sigma = eta * sqrt(...), and sigma * noise")  # fmt: skip
 def ddim_deterministic(handin: HandIn) -> Verdict:
     """DDIM with eta 0 is deterministic."""
     model, oracle = _model(handin, steps=10)
-    _, noise, x = _noisy(model, 600)
-    oracle.noise = noise
-    if close(_ddim(model, x, 600, 500), _ddim(model, x, 600, 500), 1e-5):
-        return right()
-    mend = "sigma = eta * sqrt(...), and sigma * noise"
-    return wrong("two results", "one", "eta 0 is what the question asks for", mend)
+    _, oracle.noise, x = _noisy(model, 600)
+    same = close(_ddim(model, x, 600, 500), _ddim(model, x, 600, 500), 1e-5)
+    return right() if same else wrong("two results")
 
 
-@check("diffusion", "3.2")
+@check("diffusion", "3.2", "x_0 and noise in the shares of the earlier time", "blurred samples",
+       "sqrt(abar') x_0 + sqrt(1 - abar' - sigma^2) noise")  # fmt: skip
 def ddim_step(handin: HandIn) -> Verdict:
     """a DDIM step with eta 0."""
     model, oracle = _model(handin, steps=10)
     x0, noise, x = _noisy(model, 600)
     oracle.noise = noise
     got = _ddim(model, x, 600, 500, _exact(model, x, 600, noise, x0))
-    share = model.alphas_cumprod[500]
-    if close(got, share.sqrt() * x0 + (1 - share).sqrt() * noise, 5e-3):
-        return right()
-    seen = "x_0 is returned at every step" if close(got, x0, 1e-2) else "another image"
-    seen = "the step returns its input" if close(got, x, 1e-3) else seen
-    other = share.sqrt() * noise + (1 - share).sqrt() * x0
-    seen = "x_0 and noise are exchanged" if close(got, other, 5e-3) else seen
-    mend = "sqrt(abar') x_0 + sqrt(1 - abar' - sigma^2) noise"
-    return wrong(seen, "x_0 and noise in the shares of the earlier time", "blurred samples", mend)
+    cases = [("x_0 and noise are exchanged", _noisy(model, 500, (noise, x0))[-1])]
+    cases += [("the step returns its input", x), ("x_0 is returned at every step", x0)]
+    return _named(got, _noisy(model, 500, (x0, noise))[-1], "another image", *cases)
 
 
 def _with_10_or_100(judge: Any, handin: HandIn) -> Verdict:
@@ -248,7 +233,8 @@ def _with_10_or_100(judge: Any, handin: HandIn) -> Verdict:
     return verdict
 
 
-@check("diffusion", "3.2")
+@check("diffusion", "3.2", "the predicted image", "grainy or ruined samples",
+       "abar = 1 where the earlier time is -1")  # fmt: skip
 def ddim_last(handin: HandIn) -> Verdict:
     """DDIM's last step returns x_0."""
     return _with_10_or_100(_last_step, handin)
@@ -276,19 +262,15 @@ def _last_step(handin: HandIn, steps: int) -> Verdict:
     got = _ddim(model, x, 100, -1, _exact(model, x, 100, noise, x0))
     if close(got, x0, 3e-3):
         return right()
-    share = model.alphas_cumprod[0]
-    if close(got, share.sqrt() * x0 + (1 - share).sqrt() * noise, 5e-3):
+    if close(got, _noisy(model, 0, (x0, noise))[-1], 5e-3):
         return differs("it ends at time 0 instead of before it: a hundredth of the noise stays")
-    seen = "noise is left"
-    if close(got, x, 1e-3):
-        seen = "the last step returns its input, with the noise that is left in it"
     if not torch.isfinite(got).all() or (got - noise).abs().mean() < (got - x0).abs().mean():
-        seen = "noise or NaN is returned: index -1 is the last time, not the image"
-    mend = "abar = 1 where the earlier time is -1"
-    return wrong(seen, "the predicted image", "grainy or ruined samples", mend)
+        return wrong("noise or NaN is returned: index -1 is the last time, not the image")
+    same = "the last step returns its input, with the noise that is left in it"
+    return wrong(same if close(got, x, 1e-3) else "noise is left")
 
 
-@check("diffusion", "3.2")
+@check("diffusion", "3.2", "0.25", "washed-out or black pictures and scores", "(x + 1) / 2, once")
 def sample_range(handin: HandIn) -> Verdict:
     """samples are in [0, 1]."""
     return _with_10_or_100(_range_of_samples, handin)
@@ -315,13 +297,11 @@ def _range_of_samples(handin: HandIn, steps: int) -> Verdict:
 
     model.model_predictions = predictions  # the hand-in's own have a row
     got = need(model.sample((2, 3, 8, 8)), "sample").mean().item()
-    if abs(got - 0.25) < 0.03:
-        return right()
-    seen = f"images of -0.5 come out as {got:.2f}"
-    return wrong(seen, "0.25", "washed-out or black pictures and scores", "(x + 1) / 2, once")
+    return right() if abs(got - 0.25) < 0.03 else wrong(f"images of -0.5 come out as {got:.2f}")
 
 
-@check("diffusion", "3.3")
+@check("diffusion", "3.3", "63.75", "a score of other pictures, or none",
+       "lambda z: sample_given_z(z, shape) * 255")  # fmt: skip
 def fid_images(handin: HandIn) -> Verdict:
     """what reaches FID: images in [0, 255]."""
     get_fid = handin.get("inference", "get_fid")
@@ -367,18 +347,9 @@ def fid_images(handin: HandIn) -> Verdict:
     if function is None:
         raise NotThere("get_fid gives clean-fid no function: gen is None")
     if isinstance(function, nn.Module) or not callable(function):
-        cost, mend = (
-            "clean-fid calls it with noise alone",
-            "lambda z: sample_given_z(z, shape) * 255",
-        )
-        return wrong(
-            f"a {type(function).__name__} is given to clean-fid", "a function of z", cost, mend
-        )
-    made = need(function(torch.randn(4, 3 * 32 * 32)), "gen_fn(z)").float()
+        return wrong(f"a {type(function).__name__} is given to clean-fid", "a function of z")
+    made = shaped(function(torch.randn(4, 3 * 32 * 32)), 4, 3, 32, 32).float()
     got = made[..., :16].mean().item()
-    if tuple(made.shape) != (4, 3, 32, 32):
-        seen = f"images of shape {tuple(made.shape)}"
-        return wrong(seen, "(4, 3, 32, 32)", "no score", "sample_given_z(z, shape)")
     if abs(got - 63.75) < 0.3:
         return right()
     if abs(got - 63) < 0.3:
@@ -388,4 +359,4 @@ def fid_images(handin: HandIn) -> Verdict:
         seen += ": stretched to the batch's own range"
     if abs(got - (0.25 + 1) / 2 * 255) < 1:
         seen += ": rescaled a second time"
-    return wrong(seen, "63.75", "a score of other pictures", "sample_given_z(z, shape) * 255")
+    return wrong(seen)

@@ -8,7 +8,6 @@ import math
 import re
 import types
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,23 +16,13 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from checks import (
-    HandIn,
-    NotThere,
-    Slip,
-    Verdict,
-    calls_of_main,
-    check,
-    differs,
-    remarked,
-    right,
-    wrong,
-)
+from checks import HandIn, NotThere, Slip, Verdict, check, differs, remarked, right, wrong
 from checks.stand_ins import GREY, StandIn
 
 LATENT_DIM = 128
 OTHER = "it is another network than the one the reference numbers were made with"
 NOBODY = "nobody asks for another"
+ARGUMENTS = "the loss takes other arguments than the handout's: not looked into"
 
 
 def need(value: Any, what: str) -> Any:
@@ -46,6 +35,13 @@ def need(value: Any, what: str) -> Any:
     return value
 
 
+def shaped(value: Any, *shape: int) -> Tensor:
+    """The tensor, or a slip where it has another shape."""
+    if tuple(need(value, "the output").shape) == shape:
+        return value
+    raise Slip(wrong(f"shape {tuple(value.shape)}", f"{shape}", "nothing fits", "see forward"))
+
+
 def close(left: Any, right: Any, tolerance: float = 1e-4) -> bool:
     """Equal up to rounding, and of one shape."""
     # A shape that would broadcast is another shape.
@@ -53,10 +49,19 @@ def close(left: Any, right: Any, tolerance: float = 1e-4) -> bool:
     return left.shape == right.shape and torch.allclose(left, right, tolerance, tolerance)
 
 
-def meant(got: Any, table: list[tuple], tolerance: float = 1e-4) -> tuple:
-    """What stands behind the first value that `got` is close to; blanks where it is none."""
-    found = [rest for value, *rest in table if close(got, value, tolerance)]  # the first counts
-    return tuple(found[0]) if found else ("",) * (len(table[0]) - 1)
+def nearest(got: float, expected: float, legit: list, slips: list, *words: str) -> Verdict:
+    """By the first number that `got` is close to; words: before what is seen, and expected.
+
+    legit: numbers of variants, and a sentence. slips: numbers, what stands behind them, its cost.
+    """
+    if close(got, expected):
+        return right()
+    for value, sentence in legit:
+        if close(got, value):
+            return differs(sentence)
+    why, cost = next(((why, cost) for value, why, cost in slips if close(got, value)), ("", ""))
+    seen, wanted, *_ = *words, "", ""
+    return wrong(f"{seen}{got:.5g}{why}", f"{wanted}{expected:.5g}", cost)
 
 
 def call(function: Callable, **values: Any) -> Any:
@@ -69,10 +74,25 @@ def call(function: Callable, **values: Any) -> Any:
     return function(*list(values.values())[: len(names)])
 
 
-def first_linear(module: nn.Module, name: str) -> nn.Module:
-    """`dense`, or the first linear layer where it has another name."""
-    linear = [part for part in module.modules() if isinstance(part, nn.Linear)]
-    return need(getattr(module, "dense", None) or next(iter(linear), None), f"{name}.dense")
+def used(module: nn.Module, *given: Any) -> list[tuple[Any, Tensor, Tensor]]:
+    """The parts that a call goes through, itself last: with copies of what each is given, gives."""
+    found: list[tuple[Any, Tensor, Tensor]] = []
+
+    def keep(part: nn.Module, args: tuple, out: Any) -> None:
+        pair = [x.clone() if isinstance(x, Tensor) else torch.empty(0) for x in (*args[:1], out)]
+        found.append((part, pair[0], pair[-1]))
+
+    hooks = [part.register_forward_hook(keep) for part in module.modules()]
+    with torch.no_grad():
+        need(module(*given), f"{type(module).__name__}'s output")
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def parts_of(module: nn.Module, *kinds: type) -> list:
+    """Its parts of these kinds, whatever they are called."""
+    return [part for part in module.modules() if isinstance(part, kinds)]
 
 
 def numbered_images(count: int, channels: int, size: int) -> Tensor:
@@ -85,81 +105,58 @@ def numbered_images(count: int, channels: int, size: int) -> Tensor:
 # 1.1: the networks
 
 
-def _layer(handin: HandIn, name: str, x: Tensor) -> tuple[Tensor, nn.Conv2d]:
-    """What a resampling layer makes of x (B, 8, h, w), and its one convolution."""
+def _resampling(handin: HandIn, name: str, x: Tensor, resample: Any, others: list) -> Verdict:
+    """By its one convolution. others: what stands in the place of `resample` at times."""
     layer = handin.get("networks", name)(8, kernel_size=3, n_filters=5, padding=1)
-    convs = [part for part in layer.modules() if isinstance(part, nn.Conv2d)]
-    if len(convs) != 1:
+    if len(convs := parts_of(layer, nn.Conv2d)) != 1:
         raise NotThere(f"{name} has {len(convs)} convolutions, not one")
-    got = need(layer(x), f"{name}'s output")
+    (conv,), got = convs, need(layer(x), f"{name}'s output")
     if got.ndim != 4 or got.shape[1] != 5:
-        raise Slip(differs(f"n_filters=5 gives shape {tuple(got.shape)}: a literal; {NOBODY}"))
-    return got, convs[0]
+        return differs(f"n_filters=5 gives shape {tuple(got.shape)}: a literal; {NOBODY}")
+    if close(got, conv(resample(x))):
+        return right()
+    for seen, cost, other in others:
+        if close(got, conv(other)):
+            return wrong(seen, cost=cost)
+    if close(got, resample(conv(x))):
+        return wrong("the convolution comes first", cost=OTHER, mend="resample, then self.conv")
+    return wrong(f"an output of shape {tuple(got.shape)} that no such layer gives", cost=OTHER)
 
 
-MIXED = (
-    "with 128 channels 32 different maps instead of 128; measured here on 1,000 iterations of "
-    "WGAN-GP, a Frechet distance of 811.9 instead of 736.8"
-)
-NEAREST = (
-    'F.interpolate(x, scale_factor=2, mode="nearest"), or repeat_interleave(4, dim=1) before the '
-    "pixel shuffle"
-)
-LITERAL = (
-    "x.repeat(1, 4, 1, 1) and PixelShuffle, which is what the handout's words say, mix four "
-    "channels into one: PixelShuffle wants the copies of a channel side by side"
-)
-
-
-@check("gan", "1.1", "each pixel copied to a 2x2 square of its own channel", MIXED, NEAREST)
+@check("gan", "1.1", "each pixel copied to a 2x2 square of its own channel",
+       "with 128 channels 32 different maps instead of 128; measured here on 1,000 iterations of "
+       "WGAN-GP, a Frechet distance of 811.9 instead of 736.8",
+       'F.interpolate(x, scale_factor=2, mode="nearest"), or repeat_interleave(4, dim=1) before '
+       "the pixel shuffle")  # fmt: skip
 def upsampling(handin: HandIn) -> Verdict:
     """UpSampleConv2D is nearest-neighbour upsampling, then the convolution."""
     x = numbered_images(2, 8, 4)
-    got, conv = _layer(handin, "UpSampleConv2D", x)
-    if close(got, conv(F.interpolate(x, scale_factor=2, mode="nearest"))):
-        return right()
-    if close(got, conv(F.pixel_shuffle(x.repeat(1, 4, 1, 1), 2))):
-        return wrong(LITERAL)
-    if close(got, conv(F.interpolate(x, scale_factor=2, mode="bilinear"))):
-        return wrong("bilinear upsampling", "nearest neighbour", "blurred features")
-    if close(got, F.interpolate(conv(x), scale_factor=2, mode="nearest")):
-        return wrong("the convolution comes first", cost=OTHER, mend="upsample, then self.conv")
-    seen = f"an output of shape {tuple(got.shape)} that no nearest-neighbour upsampling gives"
-    return wrong(seen, cost="other features than the handout's")
+    literal = "x.repeat(1, 4, 1, 1) and PixelShuffle, which is what the handout's words say, mix "
+    literal += "four channels into one: PixelShuffle wants the copies of a channel side by side"
+    smooth = "bilinear upsampling", "blurred features", F.interpolate(x, None, 2, "bilinear")
+    others = [(literal, "", F.pixel_shuffle(x.repeat(1, 4, 1, 1), 2)), smooth]
+    copied = functools.partial(F.interpolate, scale_factor=2, mode="nearest")
+    return _resampling(handin, "UpSampleConv2D", x, copied, others)
 
 
-IMAGES_MEAN = (
-    "the mean runs over images: a view to (4, batch, channel, h, w), as the handout words it, "
-    "takes the batch apart, not the pixels"
-)
-CHANNELS_MEAN = (
-    "the mean runs over four different channels: PixelUnshuffle puts the four pixels of one "
-    "channel side by side"
-)
-POOLED = "the mean of each 2x2 square, within a channel of an image (F.avg_pool2d)"
-
-
-@check("gan", "1.1", POOLED,
+@check("gan", "1.1", "the mean of each 2x2 square, within a channel of an image (F.avg_pool2d)",
        mend="F.avg_pool2d(x, 2), or the mean over the 4 of (batch, channel, 4, h, w)")  # fmt: skip
 def pooling(handin: HandIn) -> Verdict:
     """DownSampleConv2D is mean pooling, then the convolution."""
     x = numbered_images(4, 8, 8)  # as many images as pixels in a square: a wrong axis fits, too
-    got, conv = _layer(handin, "DownSampleConv2D", x)
-    parts = F.pixel_unshuffle(x, 2).reshape(4, 4, 8, 4, 4)
+    parts, pool = F.pixel_unshuffle(x, 2).reshape(4, 4, 8, 4, 4), lambda x: F.avg_pool2d(x, 2)
+    images = "the mean runs over images: a view to (4, batch, channel, h, w), as the handout words "
+    images += "it, takes the batch apart, not the pixels"
     alone = "an image's score depends on other images, and the penalty per image means nothing"
-    for seen, cost, other in (
-        ("", "", F.avg_pool2d(x, 2)),
-        (IMAGES_MEAN, alone, parts.mean(0)),
-        (CHANNELS_MEAN, "colours and features are mixed in every block", parts.mean(1)),
-        ("the sum of each square", "activations four times as large", 4 * F.avg_pool2d(x, 2)),
+    channels = "the mean runs over four different channels: PixelUnshuffle puts the four pixels of "
+    channels += "one channel side by side"
+    others = [
+        (images, alone, parts.mean(0)),
+        (channels, "colours and features are mixed in every block", parts.mean(1)),
+        ("the sum of each square", "activations four times as large", 4 * pool(x)),
         ("the largest of each square", "other features", F.max_pool2d(x, 2)),
-    ):
-        if close(got, conv(other)):
-            return wrong(seen, cost=cost) if seen else right()
-    if close(got, F.avg_pool2d(conv(x), 2)):
-        return wrong("the convolution comes first", cost=OTHER, mend="pool, then self.conv")
-    seen = f"an output of shape {tuple(got.shape)} that no mean pooling gives"
-    return wrong(seen, cost="other features than the handout's")
+    ]
+    return _resampling(handin, "DownSampleConv2D", x, pool, others)
 
 
 def _discriminator(handin: HandIn) -> nn.Module:
@@ -167,7 +164,8 @@ def _discriminator(handin: HandIn) -> nn.Module:
 
 
 @check("gan", "1.1", "its own score, and no other",
-       "a score says nothing about its image; the penalty is defined per image")  # fmt: skip
+       "a score says nothing about its image; the penalty is defined per image",
+       "see the pooling layer; no batch normalisation in the discriminator")  # fmt: skip
 def scores_alone(handin: HandIn) -> Verdict:
     """an image's score depends on that image alone."""
     disc, x = _discriminator(handin), numbered_images(8, 3, 32)
@@ -176,11 +174,8 @@ def scores_alone(handin: HandIn) -> Verdict:
     before, after = (need(disc(y), "the discriminator's output").detach() for y in (x, changed))
     # Batched arithmetic moves the others by rounding alone.
     moved = [n for n in range(8) if not close(before[n].flatten(), after[n].flatten(), 1e-3)]
-    if moved == [1]:
-        return right()
-    norms = any("Norm" in type(part).__name__ for part in disc.modules())
-    mend = "leave normalisation out of the discriminator" if norms else "see the pooling layer"
-    return wrong(f"changing image 1 of 8 changes the scores of images {moved or 'none'}", mend=mend)
+    seen = f"changing image 1 of 8 changes the scores of images {moved or 'none'}"
+    return right() if moved == [1] else wrong(seen)
 
 
 def _count(handin: HandIn, network: str, expected: int) -> Verdict:
@@ -190,15 +185,13 @@ def _count(handin: HandIn, network: str, expected: int) -> Verdict:
         return right(f"{got:,}")
     if getattr(module, "layers", 0) is None or got == 0:
         raise NotThere(f"{network} has no layers: a TODO")
-    hints = {256: "256 fewer or more: a bias of 128 channels, twice", 128: "a bias of 128 channels"}
-    hint = hints.get(abs(got - expected), "compare with the layers that the handout prints")
-    seen = f"{network} has {got:,} parameters ({got - expected:+,})"
-    return wrong(seen, f"{expected:,}", OTHER, hint)
+    return wrong(f"{network} has {got:,} parameters ({got - expected:+,})", f"{expected:,}")
 
 
 for _network, _parameters in (("Generator", 1_204_099), ("Discriminator", 1_053_825)):
     _name = _network.lower()
-    check("gan", "1.1", name=f"{_name}_parameters",
+    check("gan", "1.1", cost=OTHER, name=f"{_name}_parameters",
+          mend="compare with the layers that the handout prints; 128 are a bias of 128 channels",
           what=f"the {_name} has {_parameters:,} parameters")(
         functools.partial(_count, network=_network, expected=_parameters)
     )  # fmt: skip
@@ -206,12 +199,10 @@ for _network, _parameters in (("Generator", 1_204_099), ("Discriminator", 1_053_
 
 def _without(block: nn.Module, convs: list, x: Tensor) -> Tensor:
     """The block's output where these convolutions give zeros."""
-    before = [(p, p.detach().clone()) for conv in convs for p in conv.parameters()]
-    for parameter, _ in before:
-        parameter.zero_()  # bias and all: it gives nothing
-    got = need(block(x.clone()), f"{type(block).__name__}'s output").clone()
-    for parameter, value in before:
-        parameter.copy_(value)
+    hooks = [conv.register_forward_hook(lambda _, __, out: torch.zeros_like(out)) for conv in convs]
+    got = block(x.clone())
+    for hook in hooks:
+        hook.remove()
     return got
 
 
@@ -232,35 +223,30 @@ def _residual(handin: HandIn, block: str, resampler: str) -> Verdict:
         width = 128
         module = make(width, n_filters=width).eval()
     x = numbered_images(3, width, 8)
-    convs = [part for part in module.modules() if isinstance(part, nn.Conv2d)]
+    convs = parts_of(module, nn.Conv2d)
     # By their size, for the attributes have other names in some hand-ins.
     main = [conv for conv in convs if conv.kernel_size != (1, 1)]
     side = [conv for conv in convs if conv.kernel_size == (1, 1)]
     kind = handin.get("networks", resampler) if resampler else nn.Module
-    holders = [p for p in module.modules() if isinstance(p, kind) and {*side} & {*p.modules()}]
+    holders = [part for part in parts_of(module, kind) if {*side} & {*part.modules()}]
     if len(main) != 2 or len(side) != bool(resampler) or (resampler and not holders):
         kinds = ", ".join("x".join(map(str, conv.kernel_size)) for conv in convs)
         return differs(f"convolutions of {kinds or 'no size'}: another structure, not looked into")
     shortcut = holders[-1] if resampler else (lambda x: x)  # the hand-in's own resampling
-    given, negative = x.clone(), []  # a clone: what happens to it is seen below
-    hooks = [
-        conv.register_forward_pre_hook(lambda _, args: negative.append(bool(args[0].min() < 0)))
-        for conv in main
-    ]
-    full = need(module(given), f"{block}'s output")
-    for hook in hooks:
-        hook.remove()
+    given = x.clone()  # what happens to it is seen below
+    *parts, (_, _, full) = used(module, given)
+    negative = [bool(taken.min() < 0) for part, taken, _ in parts if part in main]
     only_side = _without(module, main, x)
     expected, trapped = shortcut(x.clone()), shortcut(F.relu(x))
     summed = not side or close(full, _without(module, side, x) + only_side, 1e-3)
     if close(only_side, torch.zeros_like(only_side)):
-        return wrong("no shortcut", cost="the block is not residual", mend="add the shortcut")
+        return wrong("no shortcut", cost="the block is not residual")
     if close(only_side, trapped) and not close(trapped, expected):
         seen = "the shortcut gets relu(x): an in-place ReLU at the head of the layers changed x"
         mend = "nn.ReLU() without inplace, or take the shortcut first"
         return wrong(seen, cost="half of each residual is lost", mend=mend)
     if not close(only_side, expected) or not summed:
-        return wrong("another sum", mend="return the sum of the two")
+        return wrong("another sum")
     if not close(given, x):
         seen = f"the sum is right, and {block} changes the tensor that it was given"
         mend = "no in-place addition, no ReLU(inplace=True) at the head of the block"
@@ -282,8 +268,8 @@ for _name, _block, _resampler, _what, _sum in (
     ("block_down", "ResBlockDown", "DownSampleConv2D", "its pooled input", "the resampled x"),
     ("block", "ResBlock", "", "its input", "x"),
 ):
-    check("gan", "1.1", f"layers(x) + {_sum}, x left as it is", name=_name,
-          what=f"{_block} adds {_what}")(
+    check("gan", "1.1", f"layers(x) + {_sum}, x left as it is", mend="return the sum of the two",
+          name=_name, what=f"{_block} adds {_what}")(
         functools.partial(_residual, block=_block, resampler=_resampler)
     )  # fmt: skip
 
@@ -301,36 +287,31 @@ def _drawn(handin: HandIn, count: int, **options: Any) -> tuple[Any, Tensor]:
 def images(handin: HandIn) -> Verdict:
     """images are (B, 3, 32, 32), through a Tanh."""
     gen, x = _drawn(handin, 6)
-    if tuple(x.shape) != (6, 3, 32, 32):
-        seen = f"6 latents give shape {tuple(x.shape)}"
-        return wrong(seen, "(6, 3, 32, 32)", "nothing downstream fits", "see the last layers")
-    convs = [part for part in gen.modules() if isinstance(part, nn.Conv2d)]
+    shaped(x, 6, 3, 32, 32)
     with torch.no_grad():
-        convs[-1].weight.mul_(1000)  # so large that an output without Tanh leaves [-1, 1]
+        # So large that an output without Tanh leaves [-1, 1].
+        parts_of(gen, nn.Conv2d)[-1].weight.mul_(1000)
         x = gen.forward_given_samples(torch.randn(6, LATENT_DIM))
     low, high = x.min().item(), x.max().item()
     if low < -1.001 or high > 1.001:
         return wrong(f"with large weights pixels in [{low:.3g}, {high:.3g}]")
-    if low > -0.01:
-        mend = "nn.Tanh() instead of a sigmoid or ReLU"
-        return wrong(f"no pixel below {low:.2f}", cost="no dark pixels", mend=mend)
-    return right()
+    return wrong(f"no pixel below {low:.2f}") if low > -0.01 else right()
 
 
 @check("gan", "1.1", "N(0, I)", "FID and pictures draw from another law", "torch.randn")
 def latents(handin: HandIn) -> Verdict:
     """forward(n) draws n latents from N(0, I)."""
-    (gen, _), notes, seen = _drawn(handin, 2), handin.notes, []
-    first = first_linear(gen, "Generator")
-    first.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach().clone()))
+    (gen, _), notes = _drawn(handin, 2), handin.notes
     notes.cuda = notes.half = False
-    with torch.no_grad():
-        x = need(gen(50), "Generator.forward")
-        gen(50)
-    if len(x) != 50 or len(seen) < 2:
-        count = "50 images, one for each latent"
-        return wrong(f"{len(x)} images", count, "batches of another size", "use n_samples")
-    z, again = (value.reshape(-1, LATENT_DIM).double() for value in seen[:2])
+    calls = [used(gen, 50) for _ in range(2)]
+    if len(x := calls[0][-1][-1]) != 50:
+        return wrong(
+            f"{len(x)} images", "50, one for each latent", "other batches", "use n_samples"
+        )
+    seen = [[x for part, x, _ in parts if isinstance(part, nn.Linear)] for parts in calls]
+    if not all(seen):
+        raise NotThere("Generator has no dense layer")
+    z, again = (found[0].reshape(-1, LATENT_DIM).double() for found in seen)
     if torch.equal(z, again):
         cost = "one batch for ever"
         return wrong("the same latents twice", "fresh ones", cost, "draw in forward")
@@ -359,35 +340,32 @@ def starting_size(handin: HandIn) -> Verdict:
     return literal if len(x) == 2 else wrong(seen)
 
 
-@check("gan", "1.1", "the sum of the features over height and width", mend="x.sum(dim=(2, 3))")
+@check("gan", "1.1", "the sum of the features over height and width", OTHER, "x.sum(dim=(2, 3))")
 def score_of_sum(handin: HandIn) -> Verdict:
     """the discriminator sums over space and returns raw scores."""
-    disc, x, seen, maps = _discriminator(handin), numbered_images(5, 3, 32), [], []
-    last = first_linear(disc, "Discriminator")
+    disc = _discriminator(handin)
     need(getattr(disc, "layers", 0), "Discriminator.layers")
-    last.register_forward_hook(lambda module, args, out: seen.append((args[0], out)))
-    for child in disc.children():  # the last maps of features, whatever their module is called
-        child.register_forward_hook(lambda module, args, out: maps.append(out.clone()))
-    with torch.no_grad():
-        scores = need(disc(x.clone()), "the discriminator's output")
-    if not seen:
+    parts = used(disc, numbered_images(5, 3, 32))
+    heads = [pair for part, *pair in parts if isinstance(part, nn.Linear)]
+    if not heads:
         raise NotThere("Discriminator.forward does not use its dense layer")
-    given, out = seen[0]
-    features = [part for part in maps if part.ndim == 4][-1:]
-    if features and given.shape[-1] == features[0][0].numel():
-        return wrong(f"a Linear({given.shape[-1]}, 1) over the whole map", cost="another network")
-    if not features or given.shape[-1] != features[0].shape[1]:
+    (given, out), scores = heads[0], parts[-1][-1]
+    maps = [gives for *_, gives in parts if gives.ndim == 4]
+    if maps and given.shape[-1] == maps[-1][0].numel():
+        return wrong(f"a Linear({given.shape[-1]}, 1) over the whole map")
+    if not maps or given.shape[-1] != maps[-1].shape[1]:
         return differs("no map of features before the last layer: not looked into")
-    got, kept = given.reshape(5, -1), features[0].relu()  # a ReLU may have no module of its own
-    if close(got, kept.mean((2, 3))) or close(got, features[0].mean((2, 3))):
+    # A ReLU may have no module of its own.
+    got, bare, kept = given.reshape(5, -1), maps[-1], maps[-1].relu()
+    if close(got, kept.mean((2, 3))) or close(got, bare.mean((2, 3))):
         cost = "the last layer sees features 64 times smaller: other scores, another rate"
         return wrong("the mean over space", cost=cost)
-    if not close(got, kept.sum((2, 3))) and close(got, features[0].sum((2, 3))):
-        return wrong("no ReLU before the sum", "one", OTHER, "nn.ReLU() at the end of the layers")
     if not close(got, kept.sum((2, 3))):
-        return wrong("something else", cost=OTHER)
-    if not close(scores.reshape(-1), out.reshape(-1)):
-        sigmoid = close(scores.reshape(-1), out.sigmoid().reshape(-1))
+        if close(got, bare.sum((2, 3))):
+            return wrong("no ReLU before the sum", "one", mend="nn.ReLU() at the end of the layers")
+        return wrong("something else")
+    if not close(scores.flatten(), out.flatten()):
+        sigmoid = close(scores.flatten(), out.sigmoid().flatten())
         end = "a sigmoid at the end" if sigmoid else "something after the last layer"
         cost = "the losses take logits: gradients vanish, and WGAN's scores cannot grow"
         return wrong(end, "raw scores", cost, "return the dense layer's output")
@@ -407,17 +385,16 @@ def transform(handin: HandIn) -> Verdict:
     pixels = np.zeros((32, 32, 3), np.uint8)
     pixels[:, 11:22], pixels[:, 22:] = 127, 255  # black, grey and white, side by side
     function = need(handin.get("train", "build_transforms")(), "its result")
-    expected, turned = [-1, 127 / 127.5 - 1, 1], 0
+    expected, mirrored = [-1, 127 / 127.5 - 1, 1], []
     for _ in range(8):  # there may be chance in it
         x = function(Image.fromarray(pixels))
         got = [x[:, :, column].mean().item() for column in (0, 15, 30)]
-        mirrored = close(got, expected[::-1], 1e-3)
-        turned += mirrored
-        if tuple(x.shape) != (3, 32, 32) or not (mirrored or close(got, expected, 1e-3)):
+        mirrored.append(close(got, expected[::-1], 1e-3))
+        if tuple(x.shape) != (3, 32, 32) or not (mirrored[-1] or close(got, expected, 1e-3)):
+            mirrored = [True]
             break
-    else:
-        if turned < 8:  # always would be black for white
-            return remarked(["images are mirrored at random: more data"] * bool(turned))
+    if not all(mirrored):  # always would be black for white
+        return remarked(["images are mirrored at random: more data"] * any(mirrored))
     shown = ", ".join(f"{value:.2f}" for value in got)
     return wrong(f"black, grey, white become {shown}, shape {tuple(x.shape)}")
 
@@ -425,20 +402,15 @@ def transform(handin: HandIn) -> Verdict:
 def _optimizers(handin: HandIn) -> tuple:
     gen, disc = nn.Linear(3, 3), nn.Linear(4, 4)  # told apart by their first weight's shape
     found = need(handin.get("train", "get_optimizers_and_schedulers")(gen, disc), "its result")
-    optimizers, count = {}, 0
-    for part in found:
-        if isinstance(part, torch.optim.Optimizer):
-            own, count = part.param_groups[0]["params"][0].shape[0] == 3, count + 1
-            optimizers["generator" if own else "discriminator"] = part
-    if count < 2:
+    every = [part for part in found if isinstance(part, torch.optim.Optimizer)]
+    sides = [part.param_groups[0]["params"][0].shape[0] for part in every]
+    if len(every) < 2:
         raise NotThere("get_optimizers_and_schedulers does not return two optimizers")
-    if len(optimizers) < 2:
-        seen, cost = (
-            f"both optimizers are the {[*optimizers][0]}'s",
-            "the other network never learns",
-        )
-        raise Slip(wrong(seen, "one for each network", cost, "gen.parameters(), disc.parameters()"))
-    return found, optimizers
+    if len({*sides}) < 2:
+        seen = f"both optimizers are the {'generator' if sides[0] == 3 else 'discriminator'}'s"
+        mend = "gen.parameters(), disc.parameters()"
+        raise Slip(wrong(seen, "one for each network", "the other network never learns", mend))
+    return found, {"discriminator": every[sides.index(4)], "generator": every[sides.index(3)]}
 
 
 @check("gan", "1.2", "Adam, 2e-4, (0, 0.9) for both",
@@ -465,22 +437,18 @@ def optimizers(handin: HandIn) -> Verdict:
 
 def rate_after(scheduler: Any, steps: int) -> float:
     """The learning rate after so many steps, without taking them where that can be had."""
-    optimizer = scheduler.optimizer
-    if isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR):
-        return optimizer.param_groups[0]["initial_lr"] * scheduler.lr_lambdas[0](steps)
     if isinstance(scheduler, torch.optim.lr_scheduler.SequentialLR):
         index = bisect.bisect_right(scheduler._milestones, steps)
         begun = scheduler._milestones[index - 1] if index else 0
         return rate_after(scheduler._schedulers[index], steps - begun)
-    if hasattr(scheduler, "_get_closed_form_lr"):
-        with contextlib.suppress(OverflowError, ZeroDivisionError):
-            scheduler.last_epoch = steps
-            return scheduler._get_closed_form_lr()[0]
-        scheduler.last_epoch, steps = 0, min(steps, 1000)  # by its steps then, some of them
-    optimizer.step()  # once, or the schedule warns of its order
-    while scheduler.last_epoch < steps:
-        scheduler.step()
-    return optimizer.param_groups[0]["lr"]
+    scheduler.optimizer.step()  # once, or the schedule warns of its order
+    try:
+        scheduler.step(steps)  # by its closed form
+    except (OverflowError, TypeError, ZeroDivisionError):
+        scheduler.last_epoch = 0  # by its steps then, some of them
+        while scheduler.last_epoch < min(steps, 1000):
+            scheduler.step()
+    return scheduler.optimizer.param_groups[0]["lr"]
 
 
 @check("gan", "1.2", "1, 0.94, 0.5, 0, 0",
@@ -490,30 +458,27 @@ def rate_after(scheduler: Any, steps: int) -> float:
 def schedules(handin: HandIn) -> Verdict:
     """the rates fall linearly to 0 over 500K and 100K steps."""
     found, optimizers = _optimizers(handin)
-    slips, notes, cost = [], [], ""
+    shares, slips, notes, cost = (0, 0.06, 0.5, 1, 1.2), [], [], ""  # 1.2: past the end
     for name, total in (("discriminator", 500_000), ("generator", 100_000)):
         own = [part for part in found if getattr(part, "optimizer", None) is optimizers[name]]
         if not own:
             raise NotThere(f"no schedule for the {name}")
         if not hasattr(own[0], "last_epoch"):
             return differs(f"a class of its own ({type(own[0]).__name__}): not looked into")
-        shares = (0, 0.06, 0.5, 1, 1.2)  # at the start, on the way, at the end and past it
         got = [rate_after(own[0], round(share * total)) / 2e-4 for share in shares]
         expected = [max(0.0, 1 - share) for share in shares]
         if close(got[:4], expected[:4], 2e-3) and got[4] < 0:
             notes.append(f"{name}: past its {total:,} steps the rate is negative")
         elif not close(got, expected, 2e-3):
-            shown = f"{', '.join(f'{value:.3f}' for value in got)} of 2e-4 after "
-            shown += ", ".join(f"{s:.0%}" for s in shares)
-            slips.append(f"{name} ({type(own[0]).__name__}): {shown}")
+            shown = ", ".join(f"{value:.3f}" for value in got)
+            after = ", ".join(f"{share:.0%}" for share in shares)
+            slips.append(f"{name} ({type(own[0]).__name__}): {shown} of 2e-4 after {after}")
             if abs(got[1] - expected[1]) > 0.05:
                 cost = f"after 30,000 iterations the rate is {got[1]:.2f} of 2e-4 instead of 0.94"
-    why = "nothing within 30,000 iterations, and a longer run climbs: max(0.0, 1 - step / total)"
-    return (
-        wrong("; ".join(slips), cost=cost)
-        if slips
-        else remarked([f"{'; '.join(notes)}: {why}"] * any(notes))
-    )
+    if slips:
+        return wrong("; ".join(slips), cost=cost)
+    why = ["nothing within 30,000 iterations; a longer run climbs: max(0.0, 1 - step / total)"]
+    return remarked(notes and notes + why)
 
 
 class StubGenerator(nn.Module):
@@ -567,21 +532,19 @@ class Trace:
 
     def __init__(self, handin: HandIn, logs: bool = False):
         """logs: also with log lines on the way; elsewhere a slip there should not matter."""
-        self.handin, self.train = handin, handin.home("train", "train_model")
+        self.train: Any = handin.home("train", "train_model")
         self.gen, self.disc = StubGenerator(), StubDiscriminator()
-        self.phase, self.schedulers = "", ()  # whose loss was asked for last: "D" or "G"
+        self.phase = ""  # whose loss was asked for last: "D" or "G"
+        self.schedulers: Any = ()
         self.forget()
         self.others = False  # whether the loss is given other arguments than the handout's
         self.fids: list[tuple] = []  # images and batch of each score
-        before, handin.notes.half = handin.notes.half, False
-        self.run(PERIOD if logs else 10**6)  # which is never
-        self.half = handin.notes.half  # whether tensors are made float16 by hand
-        handin.notes.half = before
+        handin.notes.half = False  # whether tensors are made float16 by hand
+        self.run(handin, PERIOD if logs else 10**6)  # which is never
 
     def forget(self) -> None:
         """What was seen so far: a trial."""
-        self.real: list[Tensor] = []  # scores of each discriminator step
-        self.fake: list[Tensor] = []
+        self.sizes: list[tuple[int, int]] = []  # real images and fakes of each discriminator step
         self.eps: list[Tensor] = []  # of the interpolates, per image; NaN off the segment
         self.connected: list[bool] = []  # whether D(x^) depends on x^
         self.mixed = False  # whether x^ hangs on the generator
@@ -597,21 +560,17 @@ class Trace:
             return torch.zeros(())
         self.phase = "D"
         names = ("discrim_real", "discrim_fake", "discrim_interp", "interp", "lamb")
-        values = dict(zip(names, given, strict=False)) | named
-        if len(given) + len(named) == 5 and values.keys() == {*names}:
-            real, fake, d_interp, interp, _ = (values[name] for name in names)
-        else:
+        values: Any = dict(zip(names, given, strict=False)) | named
+        if len(given) + len(named) != 5 or values.keys() != {*names}:
             self.others = True
             parts = (*given, *named.values())
             scores = [part for part in parts if isinstance(part, Tensor) and part.ndim < 3]
             if parts and len(scores) < 2:
-                other = "the loss takes other arguments than the handout's: not looked into"
-                raise Slip(differs(other))
-            real, fake, *_ = [*scores, None, None]
-            d_interp = interp = None
+                raise Slip(differs(ARGUMENTS))
+            values = dict(zip(names[:2], scores, strict=False))
+        real, fake, d_interp, interp = map(values.get, names[:4])
         need((real, fake), "discrim_real or discrim_fake")
-        self.real.append(real.detach().clone())
-        self.fake.append(fake.detach().clone())
+        self.sizes.append((len(real), len(fake)))
         loss = fake.float().mean() - real.float().mean()
         # d loss / d weight: the mean pixel of the fakes (the bias) less that of the real images.
         self.due.append(self.gen.dense.bias.item() - self.grey)
@@ -622,18 +581,14 @@ class Trace:
         every = [(h - g) / (self.grey - g) for h, g in zip(halves, (-0.5, 0.5), strict=True)]
         low, high = torch.cat(every, 1).flatten(1).aminmax(dim=1)  # (B,) each
         self.eps.append(torch.where(high - low < 0.02, (low + high) / 2, math.nan))
+        slope = functools.partial(torch.autograd.grad, allow_unused=True)
         if interp.grad_fn is not None:
-            bias = self.gen.dense.bias
-            found = torch.autograd.grad(
-                interp.float().sum(), bias, retain_graph=True, allow_unused=True
-            )
-            self.mixed |= found[0] is not None
+            (found,) = slope(interp.float().sum(), self.gen.dense.bias, retain_graph=True)
+            self.mixed |= found is not None
         gradient = None
         if interp.requires_grad:
             with contextlib.suppress(RuntimeError):
-                (gradient,) = torch.autograd.grad(
-                    d_interp.float().sum(), interp, create_graph=True, allow_unused=True
-                )
+                (gradient,) = slope(d_interp.float().sum(), interp, create_graph=True)
         self.connected.append(gradient is not None)
         return loss + (0.0 if gradient is None else 0.0 * gradient.float().square().sum())
 
@@ -646,30 +601,18 @@ class Trace:
         fake = next(iter((*given, *named.values())), None)
         return -need(fake, "discrim_fake of the generator's step").float().mean()
 
-    def run(self, period: int) -> None:
+    def run(self, handin: HandIn, period: int) -> None:
         """Seven iterations of batches of 4, from ten pictures."""
-        handin, train = self.handin, self.train
-        picture, transform = Image.new("RGB", (32, 32), (GREY,) * 3), train.build_transforms()
-        self.grey = float(transform(picture).mean())  # of real images, as the loop meets them
-
-        class Pictures(torch.utils.data.Dataset):
-            def __init__(self, *args: Any, **kwargs: Any):
-                pass
-
-            def __len__(self) -> int:
-                return 10
-
-            def __getitem__(self, index: int) -> Any:
-                return transform(picture)
-
-        train.Dataset = Pictures  # what a folder would hold, in whatever way it is looked for
+        train, picture = self.train, Image.new("RGB", (32, 32), (GREY,) * 3)
+        every = [train.build_transforms()(picture) for _ in range(10)]
+        self.grey = float(every[0].mean())  # of real images, as the loop meets them
+        train.Dataset = lambda *args, **kwargs: every  # however a folder would be looked for
         make = train.get_optimizers_and_schedulers
 
         def make_and_keep(*args: Any, **kwargs: Any) -> tuple:
             self.forget()
             self.schedulers = make(*args, **kwargs)
-            parts: Any = self.schedulers
-            for part in parts:
+            for part in self.schedulers:
                 if isinstance(part, torch.optim.Optimizer):
                     part.register_step_pre_hook(self.before_step)
             return self.schedulers
@@ -679,19 +622,16 @@ class Trace:
             if hasattr(train, name):
                 setattr(train, name, self.logged if name == "get_fid" else lambda *a, **k: None)
         self.gen.dense.bias.register_hook(self.reached)  # called with every gradient of it
-        more: dict = {}
         parameters = inspect.signature(train.train_model).parameters
-        names = [*parameters]
-        if "images" in names:  # a program that takes them instead of a folder
-            more["images"] = torch.full((10, 3, 32, 32), GREY, dtype=torch.uint8)
-        if "options" in names:  # and scores by itself
-            more["options"] = handin.get("utils", "get_args")("", ["--fid", "off"])
-        (handin.folder / "data_check").mkdir(exist_ok=True)
-        more |= {"num_iterations": ITERATIONS, "batch_size": BATCH, "log_period": period}
+        more: dict = {"num_iterations": ITERATIONS, "batch_size": BATCH, "log_period": period}
         more |= {"gen_loss_fn": self.gen_loss, "disc_loss_fn": self.disc_loss}
         more |= {"prefix": "data_check/", "amp_enabled": False}
+        if "images" in parameters:  # a program that takes them instead of a folder, and scores
+            more["images"] = torch.full((10, 3, 32, 32), GREY, dtype=torch.uint8)
+            more["options"] = handin.get("utils", "get_args")("", ["--fid", "off"])
         if all(one.kind is not one.VAR_KEYWORD for one in parameters.values()):
-            more = {name: value for name, value in more.items() if name in names}
+            more = {name: value for name, value in more.items() if name in parameters}
+        (handin.folder / "data_check").mkdir(exist_ok=True)
         train.train_model(self.gen, self.disc, **more)
 
     def before_step(self, optimizer: torch.optim.Optimizer, *rest: Any) -> None:
@@ -715,8 +655,8 @@ class Trace:
 @check("gan", "1.2", f"{ITERATIONS}", "a shorter training", "see the loop", group="trace")
 def iterations(handin: HandIn) -> Verdict:
     """exactly num_iterations iterations."""
-    steps = len(handin.shared(Trace).real)
-    if steps and steps % ITERATIONS == 0 and steps > ITERATIONS:
+    steps = len(handin.shared(Trace).sizes)
+    if steps > ITERATIONS and steps % ITERATIONS == 0:
         return differs(
             f"{steps} discriminator steps for {ITERATIONS}: {steps // ITERATIONS} in each, where "
             "the handout counts a step of the discriminator as an iteration"
@@ -732,35 +672,31 @@ def iterations(handin: HandIn) -> Verdict:
 @check("gan", "1.2", group="trace")
 def tail_batch(handin: HandIn) -> Verdict:
     """every batch of the discriminator has batch_size images."""
-    trace = handin.shared(Trace)  # ten pictures in fours leave two
-    sizes = [(len(real), len(fake)) for real, fake in zip(trace.real, trace.fake, strict=True)]
-    if uneven := [size for size in sizes if size[0] != size[1]]:
-        return differs(
-            f"{uneven[0][0]} real images beside {uneven[0][1]} fakes: each mean is right, and the "
-            "batch normalisation of the fakes sees another number than the data's"
-        )
-    if all(real == BATCH for real, _ in sizes):
-        return right()
-    return differs(
-        f"batches of {', '.join(str(real) for real, _ in sizes)}: the last of an epoch is smaller "
-        "(11,780 birds in 256s leave 4, and the generator's batch normalisation sees those 4); "
-        "drop_last=True"
-    )
+    for real, fakes in handin.shared(Trace).sizes:  # ten pictures in fours leave two
+        if real != fakes:
+            return differs(
+                f"{real} real images beside {fakes} fakes: each mean is right, and the batch "
+                "normalisation of the fakes sees another number than the data's"
+            )
+        if real != BATCH:
+            return differs(
+                f"batches of {BATCH} and {real}: the last of an epoch is smaller (11,780 birds in "
+                "256s leave 4, which the generator's batch normalisation sees); drop_last=True"
+            )
+    return right()
 
 
-@check("gan", "1.2", group="trace")
+@check("gan", "1.2", cost="another balance of the two, or noise for ever",
+       mend="if iters % 5 == 0: zero_grad, backward and step of its own optimizer, of the scores "
+       "of fakes that are not detached", group="trace")  # fmt: skip
 def generator_steps(handin: HandIn) -> Verdict:
     """the generator steps at every fifth iteration, the 0th included."""
     trace = handin.shared(Trace)
-    steps, expected = trace.generator_steps, math.ceil(len(trace.real) / 5)
-    if steps != expected:
-        seen = f"{steps} generator steps in {len(trace.real)} iterations"
-        return wrong(seen, f"{expected}", "another balance of the two", "if iters % 5 == 0")
+    steps, count = trace.generator_steps, len(trace.sizes)
+    if steps != math.ceil(count / 5):
+        return wrong(f"{steps} generator steps in {count} iterations", f"{math.ceil(count / 5)}")
     if trace.gen.dense.bias.item() == 0:
-        seen = "the generator's weights do not move"
-        mend = "zero_grad, backward and step of its own optimizer, of the scores of fakes that are "
-        mend += "not detached"
-        return wrong(seen, "a step of its optimizer", "noise for ever", mend)
+        return wrong("the generator's weights do not move", "a step of its optimizer")
     return right()
 
 
@@ -772,7 +708,7 @@ def discriminator_steps(handin: HandIn) -> Verdict:
     """the discriminator steps by the gradient of its loss."""
     trace = handin.shared(Trace)
     if trace.others:
-        return differs("the loss takes other arguments than the handout's: not looked into")
+        return differs(ARGUMENTS)
     if len(trace.taken) != len(trace.due):
         return wrong(f"{len(trace.taken)} steps of its optimizer for {len(trace.due)} losses")
     for number, (got, due) in enumerate(zip(trace.taken, trace.due, strict=True)):
@@ -795,12 +731,13 @@ def discriminator_steps(handin: HandIn) -> Verdict:
 def detached(handin: HandIn) -> Verdict:
     """fakes are cut off from the generator in the discriminator's step."""
     trace = handin.shared(Trace)
+    if not trace.undetached and not trace.mixed:
+        return right()
     what = "the discriminator's loss" if trace.undetached else "x^, and with it the penalty,"
-    remark = (
+    return differs(
         f"{what} is differentiated through the generator too; the result is thrown away, and it "
         "costs about a third of the step: make the fakes under torch.no_grad()"
     )
-    return remarked([remark] * bool(trace.undetached or trace.mixed))
 
 
 @check("gan", "1.2", "float32 where autocast is off",
@@ -808,9 +745,9 @@ def detached(handin: HandIn) -> Verdict:
        "leave the conversion to autocast", group="trace")  # fmt: skip
 def full_precision(handin: HandIn) -> Verdict:
     """with --disable_amp no tensor is made float16."""
-    half = handin.shared(Trace).half  # the networks are stubs
+    handin.shared(Trace)  # the networks are stubs
     seen = "the loop makes tensors float16 by hand (.half() or dtype=torch.float16)"
-    return wrong(seen) if half else right()
+    return wrong(seen) if handin.notes.half else right()
 
 
 @check("gan", "1.2", cost="little within 30,000 iterations; the schedule ends at another time",
@@ -821,9 +758,8 @@ def schedule_steps(handin: HandIn) -> Verdict | None:
     if len(trace.schedulers) != 4 or not hasattr(trace.schedulers[1], "last_epoch"):
         return None
     got = tuple(int(trace.schedulers[index].last_epoch) for index in (1, 3))
-    expected = len(trace.real), trace.generator_steps
-    seen = f"schedules at {got} after {expected} steps"
-    return right() if got == expected else wrong(seen, str(expected))
+    expected = len(trace.sizes), trace.generator_steps
+    return right() if got == expected else wrong(f"schedules at {got}", f"{expected}, the steps")
 
 
 @check("gan", "1.5", "eps x + (1 - eps) fake, eps in [0, 1]",
@@ -834,27 +770,22 @@ def interpolates(handin: HandIn) -> Verdict:
     """interpolates lie between a real image and a fake."""
     trace = handin.shared(Trace)
     if trace.others:
-        return differs("the loss takes other arguments than the handout's: not looked into")
+        return differs(ARGUMENTS)
     if not trace.eps:
         raise NotThere("train_model gives its loss no interpolates: a TODO")
     eps = torch.cat(trace.eps)
     if eps.isnan().any() or eps.min() < -0.02 or eps.max() > 1.02:
-        outside = f" (shares {eps.min():.2f} to {eps.max():.2f})"
-        beside = "" if eps.isnan().any() else outside
-        greys = trace.disc.greys
-        if all(abs(grey - trace.grey) > 0.02 for grey in greys):
+        if all(abs(grey - trace.grey) > 0.02 for grey in trace.disc.greys):
             seen = f"real images of {trace.grey:.2f} reach the discriminator as another grey"
             cost = "real and generated images have different ranges"
             return wrong(seen, "as build_transforms gives them", cost, "scale there alone")
-        return wrong(f"interpolates off the line between the two images{beside}")
+        outside = "" if eps.isnan().any() else f" (shares {eps.min():.2f} to {eps.max():.2f})"
+        return wrong(f"interpolates off the line between the two images{outside}")
     if not all(trace.connected):
-        seen = "D(x^) has no gradient with respect to x^"
-        cost = "the penalty cannot be formed"
         mend = "interp.requires_grad_() before disc(interp), and that interp to the loss"
-        return wrong(seen, "interp.requires_grad before D(interp)", cost, mend)
+        return wrong("D(x^) has no gradient with respect to x^", "one", "no penalty", mend)
     if len({round(value, 5) for value in eps.tolist()}) == 1:  # over all seven steps
-        seen = f"eps is {eps[0].item():.2f} throughout"
-        return wrong(seen, "U(0, 1)", "the penalty acts on one point of each line", "torch.rand")
+        return wrong(f"eps is {eps[0].item():.2f} throughout", "U(0, 1)")
     if all(shares.max() - shares.min() < 1e-4 for shares in trace.eps):
         return differs(
             "one eps for a whole batch; Algorithm 1 draws one per image, and one per batch makes "
@@ -863,38 +794,39 @@ def interpolates(handin: HandIn) -> Verdict:
     return right()
 
 
-def _png_values(folder: Path, pattern: str) -> tuple[list[float], tuple]:
-    files = sorted(folder.rglob(pattern))
+def _grid(handin: HandIn, pattern: str, what: str) -> tuple[Verdict, tuple]:
+    """Of a picture with a dark and a light half in each image; and its height and width."""
+    files = sorted(handin.folder.rglob(pattern))
     if not files:
         why = "on a clock of their own, or have another name: not looked into"
         raise Slip(differs(f"no {pattern} within two log periods: they come {why}"))
     pixels = np.asarray(Image.open(files[-1]).convert("RGB"), dtype=float)
-    if any((side - 2) % 34 and side != 320 for side in pixels.shape[:2]):
-        size = f"{pixels.shape[1]} x {pixels.shape[0]} pixels"
+    shape = pixels.shape[:2]
+    if any((side - 2) % 34 and side != 320 for side in shape):
+        size = f"{shape[1]} x {shape[0]} pixels"
         raise Slip(differs(f"a picture of {size}, no grid of torchvision's: not looked into"))
     # Inside the first image, on its left and on its right half.
-    return [pixels[18, 2 + 4].mean(), pixels[18, 2 + 27].mean()], pixels.shape
-
-
-def _range_verdict(values: list[float], what: str) -> Verdict:
-    if close(values, [0.25 * 255, 0.75 * 255], 0.02):
-        return right()
-    seen = f"{what} of -0.5 and 0.5 are saved as {values[0]:.0f} and {values[1]:.0f} of 255"
-    if values[0] < 2 and close(values[1], 0.5 * 255, 0.03):
+    dark, light = pixels[18, 2 + 4].mean(), pixels[18, 2 + 27].mean()
+    if close([dark, light], [0.25 * 255, 0.75 * 255], 0.02):
+        return right(), shape
+    seen = f"{what} of -0.5 and 0.5 are saved as {dark:.0f} and {light:.0f} of 255"
+    if dark < 2 and close(light, 0.5 * 255, 0.03):
         seen += ": saved as they are, in [-1, 1], and whatever is below 0 is black"
-    elif values[0] < 2 and values[1] > 253:
+    elif dark < 2 and light > 253:
         seen += ": stretched to their own range (normalize=True): contrast depends on it"
-    cost = "the pictures do not show what the generator makes"
-    return wrong(seen, "64 and 191", cost, "(x + 1) / 2, clamped to [0, 1]")
+    return wrong(seen), shape
 
 
-@check("gan", "1.2", old=("range",), group="logs")
+IN_RANGE = ("64 and 191", "the pictures do not show what the generator makes")
+RESCALE = "(x + 1) / 2, clamped to [0, 1]"
+
+
+@check("gan", "1.2", *IN_RANGE, RESCALE, old=("range",), group="logs")
 def sample_range(handin: HandIn) -> Verdict:
     """sample grids are rescaled to [0, 1]."""
     handin.shared(Trace, True)
-    values, shape = _png_values(handin.folder, "samples_*.png")
-    verdict = _range_verdict(values, "samples")
-    if verdict.word != "right" or shape[:2] == (342, 342):
+    verdict, shape = _grid(handin, "samples_*.png", "samples")
+    if verdict.word != "right" or shape == (342, 342):
         return verdict
     count = (shape[0] // 34) * (shape[1] // 34)
     batch = ", as many as a batch has" if count == BATCH else ""
@@ -910,15 +842,15 @@ def score_counts(handin: HandIn) -> Verdict | None:
     if not trace.fids:
         return differs("no score within two log periods: on a clock of its own, not looked into")
     counts, remarks = [count for count, _ in trace.fids], []
-    if counts[-1:] != [50_000] or set(counts[:-1]) != {10_000}:
-        shown = ", ".join(f"{count:,}" for count in counts) or "none"
-        remarks = [f"{shown}; the reference numbers are of 50,000, and a score falls with them"]
+    if counts[-1:] != [50_000] or {*counts[:-1]} != {10_000}:
+        shown = ", ".join(f"{count:,}" for count in counts)
+        remarks.append(f"{shown}; the reference numbers are of 50,000: a score falls with them")
     if others := {batch for _, batch in trace.fids} - {256}:
         batches = ", ".join(str(n) if n != BATCH else "batch_size" for n in sorted(others))
         remarks.append(f"in batches of {batches}, whose statistics normalise them: 256 elsewhere")
     if 0 < len(counts) - 1 < ITERATIONS // PERIOD:
         remarks.append(f"{len(counts) - 1} scores for {ITERATIONS // PERIOD} log periods")
-    return remarked(["; ".join(remarks)] * any(remarks))
+    return remarked(remarks)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -938,9 +870,8 @@ def _latent_grid(handin: HandIn, saved: bool = False) -> Tensor:
     if not gen.given:
         raise NotThere("interpolate_latent_space draws nothing: a TODO")
     if gen.own:
-        cost, mend = "another picture than asked for", "gen.forward_given_samples(z)"
         seen = "the latents do not reach the generator: gen(n) draws its own"
-        raise Slip(wrong(seen, "images of the grid's latents", cost, mend))
+        raise Slip(wrong(seen, mend="gen.forward_given_samples(z)"))
     return torch.cat([z.reshape(-1, LATENT_DIM) for z in gen.given])
 
 
@@ -966,13 +897,12 @@ def interpolation_grid(handin: HandIn) -> Verdict:
     return right()
 
 
-@check("gan", "1.2", old=("range",))
+@check("gan", "1.2", *IN_RANGE, RESCALE, old=("range",))
 def interpolation_picture(handin: HandIn) -> Verdict:
     """the interpolation is one picture, 10 a row, in [0, 1]."""
     _latent_grid(handin, saved=True)
-    values, shape = _png_values(handin.folder, "grid.png*")
-    verdict = _range_verdict(values, "pixels")
-    if verdict.word != "right" or shape[:2] in ((342, 342), (320, 320)):  # with and without frames
+    verdict, shape = _grid(handin, "grid.png*", "pixels")
+    if verdict.word != "right" or shape in ((342, 342), (320, 320)):  # with and without frames
         return verdict
     return differs(f"a picture of {shape[1]} x {shape[0]} pixels: not 10 rows of 10 (nrow=10)")
 
@@ -987,24 +917,18 @@ def fid_images(handin: HandIn) -> Verdict:
         if asked.get("gen") is None:
             return differs("of pictures that it writes to a folder: not looked into")
         if asked.get("num_gen") != 300:
-            seen, cost = f"num_gen {asked.get('num_gen')}", "a score of another sample count"
-            return wrong(seen, "300, as asked", cost, "pass num_gen on")
+            return wrong(f"num_gen {asked.get('num_gen')}", "300, as asked", mend="pass num_gen on")
         given = len(gen.given)
-        made = need(asked["gen"](torch.randn(4, LATENT_DIM)), "gen_fn(z)").float()
+        made = shaped(asked["gen"](torch.randn(4, LATENT_DIM)), 4, 3, 32, 32).float()
         if len(gen.given) == given:
             raise NotThere("the function for clean-fid does not use forward_given_samples(z)")
         values = [made[:, :, :, 4].mean().item(), made[:, :, :, 27].mean().item()]
-        order = tuple(made.shape) == (4, 3, 32, 32)
     elif notes.features:  # by what reaches its network
         every = torch.cat(notes.features)  # the data are grey, fakes have two halves
-        fakes = every[(every[:, 0, 0, 0] - every[:, 0, 0, 3]).abs() > 0.1]
+        fakes = shaped(every[(every[:, 0, 0, 0] - every[:, 0, 0, 3]).abs() > 0.1], 300, 3, 4, 4)
         values = [fakes[:, :, :, 0].mean().item(), fakes[:, :, :, 3].mean().item()]
-        order = len(fakes) == 300
     else:
         raise NotThere("get_fid calls neither clean-fid's compute_fid nor its network")
-    if not order:
-        seen = "another number or shape of images"
-        return wrong(seen, "(B, 3, 32, 32)", "no score", "see get_fid")
     seen = f"pixels of -0.5 and 0.5 reach it as {values[0]:.4g} and {values[1]:.4g}"
     if close(values, [63, 191]):
         return differs(f"{seen}: rounded down, half a grey level darker on average")
@@ -1015,26 +939,18 @@ def fid_images(handin: HandIn) -> Verdict:
 # 1.3 to 1.5: the losses
 
 SCORES = torch.tensor([[0.7], [-1.3], [2.1], [0.2]]), torch.tensor([[-0.4], [1.6], [-2.2], [0.9]])
-
-
 # The questions' files by another name: what a name of that kind has in it.
 OTHER_NAMES = {"q1_4": r"ls|least", "q1_5": r"wg|w_g|wasser", "q1_3": r"gan|1_?3"}
 
 
-def _losses(handin: HandIn, module: str) -> types.ModuleType:
-    names = ("compute_discriminator_loss", "compute_generator_loss")
-    if not (handin.folder / f"{module}.py").is_file():
-        paths = [
-            path
-            for path in sorted(handin.folder.glob("*.py"))
-            if all(f"def {name}(" in path.read_text(errors="replace") for name in names)
-            and not re.fullmatch(r"q1_[345]", path.stem)
-        ]
-        for question, words in OTHER_NAMES.items():
-            those = [path for path in paths if re.search(words, path.stem.lower())]
-            paths = [path for path in paths if path not in those]
-            if question == module and those:
-                return handin.module(those[0].stem)
+def _losses(handin: HandIn, question: str) -> types.ModuleType:
+    names, module = ("compute_discriminator_loss", "compute_generator_loss"), question
+    if not (handin.folder / f"{question}.py").is_file():
+        for path in sorted(handin.folder.glob("*.py"), reverse=True):
+            kinds = [q for q, words in OTHER_NAMES.items() if re.search(words, path.stem.lower())]
+            text = path.read_text(errors="replace")
+            if kinds[:1] == [question] and all(f"def {name}(" in text for name in names):
+                module = path.stem
     found = handin.module(module)
     for name in names:
         if not hasattr(found, name):
@@ -1076,21 +992,16 @@ def disc_loss(module: Any, real: Tensor, fake: Tensor, slope: Tensor | None = No
     return call(function, **scores, interp=interp, lamb=10, **others)
 
 
-def _disc_loss(handin: HandIn, module: str, real: Tensor, fake: Tensor) -> float:
-    """Of a loss that does not look at the interpolates."""
-    return _sign(handin) * _value(disc_loss(_losses(handin, module), real, fake))
+def _disc_loss(handin: HandIn, module: str, *scores: Tensor) -> float:
+    """Its value; negative where it is maximised, as the papers write it."""
+    sign = 1
+    with contextlib.suppress(Exception):
+        sign -= 2 * bool(_optimizers(handin)[1]["discriminator"].defaults.get("maximize"))
+    return sign * _value(disc_loss(_losses(handin, module), *scores))
 
 
 def _gen_loss(handin: HandIn, module: str) -> float:
     return _value(_losses(handin, module).compute_generator_loss(SCORES[1]))
-
-
-def _sign(handin: HandIn) -> int:
-    """-1 where the discriminator's loss is maximised, as the papers write it."""
-    with contextlib.suppress(Exception):
-        _, optimizers = _optimizers(handin)
-        return -1 if optimizers["discriminator"].defaults.get("maximize") else 1
-    return 1
 
 
 def _softplus(real: Tensor, fake: Tensor) -> float:
@@ -1098,25 +1009,18 @@ def _softplus(real: Tensor, fake: Tensor) -> float:
     return F.softplus(-real).mean().item() + F.softplus(fake).mean().item()
 
 
-RAW = ": the logarithm of a raw score"
-
-
 @check("gan", "1.3", cost="the two players do not play the game of the paper",
        mend="binary_cross_entropy_with_logits with ones for real scores and zeros for fake "
        "ones")  # fmt: skip
 def gan_discriminator(handin: HandIn) -> Verdict:
     """the GAN's discriminator loss."""
-    real, fake = SCORES
-    got, expected = _disc_loss(handin, "q1_3", real, fake), _softplus(real, fake)
-    if close(got, expected):
-        return right()
-    if close(got, expected / 2):
-        return differs("the mean of the two terms instead of their sum: the same to Adam")
-    doubled, sigmoid = _softplus(real.sigmoid(), fake.sigmoid()), "a sigmoid before a loss that "
-    table = [(_softplus(-real, -fake), ": the labels are swapped")]
-    table += [(doubled / n, f": {sigmoid}takes logits") for n in (1, 2)]
-    seen = f"{got:.4f}{meant(got, table)[0]}{RAW * math.isnan(got)}"
-    return wrong(seen, f"-E[log D(x)] - E[log(1 - D(G(z)))] = {expected:.4f}")
+    got, expected = _disc_loss(handin, "q1_3", *SCORES), _softplus(*SCORES)
+    doubled = _softplus(*(scores.sigmoid() for scores in SCORES))
+    sigmoid = ": a sigmoid before a loss that takes logits"
+    slips = [(_softplus(*(-scores for scores in SCORES)), ": the labels are swapped", "")]
+    slips += [(doubled, sigmoid, ""), (doubled / 2, sigmoid, "")]
+    legit = [(expected / 2, "the mean of the two terms instead of their sum: the same to Adam")]
+    return nearest(got, expected, legit, slips, "", "-E[log D(x)] - E[log(1 - D(G(z)))] = ")
 
 
 @check("gan", "1.3", cost="the generator has another aim",
@@ -1124,15 +1028,10 @@ def gan_discriminator(handin: HandIn) -> Verdict:
 def gan_generator(handin: HandIn) -> Verdict:
     """the GAN's generator loss does not saturate."""
     fake, got = SCORES[1], _gen_loss(handin, "q1_3")
-    expected = F.softplus(-fake).mean().item()
-    if close(got, expected):
-        return right()
-    if close(got, -F.softplus(fake).mean().item()):
-        return differs(
-            "Algorithm 1's own E[log(1 - D(G(z)))], whose gradient vanishes where the generator is "
-            "bad: section 3 of the paper advises -E[log D(G(z))]"
-        )
-    return wrong(f"{got:.4f}{RAW * math.isnan(got)}", f"-E[log D(G(z))] = {expected:.4f}")
+    saturating = "Algorithm 1's own E[log(1 - D(G(z)))], whose gradient vanishes where the "
+    saturating += "generator is bad: section 3 of the paper advises -E[log D(G(z))]"
+    legit = [(-F.softplus(fake).mean().item(), saturating)]
+    return nearest(got, F.softplus(-fake).mean().item(), legit, [], "", "-E[log D(G(z))] = ")
 
 
 @check("gan", "1.3", "finite values and gradients", "one sure score ends the run with NaN",
@@ -1151,46 +1050,42 @@ def gan_huge(handin: HandIn) -> Verdict:
 
 
 FIRST_CHOICE = "targets 1 for real and -1 for fake images: the paper's first choice"
+FACTORS = (1, 2, 0.5)  # the same to Adam
+
+
+def _scaled(value: float) -> list[tuple[float, str]]:
+    return [
+        (factor * value, f"{factor:g} times equation (2): the same to Adam") for factor in FACTORS
+    ]
 
 
 @check("gan", "1.4", cost="another game than that of equation (2)",
        mend="0.5 * ((real - 1) ** 2).mean() + 0.5 * (fake ** 2).mean()")  # fmt: skip
 def lsgan_discriminator(handin: HandIn) -> Verdict:
     """LSGAN's discriminator loss."""
-    real, fake = SCORES
-    got = _disc_loss(handin, "q1_4", real, fake)
+    (real, fake), got = SCORES, _disc_loss(handin, "q1_4", *SCORES)
     one = 0.5 * (real - 1).square().mean().item()
     # Equation (2) with a = 0, b = 1; the factor does not matter.
     of_target = {a: one + 0.5 * (fake - a).square().mean().item() for a in (0, 1, -1)}
-    if close(got, of_target[0]):
-        return right()
-    for factor in (2, 0.5):
-        if close(got, factor * of_target[0]):
-            return differs(f"{factor:g} times equation (2): the same to Adam")
-    if any(close(got, factor * of_target[-1]) for factor in (1, 2, 0.5)):
-        return differs(FIRST_CHOICE)
-    seen, cost = f"{got:.4f}", ""
-    if any(close(got, factor * of_target[1]) for factor in (1, 2, 0.5)):
-        seen += ": fakes have the target 1, so both kinds of image should score 1"
-        cost = "the generator gets no signal, or a wrong one"
-    return wrong(seen, f"{of_target[0]:.4f}", cost)
+    legit = _scaled(of_target[0]) + [(factor * of_target[-1], FIRST_CHOICE) for factor in FACTORS]
+    why = ": fakes have the target 1, so both kinds of image should score 1"
+    cost = "the generator gets no signal, or a wrong one"
+    slips = [(factor * of_target[1], why, cost) for factor in FACTORS]
+    return nearest(got, of_target[0], legit, slips)
 
 
 @check("gan", "1.4", cost="the generator has another aim", mend="0.5 * ((fake - 1) ** 2).mean()")
 def lsgan_generator(handin: HandIn) -> Verdict:
     """LSGAN's generator loss."""
     fake, got = SCORES[1], _gen_loss(handin, "q1_4")
+    zero = [factor * 0.5 * fake.square().mean().item() for factor in FACTORS]
+    if any(close(got, value) for value in zero):
+        if lsgan_discriminator(handin).sentence == FIRST_CHOICE:
+            return differs("target 0, beside -1 and 1 in the other loss: as the paper has it")
+    why = ": the target is 0, which is the fakes' in the other loss"
+    slips = [(value, why, "the generator is paid for fakes that are found out") for value in zero]
     expected = 0.5 * (fake - 1).square().mean().item()  # equation (2) with c = 1
-    for factor in (1, 2, 0.5):
-        if close(got, factor * expected):
-            return remarked([f"{factor:g} times equation (2): the same to Adam"] * (factor != 1))
-        if close(got, factor * fake.square().mean().item() / 2):
-            if lsgan_discriminator(handin).sentence == FIRST_CHOICE:
-                return differs("target 0, beside -1 and 1 in the other loss: as the paper has it")
-            seen = f"{got:.4f}: the target is 0, which is the fakes' in the other loss"
-            cost = "the generator is paid for fakes that are found out"
-            return wrong(seen, f"{expected:.4f}", cost)
-    return wrong(f"{got:.4f}", f"{expected:.4f}")
+    return nearest(got, expected, _scaled(expected), slips)
 
 
 def _slope(norms: list[float]) -> Tensor:
@@ -1201,28 +1096,20 @@ def _slope(norms: list[float]) -> Tensor:
     return slope / size * torch.tensor(norms).view(-1, 1, 1, 1)
 
 
-def _penalty(handin: HandIn, norms: list[float]) -> float:
-    """The penalty alone, where D has these gradient norms."""
-    zero = torch.zeros(len(norms), 1)
-    return _sign(handin) * _value(disc_loss(_losses(handin, "q1_5"), zero, zero, _slope(norms)))
-
-
 @check("gan", "1.5", cost="it is not WGAN", mend="fake.mean() - real.mean(), and -fake.mean()")
 def wgan(handin: HandIn) -> Verdict:
     """WGAN's losses without the penalty."""
-    module, (real, fake) = _losses(handin, "q1_5"), SCORES  # every gradient has norm 1
-    zero = torch.zeros(4, 1)
+    (real, fake), zero = SCORES, torch.zeros(4, 1)  # every gradient has norm 1
     # Less what scores of zero leave: the penalty, whatever it is.
-    full, empty = (_value(disc_loss(module, *scores)) for scores in ((real, fake), (zero, zero)))
-    got = _sign(handin) * (full - empty), _gen_loss(handin, "q1_5")
-    expected = (fake.mean() - real.mean()).item(), -fake.mean().item()
-    if close(got, expected):
-        return right()
-    bce = _softplus(real, fake) - 2 * math.log(2)
-    table = [(bce / n, ": the cross-entropy of question 1.3, not WGAN's loss") for n in (1, 2)]
-    table += [(-expected[0], ": the sign is reversed, so the critic prefers fakes")]
-    seen = f"{got[0]:.4f} and {got[1]:.4f}{meant(got[0], table)[0]}"
-    return wrong(seen, f"{expected[0]:.4f} and {expected[1]:.4f}")
+    got = _disc_loss(handin, "q1_5", real, fake) - _disc_loss(handin, "q1_5", zero, zero)
+    expected, bce = (fake.mean() - real.mean()).item(), _softplus(real, fake) - 2 * math.log(2)
+    why = ": the cross-entropy of question 1.3, not WGAN's loss"
+    slips = [(bce, why, ""), (bce / 2, why, "")]
+    slips += [(-expected, ": the sign is reversed, so the critic prefers fakes", "")]
+    verdict = nearest(got, expected, [], slips, "the discriminator's ")
+    aim = -fake.mean().item()
+    generator = nearest(_gen_loss(handin, "q1_5"), aim, [], [], "the generator's ")
+    return generator if verdict.word == "right" else verdict
 
 
 @check("gan", "1.5", cost="another constraint than the paper's",
@@ -1230,50 +1117,38 @@ def wgan(handin: HandIn) -> Verdict:
        )  # fmt: skip
 def penalty_norm(handin: HandIn) -> Verdict:
     """the penalty's norm is per image, over channels and pixels."""
-    norms, slope = [0.5, 2.0, 1.0, 3.0], _slope([0.5, 2.0, 1.0, 3.0])
+    norms, zero = [0.5, 2.0, 1.0, 3.0], torch.zeros(4, 1)
+    slope = _slope(norms)
     # Scores of zero leave the penalty, and in a cross-entropy 2 log 2: the flat case removes that.
-    got, flat = _penalty(handin, norms), _penalty(handin, [1.0] * 4)
+    got, flat = (_disc_loss(handin, "q1_5", zero, zero, s) for s in (slope, _slope([1.0] * 4)))
 
     def mean(function: Callable) -> float:
         return 10 * sum(map(function, norms)) / 4
 
     expected = mean(lambda norm: (norm - 1) ** 2)
-    if close(got, expected) or close(got - flat, expected):
+    if close(got - flat, expected):
         return right()
-    whole = (
-        ": one norm for the whole batch",
-        ("at batch 256 norms of 1 are punished with 225, and each image is driven to 1/16"),
-    )
-    squared = (
-        ": the square of the mean instead of the mean of the squares",
-        ("norms of 0.5 and 1.5 cancel"),
-    )
-    of_scores = (
-        ": of the scores D(x^), not of their gradient",
-        ("the critic's values are held near 1, and its slope is free"),
-    )
-    per_pixel = (
-        ": one norm per pixel, over channels only (dim=1)",
-        ("each pixel's gradient is driven to norm 1, an image's to 32 instead of 1"),
-    )
     together, mean_norm = 10 * (math.hypot(*norms) - 1) ** 2, 10 * (sum(norms) / 4 - 1) ** 2
-    images = (0.5 * slope).sum((1, 2, 3)).abs()
-    table = [
-        (together, *whole),
-        (together - 10 + flat, *whole),
-        (mean_norm, *squared),
-        (mean_norm + flat, *squared),
+    whole = "at batch 256 norms of 1 are punished with 225, and each image is driven to 1/16"
+    of_scores = "the critic's values are held near 1, and its slope is free"
+    per_pixel = "each pixel's gradient is driven to norm 1, an image's to 32 instead of 1"
+    images, pixels = (0.5 * slope).sum((1, 2, 3)).abs(), slope.norm(dim=1)
+    slips = [
+        (together, ": one norm for the whole batch", whole),
+        (together - 10 + flat, ": one norm for the whole batch", whole),
+        *((mean_norm + n, ": the square of the mean instead of the mean of the squares",
+           "norms of 0.5 and 1.5 cancel") for n in (0, flat)),
         (4 * expected, ": a sum over the batch", "its weight grows with the batch"),
         (expected / 10, ": without lambda", "a tenth of the weight"),
         (mean(lambda n: (n**2 - 1) ** 2), ": the squared norm, without its root", ""),
         (mean(lambda n: max(0, n - 1) ** 2), ": one-sided, small norms are free", ""),
-        (10 * (images - 1).square().mean().item(), *of_scores),
-        (flat, ": no penalty at all", "the critic is not constrained"),
-        (0.0, ": no penalty at all", "the critic is not constrained"),
-        (10 * (slope.norm(dim=1) - 1).square().mean().item(), *per_pixel),
-    ]
-    why, cost = meant(got, table)
-    return wrong(f"a penalty of {got:.3f} for norms 0.5, 2, 1, 3{why}", f"{expected:.3f}", cost)
+        (10 * (images - 1).square().mean().item(), ": of the scores D(x^), not of their gradient",
+         of_scores),
+        *((n, ": no penalty at all", "the critic is not constrained") for n in (flat, 0.0)),
+        (10 * (pixels - 1).square().mean().item(), ": one norm per pixel, over channels only "
+         "(dim=1)", per_pixel),
+    ]  # fmt: skip
+    return nearest(got, expected, [], slips, "for norms 0.5, 2, 1, 3 a penalty of ")
 
 
 def _weight_gradient(handin: HandIn, value: float) -> Tensor | None:
@@ -1309,7 +1184,7 @@ def no_interpolates(handin: HandIn) -> Verdict | None:
     """the losses of 1.3 and 1.4 leave the interpolates alone."""
     judged = False
     for name in ("q1_3", "q1_4"):
-        with contextlib.suppress(NotThere, Slip, NameError, TypeError):  # rows of their own
+        with contextlib.suppress(Slip, NameError, TypeError):  # rows of their own
             module = _losses(handin, name)
             losses = [disc_loss(module, *SCORES, _slope([norm] * 4)) for norm in (1.0, 7.0)]
             got = [*map(_value, losses)]
@@ -1324,7 +1199,7 @@ def no_interpolates(handin: HandIn) -> Verdict | None:
 def _script(handin: HandIn, question: str, asked: dict) -> Verdict:
     """What its `__main__` asks of train_model."""
     script = _losses(handin, question).__name__
-    calls = calls_of_main(handin, script, "train_model")  # recorded, not run
+    calls = handin.calls_of_main(script, "train_model")  # recorded, not run
     if not calls:
         raise NotThere(f"{script}.py does not call train_model")
     given = calls[-1]

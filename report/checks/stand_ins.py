@@ -11,6 +11,7 @@ import socket
 import sys
 import types
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,13 +76,17 @@ class OnCPU(TorchFunctionMode):
         return value
 
 
-class _Anything(type):
-    """Of the stand-in for a class of a missing module: has every attribute."""
+def _attribute(self: Any, name: str) -> Any:
+    """Every attribute but those that Python looks for."""
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return StandIn
 
-    def __getattr__(cls, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return StandIn
+
+class _Anything(type):
+    """Of the stand-in for a class of a missing module."""
+
+    __getattr__ = _attribute
 
     def __iter__(cls) -> Any:
         return iter(())
@@ -90,39 +95,25 @@ class _Anything(type):
 class StandIn(metaclass=_Anything):
     """Whatever a missing module has: a class, a function, a decorator, a context."""
 
+    __getattr__ = _attribute
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """As a decorator it gives the function back."""
         if len(args) == 1 and callable(args[0]) and not kwargs:
             return args[0]
         return object.__new__(cls)
 
-    def __init__(self, *args: Any, **kwargs: Any):
+    def _nothing(self, *args: Any, **kwargs: Any) -> None:
         pass
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return StandIn
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Nothing of use."""
+    def _self(self, *args: Any, **kwargs: Any) -> Any:
         return self
 
-    def __enter__(self) -> Any:
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        pass
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        pass
-
-
-class Event(StandIn):
-    """A CUDA event, for who measures time."""
+    __init__ = __exit__ = __setitem__ = _nothing
+    __call__ = __enter__ = _self
 
     def elapsed_time(self, other: Any) -> float:
-        """Milliseconds."""
+        """Milliseconds, of a CUDA event."""
         return 0.0
 
 
@@ -158,15 +149,9 @@ class MissingModules:
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
         """A module with every attribute, and nothing for `from ... import *`."""
-        module = types.ModuleType(spec.name)
-        module.__getattr__ = lambda name: self._attribute(name)  # type: ignore[method-assign]
-        module.__all__ = []  # type: ignore[attr-defined]
+        module: Any = types.ModuleType(spec.name)
+        module.__getattr__, module.__all__ = partial(_attribute, None), []
         return module
-
-    def _attribute(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return StandIn
 
     def exec_module(self, module: types.ModuleType) -> None:
         """Nothing to run."""
@@ -187,122 +172,96 @@ class StandInInception(torch.nn.Module):
         return means.flatten(1)
 
 
+def _nothing(*args: Any, **kwargs: Any) -> None:
+    """In place of what saves, draws or waits."""
+
+
 def put_in(notes: Notes, folder: Path) -> None:
     """Change this process; it serves for one check of the modules in `folder`."""
     sys.meta_path.append(MissingModules(notes, folder))
     cuda: Any = torch.cuda
     cuda.current_device = lambda: torch.device("cpu")
     cuda.get_device_name = lambda *args: "a stand-in"
-    cuda.get_device_properties = StandIn
     for name in ("synchronize", "empty_cache", "manual_seed", "manual_seed_all", "set_device"):
-        setattr(cuda, name, lambda *args, **kwargs: None)
-    cuda.Event = Event
-    generator: Any = torch.Generator
-    kind: Any = type(
-        "Generator", (generator,), {"__new__": lambda c, *a, **k: generator.__new__(c)}
-    )
-    setattr(torch, "Generator", kind)  # noqa: B010 (on whatever device it is asked for)
-    for name in ("Stream", "stream", "current_stream", "default_stream"):
+        setattr(cuda, name, _nothing)
+    for name in ("Stream", "stream", "current_stream", "default_stream", "Event"):
         setattr(cuda, name, StandIn)
-    for name in ("FloatTensor", "HalfTensor"):
-        setattr(cuda, name, torch.FloatTensor)
-    jit: Any = torch.jit
-    jit.script = lambda module, *args, **kwargs: module
-    jit.save = lambda *args, **kwargs: None
-    torch.save = lambda *args, **kwargs: None
-    matplotlib.use = lambda *args, **kwargs: None  # no screen
-    multiprocessing.set_start_method = lambda *args, **kwargs: None
-    _no_network()
+    cuda.get_device_properties = StandIn
+    cuda.FloatTensor = cuda.HalfTensor = torch.FloatTensor
+    generator: Any = torch.Generator  # on whatever device it is asked for
+    made = {"__new__": lambda cls, *args, **kwargs: generator.__new__(cls)}
+    setattr(torch, "Generator", type("Generator", (generator,), made))  # noqa: B010
+    torch.jit.script = lambda module, *args, **kwargs: module  # type: ignore[assignment]
+    for place, name in (
+        *((torch.jit, "save"), (torch, "save")),
+        *((matplotlib, "use"), (multiprocessing, "set_start_method")),  # no screen
+    ):
+        setattr(place, name, _nothing)
     _old_calls(notes)
-    _no_workers()
-    _clean_fid(notes)
 
-
-def _no_network() -> None:
     def refuse(*args: Any, **kwargs: Any) -> Any:
         raise OSError("no network while a hand-in is checked")
 
     socket.socket.connect = refuse  # type: ignore[method-assign]
     socket.getaddrinfo = refuse
 
+    def compute_fid(*args: Any, **kwargs: Any) -> float:
+        """Its score is 100, its network a few means: what is given to them is what counts."""
+        notes.fid.append(dict(zip(("fdir1", "fdir2", "gen"), args, strict=False)) | kwargs)
+        return 100.0
+
+    cleanfid.fid.compute_fid = compute_fid
+    StandInInception.notes = notes
+    cleanfid.inception_torchscript.InceptionV3W = StandInInception
+
+
+def _changed(kind: Any, name: str, change: Callable[[list, dict], None]) -> None:
+    """Have a function or method called with arguments that `change` has been over."""
+    call = getattr(kind, name)
+
+    def changed(*args: Any, **kwargs: Any) -> Any:
+        given = list(args)
+        change(given, kwargs)
+        return call(*given, **kwargs)
+
+    setattr(kind, name, changed)
+
 
 def _old_calls(notes: Notes) -> None:
-    """Calls that today's libraries refuse."""
-    adam: Any = torch.optim.Adam
-    make_adam = adam.__init__
+    """Calls that today's libraries refuse; and data are loaded in this process."""
 
-    def adam_init(self: Any, params: Any, *args: Any, **kwargs: Any) -> None:
-        if len(args) > 1:  # (params, lr, betas, ...)
-            kwargs["betas"], args = args[1], (args[0], *args[2:])
-        betas = kwargs.get("betas")
-        if betas is not None and len({type(beta) for beta in betas}) > 1:
-            notes.old["adam"] = f"torch {torch.__version__} refuses Adam(betas={tuple(betas)}), an "
-            notes.old["adam"] += "int beside a float: write (0.0, 0.9)"
-            kwargs["betas"] = tuple(map(float, betas))
-        make_adam(self, params, *args, **kwargs)
+    def betas(args: list, kwargs: dict) -> None:
+        if len(args) > 3:  # (self, params, lr, betas, ...)
+            kwargs["betas"] = args.pop(3)
+        if len({type(beta) for beta in kwargs.get("betas", ())}) > 1:
+            notes.old["adam"] = f"torch {torch.__version__} refuses Adam(betas="
+            notes.old["adam"] += f"{(*kwargs['betas'],)}), an int beside a float: write (0.0, 0.9)"
+            kwargs["betas"] = tuple(map(float, kwargs["betas"]))
 
-    adam.__init__ = adam_init
-    base = torch.optim.lr_scheduler.LRScheduler
-    for scheduler in list(vars(torch.optim.lr_scheduler).values()):
-        if isinstance(scheduler, type) and issubclass(scheduler, base):
-            _without(scheduler, "verbose", "scheduler", "learning-rate schedulers", notes)
+    def verbose(args: list, kwargs: dict) -> None:
+        if kwargs.pop("verbose", None) is not None:
+            notes.old["scheduler"] = f"learning-rate schedulers of torch {torch.__version__} have "
+            notes.old["scheduler"] += "no argument verbose: leave it out"
 
-    for place in (torchvision.utils,):
-        for name in ("save_image", "make_grid"):
-            setattr(place, name, _renamed(getattr(place, name), notes))
-
-
-def _without(kind: Any, argument: str, note: str, what: str, notes: Notes) -> None:
-    make = kind.__init__
-
-    def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        if argument in kwargs:
-            notes.old[note] = f"{what} of torch {torch.__version__} have no argument {argument}: "
-            notes.old[note] += "leave it out"
-            del kwargs[argument]
-        make(self, *args, **kwargs)
-
-    kind.__init__ = init
-
-
-def _renamed(function: Callable, notes: Notes) -> Callable:
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def renamed(args: list, kwargs: dict) -> None:
         if "range" in kwargs:
             notes.old["range"] = "save_image and make_grid have no argument range any more: "
             notes.old["range"] += "write value_range"
             kwargs["value_range"] = kwargs.pop("range")
-        return function(*args, **kwargs)
 
-    return call
-
-
-def _no_workers() -> None:
-    """Data are loaded in this process."""
-    loader: Any = torch.utils.data.DataLoader
-    make = loader.__init__
-
-    def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        kwargs |= {"num_workers": 0, "pin_memory": False}
+    def no_workers(args: list, kwargs: dict) -> None:
         for name in ("persistent_workers", "prefetch_factor", "timeout", "multiprocessing_context"):
             kwargs.pop(name, None)
-        make(self, *args, **kwargs)
+        kwargs |= {"num_workers": 0, "pin_memory": False}
 
-    loader.__init__ = init
-
-
-def _clean_fid(notes: Notes) -> None:
-    """Its score is 100, its network a few means: what is given to them is what counts."""
-
-    def compute_fid(*args: Any, **kwargs: Any) -> float:
-        names = ("fdir1", "fdir2", "gen")
-        notes.fid.append(dict(zip(names, args, strict=False)) | kwargs)
-        return 100.0
-
-    module: Any = cleanfid.fid
-    module.compute_fid = compute_fid
-    StandInInception.notes = notes
-    inception: Any = cleanfid.inception_torchscript
-    inception.InceptionV3W = StandInInception
+    _changed(torch.optim.Adam, "__init__", betas)
+    base = torch.optim.lr_scheduler.LRScheduler
+    for scheduler in list(vars(torch.optim.lr_scheduler).values()):
+        if isinstance(scheduler, type) and issubclass(scheduler, base):
+            _changed(scheduler, "__init__", verbose)
+    for name in ("save_image", "make_grid"):
+        _changed(torchvision.utils, name, renamed)
+    _changed(torch.utils.data.DataLoader, "__init__", no_workers)
 
 
 def make_data(folder: Path) -> None:

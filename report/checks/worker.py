@@ -8,10 +8,10 @@ import contextlib
 import ctypes
 import importlib
 import inspect
-import json
 import linecache
 import os
 import re
+import resource
 import shutil
 import signal
 import sys
@@ -22,6 +22,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
@@ -36,26 +37,13 @@ import torch.utils.tensorboard  # noqa: F401
 import torchvision.datasets  # noqa: F401
 import tqdm.std
 
-from checks import (
-    CANNOT_RUN,
-    DIFFERS,
-    NOT_THERE,
-    PASSED,
-    Check,
-    HandIn,
-    NotThere,
-    Slip,
-    Verdict,
-    at_work,
-    diffusion,
-    gan,
-    named,
-    vae,
-)
+import checks.diffusion  # importing them fills checks.CHECKS
+import checks.gan
+import checks.vae  # noqa: F401
+from checks import CANNOT_RUN, CHECKS, DIFFERS, NOT_THERE, PASSED, Check, HandIn, Slip, Verdict
 from checks.stand_ins import Notes, OnCPU, make_data, put_in
 
 tqdm.std.tqdm.set_lock(threading.RLock())  # one of processes would be left behind
-FAMILIES = (gan, vae, diffusion)  # importing them fills checks.CHECKS
 MEMORY = 6 * 2**30  # bytes that a check may allocate
 CODE = {".py", ".json", ".yaml", ".yml", ".toml", ".cfg", ".ini", ".txt"}  # data stay behind
 LARGEST, MOST = 2**20, 2000  # bytes of a file of code, and files
@@ -65,14 +53,12 @@ LEFT_OUT = {"__pycache__", "node_modules", "site-packages", "venv", "wandb"}
 
 def judge(one: Check, handin: HandIn) -> Verdict | None:
     """The verdict of a check, whatever the hand-in raises."""
-    notes, at_work[:] = handin.notes, [one]  # what `wrong` takes its words from
+    notes, checks.at_work[:] = handin.notes, [one]  # what `wrong` takes its words from
     try:
         with OnCPU(notes), torch.set_grad_enabled(one.half != "diffusion"):  # sampling needs none
             verdict = one.function(handin)
-    except NotThere as error:
-        return Verdict(NOT_THERE, str(error))
     except Slip as error:
-        return error.verdict
+        return error.args[0]
     except BaseException as error:  # SystemExit of a script without a guard, too
         return _of_exception(error, handin)
     if verdict and (old := [notes.old[kind] for kind in one.old if kind in notes.old]):
@@ -84,17 +70,12 @@ def judge(one: Check, handin: HandIn) -> Verdict | None:
 
 
 def _of_exception(error: BaseException, handin: HandIn) -> Verdict:
-    frames = [
-        frame
-        for frame in traceback.walk_tb(error.__traceback__)
-        if Path(frame[0].f_code.co_filename).is_relative_to(handin.folder)
-    ]
+    walked = [*traceback.walk_tb(error.__traceback__)]
+    frames = [f for f in walked if Path(f[0].f_code.co_filename).is_relative_to(handin.folder)]
     where, reason = "", (str(error).strip().splitlines() or [""])[0][:300]
     if frames:
-        frame, line = frames[-1]
-        where = f" at {Path(frame.f_code.co_filename).name}:{line}"
-    last = [frame for frame, _ in traceback.walk_tb(error.__traceback__)][-1:]
-    if isinstance(error, NotImplementedError) and frames and last == [frames[-1][0]]:
+        where = f" at {Path(frames[-1][0].f_code.co_filename).name}:{frames[-1][1]}"
+    if isinstance(error, NotImplementedError) and frames and frames[-1] == walked[-1]:
         return Verdict(NOT_THERE, f"a TODO{where}")
     if isinstance(error, SyntaxError):
         path = Path(error.filename or "")
@@ -149,15 +130,18 @@ def copy_code(folder: Path, place: Path) -> Path:
     return target
 
 
-def serve(results: Any, folder: str, names: Sequence[str], seconds: int) -> None:
+def serve(
+    results: Any, folder: str, names: Sequence[str], seconds: int, dead: Sequence[str]
+) -> None:
     """Send (name, verdict as a pair or None) of each check of the modules in `folder`.
 
-    The start of a process: called by check.py, never by a check.
+    Before that ("", module) for each that is imported now, and ("", ""). dead: modules that have
+    ended such a process. The start of one: called by check.py, never by a check.
     """
     with contextlib.suppress(AttributeError, OSError):
         os.setsid()  # a session that can be killed as a whole
         ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: orphans come here, and are ended
-    notes, checks = Notes(), [named(name) for name in names]
+    notes, of = Notes(), {one.name: one for one in CHECKS}
     with tempfile.TemporaryDirectory() as place, open(os.devnull, "w") as nowhere:
         copy = copy_code(Path(folder).resolve(), Path(place).resolve() / "hand-in")
         make_data(copy)
@@ -169,126 +153,89 @@ def serve(results: Any, folder: str, names: Sequence[str], seconds: int) -> None
         torch.set_num_threads(1)  # forks of a process with a pool of threads hang
         warnings.simplefilter("ignore")
         put_in(notes, copy)
-        handin, out = HandIn(copy, notes), Path(place, "verdicts")
-        import_once(handin, out, seconds)
+        handin = HandIn(copy, notes)
+        with contextlib.suppress(ValueError, OSError):  # where there is such a limit
+            resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+        handin.never = {name: NEVER.format(f"importing {name}.py", seconds) for name in dead}
+        import_once(handin, seconds, results.send)
+        results.send(("", ""))
         handin.files = {*copy.parent.rglob("*")}
-        for _, members in groupby(checks, key=lambda one: one.group or one.name):
-            for name, verdict in _verdicts(list(members), handin, out, seconds):
-                results.send((name, verdict and (verdict.word, verdict.sentence)))
+        for _, members in groupby((of[name] for name in names), lambda one: one.group or one.name):
+            for pair in _verdicts(list(members), handin, seconds):
+                results.send(pair)
         results.close()
     os._exit(0)  # whatever threads it may have
 
 
-def import_once(handin: HandIn, out: Path, seconds: int) -> None:
-    """Import the modules here that a child could import; note those that never end."""
-    paths = sorted(path.stem for path in handin.folder.glob("*.py"))
-    names = [name for name in paths if name.isidentifier() and not name.startswith("test")]
-    while names:
-        done: list[str] = []
+NEVER = "{}: not done after {} s, or it ends the process: what an import does belongs under "
+NEVER += 'if __name__ == "__main__"'
 
-        def trial(tell: Callable, names: list[str] = names) -> None:
-            for name in names:
-                tell(f"{name} begins")
-                fine = True
-                try:
-                    with OnCPU(handin.notes):  # as in a check: what ends early there, ends here
-                        importlib.import_module(name)
-                except BaseException:  # a check that needs it will say so
-                    fine = False
-                tell(f"{name} {'imported' if fine else 'fails'}")
 
-        lines = [line for line in _child(trial, out, seconds) if line[0] != "!"]
-        told = [line.split() for line in lines]
-        done = [name for name, what in told if what != "begins"]
-        for name, what in told:
-            if what == "imported":
-                with contextlib.suppress(BaseException), OnCPU(handin.notes):
+def import_once(handin: HandIn, seconds: int, tell: Callable) -> None:
+    """Import the modules here, for all checks; note those that never end."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt  # which `except Exception` lets through
+
+    signal.signal(signal.SIGALRM, stop)
+    for path in sorted(handin.folder.glob("*.py")):
+        name = path.stem
+        signal.alarm(seconds)
+        try:
+            if name.isidentifier() and not name.startswith("test") and name not in handin.never:
+                tell(("", name))
+                with OnCPU(handin.notes):  # as in a check: what ends early there, ends here
                     importlib.import_module(name)
-        if len(done) == len(names):
-            return
-        hung = next(name for name in names if name not in done)
-        handin.never[hung] = (
-            f"importing {hung}.py is not done after {seconds} s, or ends the process: what it does "
-            'belongs under if __name__ == "__main__"'
-        )
-        names = names[names.index(hung) + 1 :]
+        except KeyboardInterrupt:
+            handin.never[name] = NEVER.format(f"importing {name}.py", seconds)
+        except BaseException:  # a check that needs it will say so
+            pass
+        finally:
+            signal.alarm(0)
 
 
 def _verdicts(
-    checks: list[Check], handin: HandIn, out: Path, seconds: int
+    those: list[Check], handin: HandIn, seconds: int
 ) -> Iterator[tuple[str, Verdict | None]]:
-    """Of the checks of a group, in children."""
-    while checks:
-        for path in {
-            *handin.folder.parent.rglob("*")
-        } - handin.files:  # what those before have written
+    """Of the checks of a group, in a fork; after a crash the rest in another."""
+    while those:
+        for path in {*handin.folder.parent.rglob("*")} - handin.files:  # others have written it
             path.unlink(missing_ok=True) if path.is_file() else None
-
-        def run(tell: Callable, checks: list[Check] = checks) -> None:
+        ours, theirs = Pipe(False)
+        process, told, status = os.fork(), None, None
+        if process == 0:
+            _limit(seconds)
             torch.manual_seed(0)
             os.chdir(handin.folder)  # an import may have gone elsewhere
-            handin.tell = tell  # what a shared part says when it begins and when it is there
-            for one in checks:
-                verdict = judge(one, handin)
-                tell(json.dumps([one.name, verdict and [verdict.word, verdict.sentence]]))
-
-        why, told = "", []
-        for line in _child(run, out, seconds):
-            if line.startswith("["):
-                name, pair = json.loads(line)
-                yield name, Verdict(*pair) if pair else None
-                checks = checks[1:]
-            elif line.startswith("!"):
-                why = line[1:]
-            else:
-                told.append(line)
-        if checks:  # the first of them is what went wrong; a shared part is everybody's
-            lost = checks if told[-1:] == ["shared begins"] else checks[:1]
-            for one in lost:
-                yield one.name, Verdict(CANNOT_RUN, why)
-            checks = checks[len(lost) :]
-
-
-def _child(work: Callable, out: Path, seconds: int) -> Iterator[str]:
-    """The lines that `work(tell)` tells in a fork; the last one is "!why" where it had to end."""
-    out.write_text("")
-    process = os.fork()
-    if process == 0:
-        _limit(seconds)
-        with open(out, "a", buffering=1) as file:
-            work(lambda line: print(line, file=file, flush=True))
-        os._exit(0)
-    read, status, why = 0, 0, ""
-    end = time.monotonic() + seconds
-    while True:
-        ended, status = os.waitpid(process, os.WNOHANG)
-        lines = out.read_text().split("\n")[:-1]
-        for line in lines[read:]:
-            yield line
-            end = time.monotonic() + seconds
-        read = len(lines)
-        if ended or time.monotonic() > end:
-            break
-        time.sleep(0.004)  # a check takes some hundredths of a second
-    if not ended:
-        why = f"not done after {seconds} s"
-    elif code := os.waitstatus_to_exitcode(status):
-        limited = code in (-signal.SIGXCPU, -signal.SIGKILL)
-        why = f"the process ended by itself (exit code {code})"
-        why = f"ended by the limit of {seconds} s or of memory" if limited else why
-    _end_children()
-    if why:
-        yield f"!{why}"
+            handin.tell = theirs.send  # what a shared part says when it begins and when it is there
+            for one in those:
+                theirs.send((one.name, judge(one, handin)))
+            os._exit(0)
+        theirs.close()
+        try:
+            while those and ours.poll(seconds):
+                told = ours.recv()
+                if isinstance(told, tuple):
+                    those = those[1:]
+                    yield told
+        except EOFError:
+            status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        _end_children()
+        if those:  # the first of them is what went wrong; a shared part is everybody's
+            why = f"the process ended by itself (exit code {status})"
+            if status in (-signal.SIGXCPU, -signal.SIGKILL):
+                why = f"ended by the limit of {seconds} s or of memory"
+            why = f"not done after {seconds} s" if status is None else why
+            lost = those if told == "shared begins" else those[:1]
+            yield from ((one.name, Verdict(CANNOT_RUN, why)) for one in lost)
+            those = those[len(lost) :]
 
 
 def _limit(seconds: int) -> None:
     with contextlib.suppress(AttributeError, OSError):
         os.setsid()  # so that whatever it starts ends with it
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it does not outlive us
-    with contextlib.suppress(ImportError, ValueError, OSError):  # where there are such limits
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    with contextlib.suppress(ValueError, OSError):
         used = int(time.process_time())  # a fork goes on counting from there
         resource.setrlimit(resource.RLIMIT_CPU, (used + seconds, used + seconds))
 

@@ -1,6 +1,5 @@
 """The checker: this project passes, and each slip that is put into it is found and named."""
 
-import csv
 import difflib
 import json
 import shutil
@@ -81,15 +80,13 @@ def test_every_check_has_a_slip():
 
 
 def test_this_project_passes(tmp_path, capsys):
-    """By the command, as a student runs it; the three kinds of output agree."""
-    files = {name: tmp_path / f"rows.{name}" for name in ("json", "csv", "gradescope")}
+    """By the command, as a student runs it."""
+    files = {name: tmp_path / f"rows.{name}" for name in ("json", "gradescope")}
     options = [part for name, path in files.items() for part in (f"--{name}", str(path))]
     assert check.main(check.get_args([str(ROOT), *options])) == 0
     assert f"judged: gan in {ROOT / 'gan'}, vae in {ROOT / 'vae'}" in capsys.readouterr().out
     rows = json.loads(files["json"].read_text())
     assert len(rows) > 60 and {row["verdict"] for row in rows} == {"right"}
-    with open(files["csv"], newline="") as file:
-        assert list(csv.DictReader(file)) == rows
     graded = json.loads(files["gradescope"].read_text())
     assert sum(t["score"] for t in graded["tests"]) == pytest.approx(100)
     keys = {"number", "name", "score", "max_score", "status", "output"}
@@ -280,14 +277,23 @@ threading.Thread(target=time.sleep, args=(100,)).start()
 """
 
 
+DEAF = """while True:
+    try:
+        while True: pass
+    except BaseException: pass
+"""
+
+
 def test_right_code_is_right_whatever_surrounds_it(pool, tmp_path):
-    """A thread that lives on, a package called data, an import that never ends elsewhere."""
+    """A thread that lives on, a package called data, imports that end all or nothing elsewhere."""
     folder = tmp_path / "gan"
     shutil.copytree(HANDIN / "gan", folder)
     change(folder / "train.py", "", SURROUNDINGS + "from data.helper import answer\n")
     (folder / "data").mkdir()
     (folder / "data/helper.py").write_text("answer = 42\n")
     (folder / "endless.py").write_text("while True: pass\n")
+    (folder / "deaf.py").write_text(DEAF)
+    (folder / "ends.py").write_text("import os; os._exit(7)\n")
     found = dict(pool.verdicts(["gan.transform", "gan.schedules", "gan.iterations"], folder, 3))
     assert found["gan.transform"] == found["gan.iterations"] == ("right", ""), found
 
@@ -296,13 +302,10 @@ def test_a_half_without_its_networks_is_told(tmp_path):
     """And rows that have not come yet cost points, if the program ends there."""
     shutil.copytree(HANDIN, tmp_path / "hw")
     (tmp_path / "hw/gan/networks.py").unlink()
-    (row,) = check.lost_halves(tmp_path, check.find_halves(tmp_path))
-    assert (row.question, row.verdict) == ("1.1", "not there") and "hw/gan/train.py" in row.sentence
-    assert not check.passed([row]) and not [*check.lost_halves(HANDIN, check.find_halves(HANDIN))]
+    assert check.find_halves(tmp_path)["gan"] == tmp_path / "hw/gan"
     shutil.copytree(ROOT / "vae", tmp_path / "own/vae")  # a half alone, with a word of the other's
     (tmp_path / "own/vae/more.py").write_text("def get_optimizers_and_schedulers(model): ...\n")
-    own = tmp_path / "own"
-    assert not [*check.lost_halves(own, check.find_halves(own))]
+    assert [*check.find_halves(tmp_path / "own")] == ["vae"]
     left = check.not_tried(HANDIN / "vae", "2.3.1")
     assert {one.name for one in left} == {"vae.constant_beta", "vae.beta_reaches_loss"}
     args = check.get_args([str(HANDIN), "--gradescope", str(tmp_path / "results.json")])

@@ -157,7 +157,7 @@ class Parser(argparse.ArgumentParser):
         group = self.add_argument_group("data and output")
         add, kinds = group.add_argument, (real, "synthetic")
         add("--dataset", choices=kinds, default=real, help=f"synthetic: {drawn}, no download")
-        add("--data_dir", type=path, metavar="FOLDER", help=f"{place}, which is fetched once")
+        add("--data_dir", type=path, metavar="FOLDER", help=place)
         add("--download", action="store_true", help="fetch them to --data_dir, if missing there")
         return group
 

@@ -77,8 +77,9 @@ def test_resizing_goes_on_and_leaves_finished_files_alone(originals, tmp_path):
     assert resize_folder(originals, output)["resized"] == ["Finch_0002.jpg"]
     assert names_in(output) == SMALL
     assert (output / "Finch_0001.jpg").read_bytes() == kept
-    (output / "Finch_0001.jpg").write_bytes(b"half")
-    refused("Finch_0001.jpg is not 32x32", resize_folder, originals, output)
+    for spoil in (lambda path: path.write_bytes(b"half"), Image.new("RGB", (16, 16)).save):
+        spoil(output / "Finch_0001.jpg")
+        refused("Finch_0001.jpg is not 32x32", resize_folder, originals, output)
 
 
 def test_equal_names_and_an_output_folder_below_the_input_one(tmp_path):

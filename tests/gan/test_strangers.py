@@ -4,8 +4,6 @@ import argparse
 import errno
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from unittest import mock
 
@@ -105,18 +103,6 @@ def test_a_run_owns_its_folder(birds, tmp_path, monkeypatch):
     # A file system without locks is no obstacle.
     monkeypatch.setattr("fcntl.flock", mock.Mock(side_effect=OSError(errno.ENOLCK, "No locks")))
     start(folder, birds, "--resume", "--num_iterations", 9)
-
-
-def test_two_processes_do_not_share_a_folder(tmp_path):
-    """And one that is killed leaves no lock behind."""
-    hold = "import sys; sys.path.insert(0, sys.argv[1]); from common.files import locked\n"
-    hold += "with locked(sys.argv[2]): print('held', flush=True); sys.stdin.read()"
-    argv = [sys.executable, "-c", hold, Path(train.__file__).parent, tmp_path]
-    first = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert first.stdout.readline() == b"held\n"
-    refused("another run is at work", Run, tmp_path, LAYOUT)
-    first.kill(), first.wait()
-    Run(tmp_path, LAYOUT).__exit__()
 
 
 def test_a_lock_leaves_no_file_and_a_run_does_not_wait_for_itself(tmp_path, monkeypatch):

@@ -341,7 +341,7 @@ SLIPS = read(r"""
 @ gan/common/run.py gan/test_run.py
 - suppress(InputError):  # what cannot be read goes
 + suppress():
-@ gan/common/run.py gan/test_utils.py
+@ gan/common/run.py gan/test_strangers.py
 - rebased(config, folder, ".")
 + config
 @ gan/evaluate.py gan/test_run.py gan/test_strangers.py
@@ -389,7 +389,7 @@ SLIPS = read(r"""
 @ gan/common/run.py gan/test_run.py gan/test_strangers.py
 - purge_step=first if self.state else None
 + purge_step=None
-@ gan/common/run.py vae/test_run.py
+@ vae/common/run.py vae/test_run.py
 - + (self.layout.columns[0] == "iteration")
 + + 1
 @ gan/common/run.py gan/test_run.py gan/test_strangers.py

@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import json
 import os
 import signal
 from pathlib import Path
@@ -188,6 +189,19 @@ def test_who_names_data_asks_for_a_score(bird_folder, tmp_path):
     options = ["--evaluate", tmp_path, "--data_dir", bird_folder, "--inception_weights", "nowhere"]
     with pytest.raises(InputError, match="--inception_weights: no folder nowhere"):
         evaluate(TINY[0](), get_args("", list(map(str, options))))
+
+
+def test_a_run_is_evaluated_from_any_folder(bird_folder, tmp_path, tiny_features, monkeypatch):
+    """Its config.json names files as seen from there."""
+    save_tensors(TINY[0]().state_dict(), tmp_path / "generator.pt")
+    places = {"data_dir": bird_folder, "fid": tiny_features}
+    config = {name: os.path.relpath(path, tmp_path) for name, path in places.items()}
+    config |= {"dataset": "cub", "num_gen": [4, 4]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    monkeypatch.chdir(bird_folder.parent.parent)
+    with pytest.raises(SystemExit):
+        evaluate(TINY[0](), get_args("", ["--evaluate", str(tmp_path)]))
+    assert (tmp_path / "generator_score_train.json").exists()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from common import InputError
 from common.device import Precision, prepare
 from common.files import atomic, fingerprint, is_writable, load_weights, save_grid
 from common.measure import preserved
-from common.run import check_data, recorded_settings
+from common.run import as_options, check_data, recorded_settings
 
 # What is taken from the run that made a generator, where the command line does not say it.
 FOR_SCORES = ("dataset", "data_dir", "fid", "fid_mode", "num_gen", "inception_weights", "seed")
@@ -41,8 +41,7 @@ def evaluate(gen: AnyGenerator, args: Namespace) -> None:
     if "data_dir" in given:
         given = {"dataset": "cub"} | given
     known = {name: recorded[name] for name in FOR_SCORES if recorded.get(name) is not None}
-    checked = {name: value for name, value in known.items() if name != "dataset"}
-    known |= make_parser().check(checked)  # of a config.json that somebody edited, perhaps
+    known = as_options(known, make_parser(), folder)
     if "data_dir" in given and known.get("fid") == "off":  # the run had none to score by
         del known["fid"]
     options = Namespace(**vars(args) | known | given)

@@ -227,7 +227,7 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[tuple[Path, str]
         try:
             runs.append(read_run(folder))
         except RunError as error:
-            print(f"error: left out: {error}", file=sys.stderr)
+            print(f"{Path(sys.argv[0]).name}: error: left out: {error}", file=sys.stderr)
             broken.append((folder, str(error)))
     return runs, broken
 
@@ -347,6 +347,8 @@ def read_score(path: Path) -> tuple[float, str]:
     """The score in the JSON that `--evaluate` writes, and a string of what was measured."""
     try:
         row = json.loads(path.read_text())
+        if not math.isfinite(row["score"]):
+            raise ValueError(f"{row['score']} is not finite")
         return float(row["score"]), f"{row['score_name']}, {int(row['num_gen']):,} samples"
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise damaged(f"{path}: not a score ({error})") from None

@@ -345,7 +345,7 @@ SLIPS = read(r"""
 - rebased(config, folder, ".")
 + config
 @ gan/evaluate.py gan/test_run.py gan/test_strangers.py
-- known |= make_parser().check(checked)
+- known = as_options(known, make_parser(), folder)
 + pass
 @ gan/common/__init__.py gan/test_utils.py vae/test_run.py
 - else bool | float

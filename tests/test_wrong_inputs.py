@@ -103,6 +103,7 @@ WRONG = [
     ("report/grade.py run --csv nowhere/class.csv", "no folder nowhere"),
     ("report/grade.py run --csv run", "run is a folder, expected a file"),
     ("report/check.py empty --json run", "run: it is a folder"),
+    ("report/check.py empty --gradescope -", "takes is a file"),
     ("report/grade.py run --json --csv -", "--json and --csv exclude each other"),
     ("report/build_report.py --runs nowhere --out out", "nowhere: no such folder"),
     ("report/build_report.py --runs run --out words.txt", "words.txt is a file"),

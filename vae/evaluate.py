@@ -15,7 +15,7 @@ from common import InputError
 from common.device import choose_precision, prepare, resolve_device
 from common.files import atomic, fingerprint, is_writable, load_weights
 from common.measure import measuring
-from common.run import check_data, recorded_settings
+from common.run import as_options, check_data, recorded_settings
 
 
 def evaluate(args: Namespace, get_val_metrics: Callable) -> None:
@@ -30,6 +30,11 @@ def evaluate(args: Namespace, get_val_metrics: Callable) -> None:
             f"--evaluate: {folder / 'config.json'} {what}; give a run's folder, or its model.pt "
             "beside its config.json"
         )
+    if recorded["loss_mode"] not in ("ae", "vae"):
+        raise InputError(
+            f"--evaluate: the run in {folder} has a loss of its own ({recorded['loss_mode']}); "
+            "call vis_samples and get_val_metrics from its file"
+        )
     out = Path(given.get("out_dir", folder))
     if not is_writable(out):
         raise InputError(f"--evaluate: {out} cannot be written; give another --out_dir")
@@ -37,8 +42,7 @@ def evaluate(args: Namespace, get_val_metrics: Callable) -> None:
         given = {"dataset": "cifar10"} | given
     names = (*args.parser.defaults(), "network")
     known = {name: recorded[name] for name in names if recorded.get(name) is not None}
-    named = ("network", "device", "dataset", "loss_mode", "beta_mode")  # or functions' names
-    known |= args.parser.check({k: v for k, v in known.items() if k not in named})
+    known = as_options(known, args.parser, folder)
     options = Namespace(**vars(args) | known | given)
     if options.dataset == "unnamed":
         raise InputError(f"--evaluate: the run in {folder} does not name its data; give --data_dir")

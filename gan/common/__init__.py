@@ -132,6 +132,9 @@ class Parser(argparse.ArgumentParser):
         actions, checked = {action.dest: action for action in self._actions}, dict(values)
         for name, value in values.items():
             of_type, choices = actions[name].type, actions[name].choices
+            many = actions[name].nargs if isinstance(actions[name].nargs, int) else 0
+            if (len(value) if isinstance(value, list) else 0) != many:
+                raise InputError(f"--{name}: got {value!r}, expected {many or 'one'}")
             try:
                 if callable(of_type) and isinstance(value, list):
                     checked[name] = [*map(of_type, value)]

@@ -199,10 +199,12 @@ for _network, _parameters in (("Generator", 1_204_099), ("Discriminator", 1_053_
 
 def _without(block: nn.Module, convs: list, x: Tensor) -> Tensor:
     """The block's output where these convolutions give zeros."""
-    hooks = [conv.register_forward_hook(lambda _, __, out: torch.zeros_like(out)) for conv in convs]
-    got = block(x.clone())
-    for hook in hooks:
-        hook.remove()
+    before = [(p, p.detach().clone()) for conv in convs for p in conv.parameters()]
+    for parameter, _ in before:
+        parameter.zero_()  # bias and all: it gives nothing
+    got = block(x.clone()).clone()
+    for parameter, value in before:
+        parameter.copy_(value)
     return got
 
 
@@ -442,12 +444,15 @@ def rate_after(scheduler: Any, steps: int) -> float:
         begun = scheduler._milestones[index - 1] if index else 0
         return rate_after(scheduler._schedulers[index], steps - begun)
     scheduler.optimizer.step()  # once, or the schedule warns of its order
-    try:
-        scheduler.step(steps)  # by its closed form
-    except (OverflowError, TypeError, ZeroDivisionError):
-        scheduler.last_epoch = 0  # by its steps then, some of them
-        while scheduler.last_epoch < min(steps, 1000):
-            scheduler.step()
+    by_lambda = isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR)
+    if by_lambda or hasattr(scheduler, "_get_closed_form_lr"):
+        try:
+            scheduler.step(steps)
+            return scheduler.optimizer.param_groups[0]["lr"]
+        except (OverflowError, ZeroDivisionError):
+            scheduler.last_epoch, steps = 0, min(steps, 1000)  # by its steps then, some of them
+    while scheduler.last_epoch < steps:
+        scheduler.step()
     return scheduler.optimizer.param_groups[0]["lr"]
 
 

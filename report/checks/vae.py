@@ -43,8 +43,8 @@ def _others(module: nn.Module, layers: Layers) -> tuple:
         own, name = [*part.parameters(recurse=False)], type(part).__name__
         if (own and not isinstance(part, KINDS)) or "Dropout" in name or "Norm" in name:
             return f"a {name} among the layers", "none"
-    for number, (conv, _) in enumerate(layers):
-        if getattr(conv, "padding", "same") not in ("same", (1, 1)):
+    for number, conv in enumerate(part for part, _ in layers if isinstance(part, KINDS[:2])):
+        if conv.padding not in ("same", (1, 1)):
             return f"convolution {number} has padding {conv.padding}", "1"
     return ()
 

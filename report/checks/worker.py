@@ -163,8 +163,7 @@ def serve(
         for _, members in groupby((of[name] for name in names), lambda one: one.group or one.name):
             for pair in _verdicts(list(members), handin, seconds):
                 results.send(pair)
-        results.close()
-    os._exit(0)  # whatever threads it may have
+    os._exit(0)  # whatever threads it may have; who waits hears of it when the copy is gone
 
 
 NEVER = "{}: not done after {} s, or it ends the process: what an import does belongs under "

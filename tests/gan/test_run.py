@@ -344,7 +344,10 @@ def test_a_config_that_cannot_be_read_is_told_and_can_go(finished, birds):
     config = finished / "config.json"
     edited = config.read_text().replace('"seed": 0', '"seed": "x"')
     args = utils.get_args(argv=["--evaluate", str(finished)])
-    for text, words in (("{", "restore it"), (edited, "--seed: got 'x', expected")):
+    edits = [("{", "restore it"), (edited, "config.json: --seed: got 'x'")]
+    for name in ("data_dir", "num_gen"):
+        edits.append((json.dumps(config_of(finished) | {name: 5}), f"--{name}: got 5, expected"))
+    for text, words in edits:
         config.write_text(text)
         refused(words, evaluate, TinyGenerator(), args)
     config.write_text("{")

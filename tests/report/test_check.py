@@ -304,7 +304,9 @@ def test_a_half_without_its_networks_is_told(tmp_path):
     (tmp_path / "hw/gan/networks.py").unlink()
     assert check.find_halves(tmp_path)["gan"] == tmp_path / "hw/gan"
     shutil.copytree(ROOT / "vae", tmp_path / "own/vae")  # a half alone, with a word of the other's
-    (tmp_path / "own/vae/more.py").write_text("def get_optimizers_and_schedulers(model): ...\n")
+    (tmp_path / "own/more").mkdir()
+    (tmp_path / "own/more/a.py").write_text("def compute_discriminator_losses(model): ...\n")
+    (tmp_path / "own/vae/more.py").write_text("def compute_discriminator_loss(model): ...\n")
     assert [*check.find_halves(tmp_path / "own")] == ["vae"]
     left = check.not_tried(HANDIN / "vae", "2.3.1")
     assert {one.name for one in left} == {"vae.constant_beta", "vae.beta_reaches_loss"}

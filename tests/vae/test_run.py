@@ -421,6 +421,7 @@ NOT_MEASURED = {
     "a folder that is gone": ([], {"dataset": "cifar10", "data_dir": "gone"}, "gone; correct"),
     "other pixels": ([], {"data": "0123456789ab"}, "was trained on other pixels"),
     "no data named": ([], {"dataset": ...}, "does not name its data; give --data_dir"),
+    "a loss of its own": ([], {"loss_mode": "mine.own"}, "has a loss of its own .mine.own.; call"),
     "another program's": ([], {"loss_mode": ...}, "is not that of a run of train.py"),
     "a file for the results": (["--out_dir", __file__], {}, "test_run.py cannot be written"),
     "another model": ([], {"latent_size": 5}, "does not hold the weights of AEModel"),

@@ -22,7 +22,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from common import InputError, Interrupted, NonFiniteError, first_line
+from common import InputError, Interrupted, NonFiniteError, Parser, first_line
 from common.device import FAST_BFLOAT16, Precision, cpu_capabilities
 from common.files import atomic, is_writable, load_tensors, locked, save_tensors
 from common.measure import RunningMeans
@@ -230,7 +230,7 @@ class Run:
         with atomic(self.folder / "config.json") as unfinished:
             config = settings | more | {"versions": versions()}
             unfinished.write_text(json.dumps(config, indent=2, default=str) + "\n")
-        if self.rows:
+        if self.rows or self.state:  # those of after the restored step go
             self._write_rows()
         # Events of steps that the resumed run takes again; epochs count from 0.
         first = self.step + (self.layout.columns[0] == "iteration")
@@ -369,7 +369,7 @@ def resume_line(*options: object, name: str = "") -> str:
 
 def rebased(settings: dict, old: Path | str, new: Path | str) -> dict:
     """The same, with paths that were seen from one folder as seen from another."""
-    paths = [name for name in PATHS if settings.get(name) not in (None, *NO_PATHS)]
+    paths = [n for n in PATHS if isinstance(settings.get(n), str) and settings[n] not in NO_PATHS]
     return settings | {n: os.path.relpath(os.path.join(old, settings[n]), new) for n in paths}
 
 
@@ -391,6 +391,21 @@ def recorded_settings(folder: Path, option: str) -> dict:
         raise InputError(f"{option}: cannot read {path} ({error}); restore it") from None
     # A program that brings its own images names none.
     return {"dataset": "unnamed"} | rebased(config, folder, ".")
+
+
+def as_options(recorded: dict, parser: Parser, folder: Path) -> dict:
+    """The same, those that are options by their rules; InputError for an edited config.json."""
+    apart = (
+        "device",
+        "dataset",
+        "loss_mode",
+        "beta_mode",
+    )  # they may be None, or a function's name
+    known = [name for name in parser.defaults() if name in recorded and name not in apart]
+    try:
+        return recorded | parser.check({name: recorded[name] for name in known})
+    except InputError as error:
+        raise InputError(f"{folder / 'config.json'}: {error}") from None
 
 
 def recorded_for_resume(folder: Path, resume: Any, given: dict) -> dict:

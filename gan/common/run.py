@@ -395,12 +395,7 @@ def recorded_settings(folder: Path, option: str) -> dict:
 
 def as_options(recorded: dict, parser: Parser, folder: Path) -> dict:
     """The same, those that are options by their rules; InputError for an edited config.json."""
-    apart = (
-        "device",
-        "dataset",
-        "loss_mode",
-        "beta_mode",
-    )  # they may be None, or a function's name
+    apart = ("device", "dataset", "loss_mode", "beta_mode")  # or functions' names
     known = [name for name in parser.defaults() if name in recorded and name not in apart]
     try:
         return recorded | parser.check({name: recorded[name] for name in known})

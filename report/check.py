@@ -42,7 +42,11 @@ SECONDS = 60  # that an import or a check may take
 SKIPPED = {"__pycache__", "datasets", "node_modules", "site-packages", "venv", "wandb"}
 # What a half is known by: a class, in this file or in another; where there is none, functions.
 SIGNS = {
-    "gan": ("networks.py", "class Discriminator", "def compute_discriminator_loss"),
+    "gan": (
+        "networks.py",
+        "class Discriminator",
+        "def (get_optimizers_and_schedulers|compute_discriminator_loss)",
+    ),
     "vae": ("model.py", "class (AEModel|VAEEncoder)", "def (vae_loss|run_train_epoch)"),
     "diffusion": ("model.py", "class DiffusionModel", "class DiffusionModel"),
 }

@@ -64,7 +64,7 @@ def number(
 ) -> Callable[[Any], Any]:
     """An argparse type, of text or of a number: int or float, from `minimum` (or above it) on."""
     expected = f"{'a finite float' if kind is float else 'int'} {'>' if above else '>='} {minimum}"
-    expected += f" and <= {maximum}" if maximum < math.inf else ""
+    expected += f" and <= {maximum:g}" if maximum < math.inf else ""
 
     def check(value: Any) -> Any:
         with contextlib.suppress(TypeError, ValueError, OverflowError):

@@ -218,7 +218,7 @@ class Batches:
 def check_transformed(image: Any) -> None:
     """InputError unless this is a float tensor (3, 32, 32) in [-1, 1]."""
     got = type(image).__name__
-    if isinstance(image, Tensor):
+    if isinstance(image, Tensor) and image.numel():
         low, high = image.min(), image.max()
         got = f"{image.dtype} {tuple(image.shape)}, values from {low:.3g} to {high:.3g}"
         fits = image.is_floating_point() and image.shape == (3, 32, 32)

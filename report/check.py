@@ -142,7 +142,7 @@ class Pool:
                             left.remove(name)
                             yield name, found
                         job[-1] = module if name else found  # which it begins to import
-                        ended, limit = not ready, 3 * seconds
+                        ended = not ready
                     except EOFError:
                         ended = True
                     if ended:
@@ -154,6 +154,7 @@ class Pool:
                             waiting.append((left, folder, (*dead, module)))
                         else:
                             yield from ((name, (CANNOT_RUN, why)) for name in left)
+                limit = 3 * seconds
         finally:
             for process, *_ in running.values():
                 _kill(process)

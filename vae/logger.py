@@ -59,8 +59,8 @@ def save_curves(run: Run, term: str) -> None:
     title, unit = CURVES.get(term, (term.replace("_", " "), ""))
     unit = unit if "train_recon_loss" in rows[-1] else "squared error per pixel"
     path = run.folder / f"{term}_vs_epochs.png"
-    epochs = [row["epoch"] for row in rows]
-    save_plot(epochs, curves, "epochs", unit, f"{title}, {run.folder.name}", path)
+    steps = [row["epoch"] for row in rows]
+    save_plot(steps, curves, "epochs", unit, f"{title}, {run.folder.name}", path)
 
 
 def is_drawn(run: Run) -> bool:

@@ -229,7 +229,8 @@ def run_presets(args: Namespace) -> None:
         begun = (args.out_dir / name / "state.pt").exists() and not args.overwrite
         # Where several are named, those that are not begun yet begin.
         args.resume = asked if begun or len(args.runs) == 1 else None
-        args.resume = asked or True if begun and "all" in args.presets else args.resume
+        if begun and "all" in args.presets:
+            args.resume = True
         arguments, options = arguments_of(name, args)
         how = options.resume, options.overwrite, options.again
         precision = choose_precision(options.device, not options.disable_amp)

@@ -369,7 +369,8 @@ def resume_line(*options: object, name: str = "") -> str:
 
 def rebased(settings: dict, old: Path | str, new: Path | str) -> dict:
     """The same, with paths that were seen from one folder as seen from another."""
-    paths = [n for n in PATHS if isinstance(settings.get(n), str) and settings[n] not in NO_PATHS]
+    found = [name for name in PATHS if isinstance(settings.get(name), str | Path)]
+    paths = [name for name in found if settings[name] not in NO_PATHS]
     return settings | {n: os.path.relpath(os.path.join(old, settings[n]), new) for n in paths}
 
 

@@ -430,6 +430,7 @@ SLIPS = {
         (lambda: t.Compose([t.ToTensor(), t.Resize(64)]), rf"{IMAGE}float32 \(3, 64, 64\)"),
         (lambda: t.Compose([t.ToTensor(), lambda x: 300 * x]), f"{IMAGE}values from .* to"),
         (lambda: t.Compose([]), f"{IMAGE}Image"),
+        (lambda: t.Compose([t.ToTensor(), lambda x: x[:0]]), f"{IMAGE}Tensor"),
         (lambda: t.ToTensor(), "no pixel becomes less than 0"),
         (lambda: t.ToTensor, "raised TypeError"),
         (lambda: t.ToTenser(), "raised AttributeError"),

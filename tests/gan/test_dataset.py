@@ -2,8 +2,6 @@
 
 import os
 import random
-from pathlib import Path
-from unittest import mock
 
 import dataset
 import numpy as np
@@ -15,8 +13,6 @@ from PIL import Image
 from torchvision import transforms as t
 from torchvision.transforms.functional import pil_to_tensor
 from train import build_transforms
-
-from common.files import fingerprint
 
 
 def test_images_are_the_files_in_name_order(bird_folder, capsys):
@@ -72,12 +68,6 @@ def test_unusable_folders_are_refused(bird_folder, message):
     refused(message, load_images, bird_folder)
 
 
-def test_unreadable_folders_are_refused(tmp_path, monkeypatch):
-    denied = PermissionError(13, "Permission denied")
-    monkeypatch.setattr(Path, "iterdir", mock.Mock(side_effect=denied))
-    refused("cannot read.*Permission denied", load_images, tmp_path)
-
-
 def numbered(count):
     """Images that can be told apart by their value."""
     images = torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1).repeat(1, 3, 32, 32)
@@ -101,13 +91,6 @@ def test_an_epoch_is_a_permutation_without_its_tail():
     assert batch.dtype == torch.float32 and -1 <= batch.min() and batch.max() <= 1
     for batch_size in (0, 11):
         refused("expected 1 to 10", Batches, numbered(10), batch_size, torch.Generator())
-
-
-def test_fingerprint_names_the_pixels(birds):
-    changed = birds.clone()
-    assert fingerprint(birds) == fingerprint(changed)
-    changed[0, 0, 0, 0] ^= 1
-    assert fingerprint(changed) != fingerprint(birds) != fingerprint(birds[:-1])
 
 
 def test_drawn_birds_are_seeded_endless_and_various():

@@ -1,6 +1,5 @@
 """Other people's files, folders, habits and machines: nothing silent, nothing rude."""
 
-import argparse
 import errno
 import json
 import os
@@ -23,7 +22,7 @@ from resize_dataset import resize_folder
 from utils import get_args
 
 import common
-from common import COUNT, InputError, Interrupted, NonFiniteError, number
+from common import InputError, Interrupted, NonFiniteError
 from common.device import resolve_device
 from common.files import load_weights, locked, save_tensors
 from common.run import Run
@@ -152,7 +151,7 @@ def test_nothing_is_written_beside_a_named_data_folder(bird_folder, tmp_path, ti
     assert list((tmp_path / "run").glob("fid_*.npz"))
 
 
-def test_a_full_disk_keeps_the_last_state(birds, tmp_path, monkeypatch, capsys):
+def test_a_full_disk_keeps_the_last_state(birds, tmp_path, monkeypatch):
     start(tmp_path / "run", birds, "--num_iterations", 3)
     before, write = (tmp_path / "run/state.pt").read_bytes(), Path.write_bytes
 
@@ -160,13 +159,11 @@ def test_a_full_disk_keeps_the_last_state(birds, tmp_path, monkeypatch, capsys):
         write(path, bytes(data)[:100])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    with monkeypatch.context() as patch, pytest.raises(OSError) as error:
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
         patch.setattr(Path, "write_bytes", no_space)
         start(tmp_path / "run", birds, "--resume", "--num_iterations", 6)
     assert (tmp_path / "run/state.pt").read_bytes() == before
     assert not list((tmp_path / "run").glob(".unfinished*"))
-    capsys.readouterr()
-    assert "No space left" in how_it_ends(error.value, 2, capsys)
     start(tmp_path / "run", birds, "--resume", "--num_iterations", 6)
 
 
@@ -182,18 +179,13 @@ def test_weights_in_other_wrappings_are_read(tmp_path):
     refused("weights of TinyGenerator$", load_weights, TINY[0](), path, "--evaluate")
 
 
-def test_who_names_data_asks_for_a_score(bird_folder, tmp_path):
-    """Also of a run that had no features to score by."""
+def test_a_run_is_evaluated_from_any_folder(bird_folder, tmp_path, tiny_features, monkeypatch):
+    """Its config.json names files as seen from there; who names data asks for a score."""
     save_tensors(TINY[0]().state_dict(), tmp_path / "generator.pt")
     (tmp_path / "config.json").write_text('{"dataset": "synthetic", "fid": "off"}')
     options = ["--evaluate", tmp_path, "--data_dir", bird_folder, "--inception_weights", "nowhere"]
-    with pytest.raises(InputError, match="--inception_weights: no folder nowhere"):
-        evaluate(TINY[0](), get_args("", list(map(str, options))))
-
-
-def test_a_run_is_evaluated_from_any_folder(bird_folder, tmp_path, tiny_features, monkeypatch):
-    """Its config.json names files as seen from there."""
-    save_tensors(TINY[0]().state_dict(), tmp_path / "generator.pt")
+    named = get_args("", list(map(str, options)))
+    refused("--inception_weights: no folder nowhere", evaluate, TINY[0](), named)
     places = {"data_dir": bird_folder, "fid": tiny_features}
     config = {name: os.path.relpath(path, tmp_path) for name, path in places.items()}
     config |= {"dataset": "cub", "num_gen": [4, 4]}
@@ -247,15 +239,6 @@ def test_signals_that_a_shell_had_ignored(birds, tmp_path, monkeypatch, default_
     start(tmp_path / "other", birds)
 
 
-def how_it_ends(error, code, capsys):
-    """The line of a program that ends by this error, with this exit code."""
-    with pytest.raises(SystemExit) as stop:
-        common.end_in_one_line(type(error), error, None)
-    told = capsys.readouterr().err
-    assert stop.value.code == code and len(told.splitlines()) == 1
-    return told
-
-
 @pytest.mark.parametrize(
     "error, code, words",
     [
@@ -268,16 +251,12 @@ def how_it_ends(error, code, capsys):
     ],
 )
 def test_how_a_program_ends_early(error, code, words, capsys):
-    assert words in how_it_ends(error, code, capsys)
+    with pytest.raises(SystemExit) as stop:
+        common.end_in_one_line(type(error), error, None)
+    told = capsys.readouterr().err
+    assert stop.value.code == code and len(told.splitlines()) == 1 and words in told
     common.end_in_one_line(KeyError, KeyError("x"), None)  # a fault of the program
     assert "KeyError" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("value", [2.5, True, "x", None, float("nan"), 2**70, 0])
-def test_numbers_of_programs_are_checked_like_typed_ones(value):
-    with pytest.raises(argparse.ArgumentTypeError, match="got .*expected int"):
-        COUNT(value)
-    assert type(number(int, 1)(np.int64(7))) is int
 
 
 def test_only_clean_fids_own_file_gives_a_fid(tiny_inception, capsys):

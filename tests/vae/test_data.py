@@ -83,11 +83,8 @@ def test_folders_that_cannot_be_used(tiny_cifar, tmp_path):
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / dataset.ARCHIVE).write_bytes(b"half")
     (folder / "data_batch_1").write_bytes(b"x")
-    for place, message in (
-        (tmp_path / "half", "damaged"),
-        (folder.parent, "data_batch_1 is damaged"),
-    ):
-        refused(message, load_cifar10, place, download=False)
+    refused("damaged", load_cifar10, tmp_path / "half", download=False)
+    refused("data_batch_1 is damaged", load_cifar10, folder.parent, download=False)
     (folder / "data_batch_1").unlink()
     refused("data_batch_1 is missing", load_cifar10, folder.parent)
 

@@ -7,7 +7,9 @@ import os
 import signal
 from collections import OrderedDict
 
+import numpy as np
 import pytest
+import readme
 import torch
 import train
 import utils
@@ -21,6 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from common import Interrupted, NonFiniteError
+from common.files import load_weights
 
 
 def files(folder):
@@ -90,14 +93,6 @@ def test_a_longer_run_can_be_ended_where_it_was_stopped(images, tmp_path, monkey
         assert (long / name).read_bytes() == (short / name).read_bytes()
 
 
-def test_samples_are_of_the_same_latents_at_every_epoch(images, tmp_path, monkeypatch):
-    seeds = []
-    keep = lambda *args: seeds.append(torch.initial_seed()) or torch.zeros(3, 8, 8)
-    monkeypatch.setattr(train, "vis_samples", keep)
-    start(tmp_path, images, "--overwrite", "--seed", 6, eval_interval=1)
-    assert seeds == [7, 7]
-
-
 def test_outputs(tmp_path, real_pictures):
     images = draw_shapes(72, torch.Generator().manual_seed(0)).split((32, 40))
     rows = start(tmp_path, images, "--overwrite")
@@ -107,11 +102,6 @@ def test_outputs(tmp_path, real_pictures):
         with Image.open(tmp_path / f"{name}.gif") as film:  # 36 and 49, whatever the batch size
             picture = Image.open(tmp_path / f"epoch_1_{name}.png")
             assert film.n_frames == 1 and film.size == picture.size == size
-    with open(tmp_path / "metrics.csv", newline="") as file:
-        table = list(csv.DictReader(file))
-    assert [row["epoch"] for row in table] == ["0", "1"]
-    for row, stored in zip(rows, table):
-        assert float(stored["val_recon_loss"]) == row["val_recon_loss"]
     model = AEModel(True, 4)
     model.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
     # At the epochs with pictures, of all validation images.
@@ -119,10 +109,19 @@ def test_outputs(tmp_path, real_pictures):
     assert [row.get("active_latents") for row in rows] == [None, active]
     config = config_of(tmp_path)
     assert config["latent_size"] == 4 and config["images"] == [32, 40]
-    assert config["versions"]["torch"] == torch.__version__
-    tags = EventAccumulator(str(tmp_path)).Reload().Tags()
-    assert {"val_recon_loss", "train_kl_loss", "beta"} <= set(tags["scalars"])
-    assert set(tags["images"]) == {"reconstructions", "samples"}
+    shown = EventAccumulator(str(tmp_path)).Reload().Tags()["images"]
+    assert set(shown) == {"reconstructions", "samples"}
+
+
+def test_the_committed_weights_draw_the_committed_samples(tmp_path, real_pictures):
+    """From the seed that a run draws its samples with, one above its own."""
+    model, folder = AEModel(True, 16), readme.ROOT / "report/runs/vae_latent16"
+    load_weights(model, folder / "model.pt", "model.pt")
+    torch.manual_seed(config_of(folder)["seed"] + 1)
+    utils.vis_samples(model, tmp_path / "drawn.png")
+    both = [Image.open(path) for path in (tmp_path / "drawn.png", folder / "epoch_19_samples.png")]
+    drawn, expected = (np.asarray(image).astype(float) for image in both)
+    assert np.abs(drawn - expected).mean() < 2  # of 255; another sample differs by 57
 
 
 @pytest.mark.parametrize("loss_mode, own", [("vae", "kl_loss"), (own_loss, "shift")])
@@ -161,10 +160,7 @@ def test_a_validation_loss_that_is_not_finite_ends_the_run(images, tmp_path, mon
 REFUSED = [
     ([], {}, "--resume, or give --overwrite or another folder"),
     (["--resume"], {"latent_size": 5}, "latent_size was 4 .*, now 5"),
-    (["--resume"], {"loss_mode": "ae"}, "loss_mode was 'vae' .*, now 'ae'"),
     (["--resume"], {"loss_mode": own_loss}, "loss_mode was 'vae' .*, now 'test_run.own_loss'"),
-    (["--resume"], {"target_beta_val": 2}, "target_beta_val was 1.0 .*, now 2.0"),
-    (["--resume"], {"grad_clip": 2}, "grad_clip was 1.0"),
     (["--resume", "--free_bits", 0.5], {}, "free_bits was 0.0"),
     (["--resume", "--flows", 2], {}, "flows was 0"),
     (["--overwrite"], {"loss_mode": "vea"}, "got 'vea', expected one of ae, vae"),
@@ -238,24 +234,20 @@ SLIPS = [
     ({"loss_mode": lambda m, x: (m.encoder(x)[0].sum(), {"a": 1.0})}, "a is 1.0"),
     ({"loss_mode": lambda m, x: (m.encoder(x)[0].sum().detach(), {})}, "without a gradient"),
     ({"loss_mode": lambda m, x: m.encodr(x)}, "test_run.*raised AttributeError: .*encodr"),
-    ({"beta_mode": lambda epoch: None}, "returned None for epoch 0"),
     ({"beta_mode": lambda epoch: -1}, "returned -1 for epoch 0"),
     ({"beta_mode": lambda epoch: None if epoch == 1 else 0.5}, "returned None for epoch 1"),
     ({"beta_mode": lambda e: lambda step: None if step == 7 else 0.5}, "returned None for epoch 1"),
     ({"beta_mode": lambda epoch: [0.0][epoch]}, "raised IndexError"),
     ({"beta_mode": lambda epoch: lambda step: "x"}, "returned 'x'"),
-    ({"beta_mode": lambda: 1}, "raised TypeError"),
     ({"beta_mode": "cyclical", "epochs": 1}, "--cycles: got 4, expected at most half"),
     ({"model": own(latent_size=None)}, "Own.latent_size is None"),
-    ({"model": own(latent_size=4)}, "Own has no encoder"),
     ({"model": own(latent_size=4, encoder=None)}, "Own has no decoder"),
     ({"model": own(latent_size=4, encoder=None, decoder=nn.Linear.forward)}, "decoder raised"),
     ({"model": own(**JOINED), "loss_mode": APART}, "Own raised RuntimeError: shape"),
     ({"loss_mode": lambda m, x: (m.encoder(x)[0].sum(), {1: x.sum()})}, "a term is called 1"),
 ]
-NUMBERS = {"latent_size": (0, 2.5, True, 4.0), "batch_size": (0, None), "epochs": (0,)}
-NUMBERS |= {"lr": (0, None, float("nan")), "target_beta_val": (-1,), "grad_clip": (-1,)}
-SLIPS += [({name: bad}, "expected") for name, values in NUMBERS.items() for bad in values]
+NUMBERS = {"latent_size": 2.5, "batch_size": None, "epochs": 0, "lr": 0, "target_beta_val": -1}
+SLIPS += [({name: bad}, "expected") for name, bad in (NUMBERS | {"grad_clip": -1}).items()]
 
 
 @pytest.mark.parametrize("given, message", SLIPS)
@@ -311,15 +303,6 @@ def test_a_preset_goes_on_with_what_it_recorded(place, tmp_path, monkeypatch, ca
     refused("unfinished: none", command, "--resume", *place)
 
 
-def test_a_script_of_ones_own_goes_on_with_the_words_it_was_started_with(monkeypatch, tmp_path):
-    """Its call names run and settings, so that nothing recorded can stand in for them."""
-    words = ["--num_epochs", "2", "--lr", "0.002", "--disable_amp", "--out_dir", "here"]
-    monkeypatch.setattr("sys.argv", ["mine.py", *words, "--overwrite"])
-    monkeypatch.chdir(tmp_path)
-    again = get_args().again
-    assert again.endswith(f"mine.py {' '.join(words)} --resume".replace("here", f"{tmp_path}/here"))
-
-
 def test_a_signal_during_validation_stops_all(place, tmp_path, monkeypatch, capsys):
     validate, stop = train.get_val_metrics, lambda: os.kill(os.getpid(), signal.SIGTERM)
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
@@ -332,15 +315,17 @@ def test_a_signal_during_validation_stops_all(place, tmp_path, monkeypatch, caps
 
 
 def test_a_signal_in_the_last_validation_is_no_interruption(images, place, tmp_path, monkeypatch):
-    """All is done and saved: there is nothing to go on with, and no other run begins."""
+    """All is done and saved: no other run begins, which the words that were typed would do."""
     stop = lambda: os.kill(os.getpid(), signal.SIGTERM)
     finish = lambda folder, pattern, path, seconds: "samples" in pattern and stop()
     monkeypatch.setattr("logger.save_film", finish)
     assert len(start(tmp_path / "run", images, epochs=1)) == 1
-    with pytest.raises(Interrupted, match="SIGTERM before .*; go on.* all --resume$") as stopped:
-        command("all", *OPTIONS, "1", *place)
-    assert stopped.value.exit_code == 143 and (tmp_path / "ae_latent16_synthetic/model.pt").exists()
-    assert not (tmp_path / "vae_latent16_synthetic").exists()
+    monkeypatch.chdir(tmp_path)
+    words = f"--disable_amp --dataset synthetic --out_dir {tmp_path}/here all --resume"
+    with pytest.raises(Interrupted, match=f"SIGTERM before .*; go on with: .* {words}$") as stopped:
+        command("all", *OPTIONS, "1", "--disable_amp", "--overwrite", "--out_dir", "here")
+    models = [path.parent.name for path in tmp_path.glob("here/*/model.pt")]
+    assert stopped.value.exit_code == 143 and models == ["ae_latent16_synthetic"]
 
 
 def test_refusals_come_before_the_first_run(place, tmp_path):
@@ -348,9 +333,6 @@ def test_refusals_come_before_the_first_run(place, tmp_path):
     refused("seed was 0", command, "all", *OPTIONS, "2", "--seed", "5", *place)
     refused("holds a run", command, "ae_latent16", "vae_latent16", *OPTIONS, "3", *place)
     assert not (tmp_path / "ae_latent16_synthetic").exists()
-    own = ["--log_dir", "a", *OPTIONS, "1", *place]
-    command(*own, "--latent_size", "4")
-    refused("latent_size was 4", command, *own, "--latent_size", "5", "--resume")
 
 
 def test_neighbours_by_name(tmp_path, small, monkeypatch, capsys):

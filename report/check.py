@@ -23,6 +23,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -123,12 +124,13 @@ class Pool:
         """The same of several lists: each has a process of its own, so many at a time."""
         waiting, running = [(list(names), folder, ()) for names, folder in lists], dict[Any, Any]()
         limit = 3 * seconds + 60  # the first has the libraries loaded
+        place = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # of all copies
         try:
             while waiting or running:
                 while waiting and len(running) < jobs:
                     names, folder, dead = waiting.pop(0)
                     ours, theirs = self.context.Pipe(False)
-                    how = theirs, str(folder), names, seconds, dead
+                    how = theirs, str(folder), place.name, names, seconds, dead
                     process = self.context.Process(target=_serve, args=how, daemon=True)
                     process.start()
                     theirs.close()
@@ -158,6 +160,7 @@ class Pool:
         finally:
             for process, *_ in running.values():
                 _kill(process)
+            place.cleanup()
 
     def run(self, name: str, folder: Path, seconds: int = SECONDS) -> Found:
         """The verdict of one check."""

@@ -131,18 +131,19 @@ def copy_code(folder: Path, place: Path) -> Path:
 
 
 def serve(
-    results: Any, folder: str, names: Sequence[str], seconds: int, dead: Sequence[str]
+    results: Any, folder: str, copies: str, names: Sequence[str], seconds: int, dead: Sequence[str]
 ) -> None:
     """Send (name, verdict as a pair or None) of each check of the modules in `folder`.
 
     Before that ("", module) for each that is imported now, and ("", ""). dead: modules that have
-    ended such a process. The start of one: called by check.py, never by a check.
+    ended such a process. copies: where its copy goes. The start of one: called by check.py, never
+    by a check.
     """
     with contextlib.suppress(AttributeError, OSError):
         os.setsid()  # a session that can be killed as a whole
         ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: orphans come here, and are ended
     notes, of = Notes(), {one.name: one for one in CHECKS}
-    with tempfile.TemporaryDirectory() as place, open(os.devnull, "w") as nowhere:
+    with tempfile.TemporaryDirectory(dir=copies) as place, open(os.devnull, "w") as nowhere:
         copy = copy_code(Path(folder).resolve(), Path(place).resolve() / "hand-in")
         make_data(copy)
         os.chdir(copy)

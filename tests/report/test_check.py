@@ -284,7 +284,7 @@ DEAF = """while True:
 """
 
 
-def test_right_code_is_right_whatever_surrounds_it(pool, tmp_path):
+def test_right_code_is_right_whatever_surrounds_it(pool, tmp_path, monkeypatch):
     """A thread that lives on, a package called data, imports that end all or nothing elsewhere."""
     folder = tmp_path / "gan"
     shutil.copytree(HANDIN / "gan", folder)
@@ -294,8 +294,14 @@ def test_right_code_is_right_whatever_surrounds_it(pool, tmp_path):
     (folder / "endless.py").write_text("while True: pass\n")
     (folder / "deaf.py").write_text(DEAF)
     (folder / "ends.py").write_text("import os; os._exit(7)\n")
-    found = dict(pool.verdicts(["gan.transform", "gan.schedules", "gan.iterations"], folder, 3))
+    (tmp_path / "copies").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "copies"))
+    found = {}
+    for pair in pool.verdicts(["gan.transform", "gan.schedules", "gan.iterations"], folder, 3):
+        found |= [pair]
+        assert any((tmp_path / "copies").iterdir())
     assert found["gan.transform"] == found["gan.iterations"] == ("right", ""), found
+    assert not any((tmp_path / "copies").iterdir())  # also of those that ended by themselves
 
 
 def test_a_half_without_its_networks_is_told(tmp_path):

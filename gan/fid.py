@@ -303,10 +303,10 @@ def score(
     features, batch = reference.features, GENERATOR_BATCH
 
     def batches() -> Iterator[Tensor]:
-        rng = torch.Generator(device).manual_seed(seed + 1)  # not the latents of training
+        rng = torch.Generator().manual_seed(seed + 1)  # not the latents of training
         what = f"{features.name} of {num_gen}"
         for start in progress_bar(range(0, num_gen, batch), desc=what, leave=False):
-            z = torch.randn(batch, LATENT_DIM, generator=rng, device=device)
+            z = torch.randn(batch, LATENT_DIM, generator=rng).to(device)  # the same on every device
             # A whole batch also at the end: its statistics normalise it.
             images = gen.forward_given_samples(z)[: num_gen - start]
             images = images.add(1).mul(127.5)  # (B, 3, 32, 32) in [0, 255], not rounded

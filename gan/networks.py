@@ -203,10 +203,10 @@ def reestimate_statistics(gen: AnyGenerator, batches: int = 8, size: int = 128) 
         norm.momentum = None  # a plain mean
     gen.train()  # the only mode in which the statistics move
     device = next(gen.parameters()).device
-    rng = torch.Generator(device).manual_seed(0)
+    rng = torch.Generator().manual_seed(0)  # on the CPU: the same latents on every device
     with preserved():  # whatever the generator draws itself
         for _ in range(batches if norms else 0):
-            gen.forward_given_samples(torch.randn(size, LATENT_DIM, generator=rng, device=device))
+            gen.forward_given_samples(torch.randn(size, LATENT_DIM, generator=rng).to(device))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     gen.train(was_training)

@@ -85,8 +85,9 @@ def picture_latents(seed: int, device: torch.device | str = "cpu") -> dict[str, 
     of 0, a latent that N(0, I) never gives. between_samples: spherical, with the first four
     samples in the corners.
     """
-    rng = torch.Generator(device).manual_seed(seed + 2)  # neither training's nor the scores'
-    samples = torch.randn(100, LATENT_DIM, generator=rng, device=device)  # (100, 128)
+    rng = torch.Generator().manual_seed(seed + 2)  # neither training's nor the scores'
+    # Drawn on the CPU: the same on every device.
+    samples = torch.randn(100, LATENT_DIM, generator=rng).to(device)  # (100, 128)
     return {
         "samples": samples,
         "around_a_sample": latent_grid(device, samples[0]),

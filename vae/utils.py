@@ -89,7 +89,8 @@ def vis_samples(model: Autoencoder, _file: Path | str, num_samples: int = 49) ->
     A `_file` without suffix gets "_samples.png". Drawn with torch's global random numbers.
     """
     device = next(model.parameters()).device
-    z = torch.randn(num_samples, model.latent_size, device=device)  # (B, latent_size)
+    # (B, latent_size), drawn on the CPU: the same on every device.
+    z = torch.randn(num_samples, model.latent_size).to(device)
     with measuring(model):
         images = model.decoder(z)
     return save_grid(images, as_png(_file, "_samples.png"), nrow=7, zoom=ZOOM)

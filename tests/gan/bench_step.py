@@ -1,6 +1,7 @@
 """Seconds per iteration of our training step and of a plain one, side by side in one run.
 
     python tests/gan/bench_step.py [--batch_size 256] [--rounds 3] [--threads 2] [--disable_amp]
+                                   [--device cuda]
 
 The plain one is the handout's, read literally: float32, contiguous (NCHW) tensors, the generator's
 graph kept in the discriminator step, real, fake and interpolated images in three passes for every
@@ -49,19 +50,22 @@ class PlainGenerator(Generator):
 
 
 class PlainTrainer:
-    def __init__(self, gen, disc, images, batch_size, question):
+    def __init__(self, gen, disc, images, batch_size, question, device):
         self.gen, self.disc, self.question, self.batch_size = gen, disc, question, batch_size
-        self.images = images.float() / 127.5 - 1
+        self.images, self.device = images.to(device).float() / 127.5 - 1, device
         self.optim_disc, self.optim_gen = (
             torch.optim.Adam(m.parameters(), 2e-4, betas=(0.0, 0.9)) for m in (disc, gen)
         )
         self.iteration = 0
 
+    def latents(self):
+        return torch.randn(self.batch_size, 128, device=self.device)
+
     def iterate(self):
         real = self.images[torch.randint(len(self.images), (self.batch_size,))]
-        fake = self.gen.forward_given_samples(torch.randn(self.batch_size, 128))
+        fake = self.gen.forward_given_samples(self.latents())
         discrim_real, discrim_fake = self.disc(real), self.disc(fake)
-        eps = torch.rand(self.batch_size, 1, 1, 1)
+        eps = torch.rand(self.batch_size, 1, 1, 1, device=self.device)
         interp = eps * fake + (1 - eps) * real
         loss = self.question.compute_discriminator_loss(
             discrim_real, discrim_fake, self.disc(interp), interp, 10
@@ -71,7 +75,7 @@ class PlainTrainer:
         self.optim_disc.step()
         loss.item(), discrim_real.mean().item(), discrim_fake.mean().item()
         if self.iteration % 5 == 0:
-            fake = self.gen.forward_given_samples(torch.randn(self.batch_size, 128))
+            fake = self.gen.forward_given_samples(self.latents())
             loss = self.question.compute_generator_loss(self.disc(fake))
             self.optim_gen.zero_grad()
             loss.backward()
@@ -85,7 +89,8 @@ class OurTrainer:
     def __init__(self, gen, disc, images, batch_size, question, precision):
         self.gen, self.disc = (n.to(memory_format=torch.channels_last) for n in (gen, disc))
         self.question, self.size, self.precision = question, batch_size, precision
-        self.rng = torch.Generator().manual_seed(0)
+        self.device = precision.device
+        self.rng = torch.Generator(self.device).manual_seed(0)
         self.batches = Batches(Dataset(images, train.build_transforms()), batch_size, self.rng)
         self.optimizers = train.get_optimizers_and_schedulers(gen, disc)
         self.means, self.iteration = RunningMeans(precision.device), 0
@@ -93,15 +98,15 @@ class OurTrainer:
     def iterate(self):
         gen, disc, loss_fns = self.gen, self.disc, self.question
         optim_disc, sched_disc, optim_gen, sched_gen = self.optimizers
-        eps = torch.rand(self.size, 1, 1, 1, generator=self.rng)
-        z = torch.randn(self.size, 128, generator=self.rng)
+        eps = torch.rand(self.size, 1, 1, 1, generator=self.rng, device=self.device)
+        z = torch.randn(self.size, 128, generator=self.rng, device=self.device)
         data = self.batches.next(), z, eps if loss_fns is q1_5 else None
         optim_disc.zero_grad()
         loss_fn = loss_fns.compute_discriminator_loss
         terms = train.discriminator_step(gen, disc, *data, loss_fn, 10, self.precision)
         optim_disc.step(), sched_disc.step()
         if self.iteration % 5 == 0:
-            z = torch.randn(self.size, 128, generator=self.rng)
+            z = torch.randn(self.size, 128, generator=self.rng, device=self.device)
             optim_gen.zero_grad()
             loss_fn = loss_fns.compute_generator_loss
             terms |= train.generator_step(gen, disc, z, loss_fn, self.precision)
@@ -111,10 +116,16 @@ class OurTrainer:
 
 
 def seconds_per_iteration(trainer):
-    """One iteration with and one without a generator step, weighted 1 : 4."""
+    """One iteration with and one without a generator step, weighted 1 : 4; on a GPU 40 in a row."""
+    if trainer.device.type == "cuda":
+        for count in (5, 40):
+            start = time.perf_counter()
+            for trainer.iteration in range(count):
+                trainer.iterate()
+            torch.cuda.synchronize()
+        return (time.perf_counter() - start) / count
     times = []
-    for iteration in (0, 1):
-        trainer.iteration = iteration
+    for trainer.iteration in (0, 1):
         start = time.perf_counter()
         trainer.iterate()
         times.append(time.perf_counter() - start)
@@ -128,15 +139,15 @@ def worker(name, question_name, args, connection):
     """Time one iteration whenever asked; each version in a process and allocator of its own."""
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    question, cpu = QUESTIONS[question_name], torch.device("cpu")
+    question, device = QUESTIONS[question_name], torch.device(args.device)
     images = draw_birds(2 * args.batch_size, torch.Generator().manual_seed(0))
     if name == "plain":
-        networks = PlainGenerator(), Discriminator()
-        trainer = PlainTrainer(*networks, images, args.batch_size, question)
+        networks = PlainGenerator().to(device), Discriminator().to(device)
+        trainer = PlainTrainer(*networks, images, args.batch_size, question, device)
     else:
-        precision = Precision(cpu, autocast_dtype(cpu, not args.disable_amp))
+        precision = Precision(device, autocast_dtype(device, not args.disable_amp))
         prepare(precision)
-        networks = Generator(), Discriminator()
+        networks = Generator().to(device), Discriminator().to(device)
         trainer = OurTrainer(*networks, images, args.batch_size, question, precision)
     while connection.recv():
         connection.send(seconds_per_iteration(trainer))
@@ -150,9 +161,10 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--disable_amp", action="store_true")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--questions", nargs="+", default=list(QUESTIONS), choices=QUESTIONS)
     args = parser.parse_args()
-    dtype = autocast_dtype(torch.device("cpu"), not args.disable_amp) or torch.float32
+    dtype = autocast_dtype(torch.device(args.device), not args.disable_amp) or torch.float32
     print(
         f"torch {torch.__version__}, batch {args.batch_size}, {args.threads} threads, "
         f"ours in {dtype}, median of {args.rounds}"
@@ -174,7 +186,7 @@ def main():
             end.send(False)
         median = {name: statistics.median(values) for name, values in times.items()}
         plain, ours = median["plain"], median["ours"]
-        line = f"{question}: plain {plain:.2f} s, ours {ours:.2f} s, {plain / ours:.1f}x"
+        line = f"{question}: plain {plain:.3g} s, ours {ours:.3g} s, {plain / ours:.1f}x"
         print(line, flush=True)
 
 

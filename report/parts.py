@@ -13,7 +13,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.ticker import LogLocator, MaxNLocator
-from questions import NEIGHBOURS, QUESTIONS, Question, describe, grade, grade_all
+from questions import NEIGHBOURS, QUESTIONS, Question, asks_for, describe, grade, grade_all
 from run_folder import OF_THE_ASSIGNMENT, Run, numbered, read_samplers, read_score
 
 matplotlib.rcParams["text.parse_math"] = False  # a folder's name may have dollars in it
@@ -45,6 +45,7 @@ PUBLISHED = {
     ("vae", 1024, "constant", 1.2): "148.77, 148.81, 147.32; KL 52.77",
     ("vae", 1024, "linear", 1): "123.44, 124.26, 119.43; KL 68.69",
 }
+BEST = "generator_best"  # weights of the best score in a log
 Named = dict[str, Run]  # title -> run
 Curves = dict[str, dict]  # label -> {step: value}
 Picture = tuple[str, Path]  # caption, file
@@ -182,7 +183,7 @@ class Parts:
         axes.yaxis.set_major_formatter(lambda v, _: f"{v:,.0f}" if v == int(v) else f"{v:,g}")
         axes.grid(alpha=0.3)
         if len(curves) > 1 or limit is not None:
-            axes.legend()
+            axes.legend(fontsize="small" if len(curves) > 3 else None)
         picture, path = io.BytesIO(), self.out / "figures" / f"{name}.png"
         # Without matplotlib's version: the same runs give the same bytes.
         figure.savefig(picture, format="png", metadata={"Software": None})
@@ -298,10 +299,24 @@ class Parts:
         return paragraphs(words, self.row(*pictures), self.row(*drawn))
 
     def compared(self) -> list[tuple[str, Named]]:
-        """The questions' GAN runs that were scored alike."""
-        named = {q.title: self.run_for[f"{q.number} {q.title}"] for q in QUESTIONS}
-        runs = {title: run for title, run in named.items() if run and run.kind == "gan"}
-        return [(measure, group) for measure, group in same_measure(runs) if len(group) > 1]
+        """The questions' GAN runs that were scored alike; where batches differ, of each size one.
+
+        A size that one loss alone has is left out, if that loss has another that compares.
+        """
+        of_size: dict[int, Named] = {}
+        longest_first = sorted(self.runs, key=lambda run: (run.config["seed"], -run.steps))
+        for question in QUESTIONS:
+            for run in (run for run in longest_first if run.kind == "gan"):
+                if asks_for(question, run):
+                    of_size.setdefault(run.config["batch_size"], {}).setdefault(question.title, run)
+        common = {title for runs in of_size.values() if len(runs) > 1 for title in runs}
+        shown = [n for n, runs in sorted(of_size.items()) if len(runs) > 1 or not common & {*runs}]
+        named = {
+            f"{title}, batch {size}" if len(shown) > 1 else title: run
+            for size in shown
+            for title, run in of_size[size].items()
+        }
+        return [(measure, group) for measure, group in same_measure(named) if len(group) > 1]
 
     def comparison(self) -> str:
         """The scores of the three questions' runs: curves and table."""
@@ -309,7 +324,7 @@ class Parts:
         parts = []
         for number, (measure, group) in enumerate(self.compared()):
             path = self.score_curves(f"gan_scores{number or ''}", scores(group), measure)
-            caption = f"{', '.join(group)}: {measure}, against iterations"
+            caption = f"{'; '.join(group)}: {measure}, against iterations"
             parts += [self.row((caption, path)), score_table(scores(group), several)]
         return paragraphs(*parts)
 
@@ -343,15 +358,10 @@ class Parts:
                 rows.append([*row, f"{end['score']:,.2f}", *quality_of(end)])
             header = ["loss", "run", "iterations", "batch", end["score_name"].split()[0]]
             samples = "{title}: 100 samples after {number} iterations"
-            between = "{title}: between four samples, {number} iterations"
-            pictures = (
-                last_pictures(named, "samples_*.png", samples),
-                last_pictures(named, "between_samples_*.png", between),
-            )
             parts += [
                 f"{end['score_name']}, KID, precision and recall of {end['num_gen']:,} samples:",
                 table([*header, "KID", "precision", "recall"], rows),
-                self.row(*(p for pair in zip(*pictures, strict=False) for p in pair)),
+                self.row(*last_pictures(named, "samples_*.png", samples), most=3),
             ]
         return paragraphs(*parts)
 
@@ -380,13 +390,15 @@ class Parts:
     def statistics(self) -> str:
         """Scores of a generator with batch and with running statistics, left by `--evaluate`."""
         rows = []
-        for run in self.runs:
+        for run, name in ((run, name) for run in self.runs for name in ("generator", BEST)):
             # Of the weights that were kept: a score in the log may be of others.
-            paths = [run.folder / f"generator_score_{mode}.json" for mode in ("train", "eval")]
+            paths = [run.folder / f"{name}_score_{mode}.json" for mode in ("train", "eval")]
             if all(path.exists() for path in paths):
                 (train, measure), (running, same) = map(read_score, paths)
                 if measure == same:  # the same samples and network
-                    row = [f"`{run.name}`", f"{run.steps:,}", measure]
+                    curve = run.score_curve()[0]
+                    step = min(curve, key=curve.__getitem__) if name == BEST else run.steps
+                    row = [f"`{run.name}`", f"{step:,}", measure]
                     rows.append([*row, f"{train:.2f}", f"{running:.2f}"])
         header = ["run", "iterations", "score", "batch statistics", "running statistics"]
         return table(header, rows)
@@ -476,8 +488,7 @@ class Parts:
                         cells = [f"{values[n]:.2f}" if n in values else "" for n in EPOCHS]
                         rows.append([title, words, *cells])
             header = [f"`{name}`", "loss", *(f"epoch {epoch}" for epoch in EPOCHS)]
-            lines = self.loss_curves(f"formats_{name}", name, named)
-            parts += [table(header, rows), self.row(*lines)]
+            parts.append(table(header, rows))
         return paragraphs(*parts)
 
     # --------------------------------------------------------------------------------------------

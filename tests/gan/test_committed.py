@@ -8,23 +8,26 @@ import readme
 from PIL import Image
 from utils import picture_latents
 
-RUNS = sorted(path.parent for path in (readme.ROOT / "report/runs").glob("*/generator.pt"))
-CONFIGS = {folder: json.loads((folder / "config.json").read_text()) for folder in RUNS}
+WEIGHTS = sorted((readme.ROOT / "report/runs").glob("*/generator*.pt"))
+CONFIGS = {path: json.loads((path.parent / "config.json").read_text()) for path in WEIGHTS}
 
 
-@pytest.mark.parametrize("folder", RUNS, ids=lambda folder: folder.name)
-def test_they_draw_the_committed_samples(folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize("path", WEIGHTS, ids=lambda path: path.parent.name)
+def test_they_draw_the_committed_samples(path, tmp_path, monkeypatch):
     """With no data; statistics of 256 latents instead of 1,024 move them by some grey levels."""
     monkeypatch.setattr("networks.reestimate_statistics.__defaults__", (2, 128))
-    config, options = CONFIGS[folder], ("--fid", "off", "--out_dir", tmp_path)
+    config, options = CONFIGS[path], ("--fid", "off", "--out_dir", tmp_path)
     if config["loss"] != "q1_5":  # two rows of one picture will do
         few = lambda seed, device: {"samples": picture_latents(seed, device)["samples"][:20]}
         monkeypatch.setattr("evaluate.picture_latents", few)
         monkeypatch.setattr("evaluate.interpolate_latent_space", lambda *rest: None)
     script = f"gan/{config['loss']}.py"  # for wgan_gp this is the README's first command
-    readme.run(monkeypatch, script, "--evaluate", folder, *options)
-    committed = folder / f"samples_{config['num_iterations']}.png"
-    both = [Image.open(path) for path in (tmp_path / "generator_samples.png", committed)]
+    given = path.parent if path.stem == "generator" else path
+    readme.run(monkeypatch, script, "--evaluate", given, *options)
+    committed = path.parent / f"samples_{config['num_iterations']}.png"
+    if path.stem != "generator":  # of a run on a GPU, drawn again on a CPU
+        committed = path.with_name(f"{path.stem}_samples.png")
+    both = [Image.open(one) for one in (tmp_path / f"{path.stem}_samples.png", committed)]
     drawn, expected = (np.asarray(image).astype(float)[:68] for image in both)
     assert np.abs(drawn - expected).mean() < 8  # of 255; another sample differs by 60
 

@@ -144,9 +144,10 @@ class Parts:
         self.grades = grade_all(self.runs)
         # Of several that answer a question, the lowest seed, of that the longest, of these the
         # first by name: the best would be a choice.
-        order = {run.folder: (run.config["seed"], -run.steps, n) for n, run in enumerate(self.runs)}
-        by_seed = sorted(self.grades, key=lambda g: order[g.run.folder] if g.run else ())
-        self.run_for = {f"{g.question.number} {g.question.title}": g.run for g in reversed(by_seed)}
+        self.ranked = sorted(self.runs, key=lambda run: (run.config["seed"], -run.steps))
+        rank = {run.folder: n for n, run in enumerate(self.ranked)}
+        last_wins = sorted(self.grades, key=lambda g: -rank[g.run.folder] if g.run else 0)
+        self.run_for = {f"{g.question.number} {g.question.title}": g.run for g in last_wins}
 
     # --------------------------------------------------------------------------------------------
     # Curves and pictures
@@ -304,10 +305,9 @@ class Parts:
         A size that one loss alone has is left out, if that loss has another that compares.
         """
         of_size: dict[int, Named] = {}
-        longest_first = sorted(self.runs, key=lambda run: (run.config["seed"], -run.steps))
         for question in QUESTIONS:
-            for run in (run for run in longest_first if run.kind == "gan"):
-                if asks_for(question, run):
+            for run in self.ranked:
+                if run.kind == "gan" and asks_for(question, run):
                     of_size.setdefault(run.config["batch_size"], {}).setdefault(question.title, run)
         common = {title for runs in of_size.values() if len(runs) > 1 for title in runs}
         shown = [n for n, runs in sorted(of_size.items()) if len(runs) > 1 or not common & {*runs}]

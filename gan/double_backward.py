@@ -1,18 +1,14 @@
-"""The discriminator's layers: torch's, without the zeros in their second derivatives.
-
-With a gradient penalty torch's ReLU, pooling and convolution each hand zeros to the activations
-they were taken at, and any one of them costs a backward pass of zeros: a fifth of a step.
-"""
+"""The discriminator's layers: torch's, without the zeros in their second derivatives."""
 
 import contextlib
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_weight
 
 
+# With a gradient penalty any one of torch's own costs a backward pass of zeros: a fifth of a step.
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, function: Any, transpose: Any) -> Tensor:
@@ -24,24 +20,24 @@ class _Linear(torch.autograd.Function):
         return _Linear.apply(grad, *ctx.functions), None, None
 
 
-class _Convolution(torch.autograd.Function):  # or, transposed, its gradient: the same linear map
+class _Conv2d(torch.autograd.Function):  # or, transposed, its gradient: the same linear map
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, b: Any, *how: Any) -> Tensor:
+    def forward(ctx: Any, x: Tensor, w: Tensor, b: Any, padding: Any, transposed: bool) -> Tensor:
         ctx.save_for_backward(x, w)
-        ctx.padding, ctx.transposed, ctx.leaf = how
-        return (F.conv_transpose2d if ctx.transposed else F.conv2d)(x, w, b, padding=ctx.padding)
+        ctx.padding, ctx.transposed = padding, transposed
+        return (torch.conv_transpose2d if transposed else torch.conv2d)(x, w, b, padding=padding)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         (x, w), (of_x, of_w, of_b, *_) = ctx.saved_tensors, ctx.needs_input_grad
         # Towards images alone, as the penalty asks first, weights need no gradient.
         with contextlib.suppress(AttributeError, RuntimeError):  # another torch; w itself was named
-            of_w = of_w and (not ctx.leaf or torch._C._will_engine_execute_node(ctx.leaf))
-        how = ctx.padding, not ctx.transposed, None
-        grad_x = _Convolution.apply(grad, w, None, *how) if of_x else None
+            node = of_w and torch.autograd.graph.get_gradient_edge(w).node
+            of_w = node and torch._C._will_engine_execute_node(node)
+        grad_x = _Conv2d.apply(grad, w, None, ctx.padding, not ctx.transposed) if of_x else None
         given, slope = (grad, x) if ctx.transposed else (x, grad)
         grad_w = conv2d_weight(given, w.shape, slope, padding=ctx.padding) if of_w else None
-        return grad_x, grad_w, grad.sum((0, 2, 3)) if of_b else None, *[None] * 3
+        return grad_x, grad_w, grad.sum((0, 2, 3)) if of_b else None, None, None
 
 
 class ReLU(nn.ReLU):
@@ -49,8 +45,7 @@ class ReLU(nn.ReLU):
 
     def forward(self, x: Tensor) -> Tensor:
         """Elementwise."""
-        given = x.detach()
-        keep = lambda t: torch.ops.aten.threshold_backward(t, given, 0)  # noqa: E731
+        keep = lambda t: torch.ops.aten.threshold_backward(t, x.detach(), 0)  # noqa: E731
         return _Linear.apply(x, keep, keep)
 
 
@@ -63,14 +58,13 @@ class Conv2d(nn.Conv2d):
         if not usual or self.stride + self.dilation + (self.groups,) != (1,) * 5:
             return super().forward(x)
         w, b, kind = self.weight, self.bias, x.device.type
-        leaf = torch.autograd.graph.get_gradient_edge(w).node if w.requires_grad else None
         if torch.is_autocast_enabled(kind):
             dtype = torch.get_autocast_dtype(kind)
             x, w, b = x.to(dtype), w.to(dtype), b if b is None else b.to(dtype)
-        return _Convolution.apply(x, w, b, self.padding, False, leaf)
+        return _Conv2d.apply(x, w, b, self.padding, False)
 
 
 def avg_pool2d(x: Tensor, ratio: int) -> Tensor:
     """As torch's; its transpose copies pixels."""
-    up = lambda t: F.interpolate(t, scale_factor=float(ratio)) / ratio**2  # noqa: E731
-    return _Linear.apply(x, lambda t: F.avg_pool2d(t, ratio), up)
+    up = lambda t: nn.functional.interpolate(t, None, float(ratio)) / ratio**2  # noqa: E731
+    return _Linear.apply(x, lambda t: nn.functional.avg_pool2d(t, ratio), up)

@@ -201,11 +201,11 @@ SLIPS = read(r"""
 - / ratio**2
 + / ratio
 @ gan/double_backward.py gan/test_double_backward.py
-- threshold_backward(t, given, 0)
-+ threshold_backward(t, given, 0.1)
+- threshold_backward(t, x.detach(), 0)
++ threshold_backward(t, x.detach(), 0.1)
 @ gan/double_backward.py gan/test_double_backward.py
-- of_w = of_w and (
-+ of_w = False and (
+- of_w = node and
++ of_w = None and
 @ gan/fid.py gan/test_fid.py
 - antialias=True
 + antialias=False
@@ -603,8 +603,8 @@ SLIPS = read(r"""
 - if row["epoch"] == 19), run
 + if row["epoch"] == 20), run
 @ report/questions.py report/test_grade.py
-- longest = max(answers
-+ longest = min(answers
+- nearest = max(answers
++ nearest = min(answers
 @ report/questions.py report/test_grade.py
 - sorted(comparable, key=lambda grade: grade.measured)
 + comparable[-1:]

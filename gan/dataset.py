@@ -45,7 +45,10 @@ def find_images(folder: Path | str, deep: bool = False) -> list[Path]:
     # By path, so that a seed draws the same batches on every file system.
     images = sorted(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES)
     if not images:
-        raise InputError(f"no images in {folder}, expected files like Name_0001.jpg")
+        raise InputError(
+            f"no images in {folder}, expected files like Name_0001.jpg or .png; resize_dataset.py "
+            "makes them of photographs in folders"
+        )
     if others := sorted({path.name for path in files} - {path.name for path in images}):
         print(f"Not images, left out: {len(others)} of the files in {folder}: {first_few(others)}")
     return images

@@ -16,7 +16,7 @@ from common import InputError
 from common.device import Precision, prepare
 from common.files import atomic, fingerprint, is_writable, load_weights, save_grid
 from common.measure import preserved
-from common.run import as_options, check_data, recorded_settings
+from common.run import as_options, check_data, check_paths, recorded_settings
 
 # What is taken from the run that made a generator, where the command line does not say it.
 FOR_SCORES = ("dataset", "data_dir", "fid", "fid_mode", "num_gen", "inception_weights", "seed")
@@ -51,6 +51,7 @@ def evaluate(gen: AnyGenerator, args: Namespace) -> None:
             raise InputError(
                 f"--evaluate: the run in {folder} does not name its data; give --data_dir"
             )
+        check_paths(folder, options, given)
         # Drawn images are those of the run's seed, whatever seed the latents have.
         drawn = Namespace(**vars(options) | {"seed": recorded.get("seed", options.seed)})
         root, stats_folders = find_data(drawn)
@@ -73,5 +74,5 @@ def evaluate(gen: AnyGenerator, args: Namespace) -> None:
         with atomic(out / f"{path.stem}_score_{options.fid_mode}.json") as unfinished:
             unfinished.write_text(json.dumps(row, indent=2) + "\n")
         print(describe_score(row))
-    print(f"Pictures are in {out}")
+    print(f"Pictures are in {out}" + "; no score, for --fid is off" * (options.fid == "off"))
     sys.exit()

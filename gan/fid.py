@@ -83,9 +83,9 @@ class Features:
                     network = torch.jit.load(path, map_location=self.device)
         except (RuntimeError, AttributeError, ValueError) as error:
             again = "delete it, and it is fetched again" if self.is_inception else "give another"
-            raise InputError(
-                f"features: {path} is not a TorchScript file ({first_line(error)}); {again}"
-            ) from None
+            what = f"is not a TorchScript file ({type(error).__name__})"
+            what = what if Path(path).is_file() else "is not there"
+            raise InputError(f"features: {path} {what}; {again}") from None
         self.network = network.to(self.device).eval()
         digest = digest_of(path, "sha256")
         self.key = f"{path.stem}-{digest[:8]}"
@@ -136,7 +136,8 @@ def inception_weights(named: str | Path | None = None) -> Path:
     except (OSError, InputError) as error:
         raise InputError(
             f"FID: no {INCEPTION_FILE} in {folder} and no download ({error}); put the file there, "
-            "name its folder with --inception_weights, take another network (FILE.pt), or --fid off"
+            "name its folder with --inception_weights, or take another network (--fid FILE.pt; "
+            "--features FILE.pt of fid.py) or none (--fid off)"
         ) from None
     return path
 

@@ -40,7 +40,7 @@ from run_folder import OneLineParser, folders_below, save
 
 HERE = Path(__file__).resolve().parent
 SECONDS = 60  # that an import or a check may take
-SKIPPED = {"__pycache__", "datasets", "node_modules", "site-packages", "venv", "wandb"}
+SKIPPED = {"__pycache__", "datasets", "node_modules", "site-packages", "tests", "venv", "wandb"}
 # What a half is known by: a class, in this file or in another; where there is none, functions.
 SIGNS = {
     "gan": (

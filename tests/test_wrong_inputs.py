@@ -27,7 +27,7 @@ WRONG = [
     (f"gan/q1_5.py --resume --overwrite {GAN}", "--overwrite: not allowed with argument --resume"),
     ("gan/q1_5.py --dataset synthetic --out_dir words.txt", "words.txt is a file, expected"),
     ("gan/q1_5.py --evaluate words.txt --fid off", "words.txt"),
-    ("gan/q1_5.py --evaluate nowhere --fid off", "no file nowhere"),
+    ("gan/q1_5.py --evaluate missing.pt --fid off", "no file missing.pt; its folder has gen"),
     ("gan/q1_5.py --evaluate generator.pt --fid off --out_dir words.txt", "cannot be written"),
     (f"gan/mlp_gan.py --ema 1 {GAN}", "--ema"),
     ("gan/fid.py nowhere picture", "nowhere"),

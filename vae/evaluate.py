@@ -15,13 +15,13 @@ from common import InputError
 from common.device import choose_precision, prepare, resolve_device
 from common.files import atomic, fingerprint, is_writable, load_weights
 from common.measure import measuring
-from common.run import as_options, check_data, recorded_settings
+from common.run import as_options, check_data, check_paths, recorded_settings
 
 
 def evaluate(args: Namespace, get_val_metrics: Callable) -> None:
     """With its run's settings. The results go beside its file, or to --out_dir. InputError."""
     path = Path(args.evaluate)
-    path = path / "model.pt" if path.is_dir() else path
+    path = path if path.suffix == ".pt" else path / "model.pt"
     folder, given = path.parent, dict(args.given)
     recorded = recorded_settings(folder, "--evaluate")
     if "loss_mode" not in recorded:
@@ -46,6 +46,7 @@ def evaluate(args: Namespace, get_val_metrics: Callable) -> None:
     options = Namespace(**vars(args) | known | given)
     if options.dataset == "unnamed":
         raise InputError(f"--evaluate: the run in {folder} does not name its data; give --data_dir")
+    check_paths(folder, options, given)
     options.device = resolve_device(given.get("device"))
     amp_enabled = not args.disable_amp and recorded.get("number_format") != "float32"
     precision = choose_precision(options.device, amp_enabled)

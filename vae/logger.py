@@ -57,7 +57,8 @@ def save_curves(run: Run, term: str) -> None:
         side: [row.get(f"{part}_{term}", math.nan) for row in rows] for side, part in sides.items()
     }
     title, unit = CURVES.get(term, (term.replace("_", " "), ""))
-    unit = unit if "train_recon_loss" in rows[-1] else "squared error per pixel"
+    mode = run.settings.get("loss_mode")  # a loss of one's own has a unit of its own
+    unit = "squared error per pixel" if mode is None else unit * (mode in ("ae", "vae"))
     path = run.folder / f"{term}_vs_epochs.png"
     steps = [row["epoch"] for row in rows]
     save_plot(steps, curves, "epochs", unit, f"{title}, {run.folder.name}", path)

@@ -400,7 +400,7 @@ def test_samples_for_a_score_go_where_they_are_told(small, tmp_path):
 
 NOT_MEASURED = {
     "a preset": (["vae_latent16"], {}, "trains nothing; leave vae_latent16 out"),
-    "a folder that is gone": ([], {"dataset": "cifar10", "data_dir": "gone"}, "gone; correct"),
+    "a folder that is gone": ([], {"dataset": "cifar10", "data_dir": "gone"}, "gone, .* give"),
     "other pixels": ([], {"data": "0123456789ab"}, "was trained on other pixels"),
     "no data named": ([], {"dataset": ...}, "does not name its data; give --data_dir"),
     "a loss of its own": ([], {"loss_mode": "mine.own"}, "has a loss of its own .mine.own.; call"),

@@ -24,7 +24,8 @@ def resolve_device(name: str | torch.device | None = None) -> torch.device:
             return device
         why = "another kind of device"
     except (RuntimeError, AssertionError) as error:
-        why = first_line(error)
+        unknown = "Expected one of" in str(error)  # a list of twenty
+        why = "torch knows no such device" if unknown else first_line(error)
     expected = "expected cpu, cuda or cuda:N that computes here"
     raise InputError(f"--device: got {name!r}, {expected} ({why}); use --device cpu")
 

@@ -100,7 +100,9 @@ def save_weights(module: torch.nn.Module, path: Path) -> None:
 def load_tensors(path: Path | str, option: str, mend: str = "give another") -> Any:
     """What `save_tensors` wrote, on the CPU; InputError where it is missing, cut or foreign."""
     if not Path(path).is_file():
-        raise InputError(f"{option}: no file {path}")
+        found = {one.name for one in Path(path).parent.glob("*.pt")} - {"state.pt"}
+        there = ", ".join(sorted(found))
+        raise InputError(f"{option}: no file {path}" + f"; its folder has {there}" * bool(there))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about TorchScript files, which are refused below
@@ -171,7 +173,7 @@ def save_plot(
     for label, values in curves.items():
         axes.plot(x, values, label=label, marker="." if len(x) < 50 else None)
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
-    axes.locator_params(axis="x", integer=True)  # steps and epochs are whole
+    axes.locator_params(axis="x", integer=True, min_n_ticks=1)  # steps and epochs are whole
     axes.grid(alpha=0.3)
     drawn = [value for values in curves.values() for value in values if value == value]
     if drawn and 0 < 10 * min(drawn) < max(drawn):

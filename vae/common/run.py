@@ -223,7 +223,7 @@ class Run:
         if self.step + under_way > total:
             step = self.layout.columns[0]
             where = f"within {step} {self.step}" if under_way else f"at {self.step}"
-            raise InputError(f"--num_{step}s: got {total}, the run is {where} already")
+            raise InputError(f"--num_{step}s: got {total}, the run is {where} already; give more")
         stale = [*self.folder.glob(".unfinished.*"), *([] if self.state else self._results())]
         for path in filter(Path.is_file, stale):
             path.unlink()
@@ -364,7 +364,7 @@ def resume_line(*options: object, name: str = "") -> str:
     words += ["--resume", *filter(None, [name])]
     if not getattr(sys.modules["__main__"], "__file__", None):  # a notebook, `python -c`
         return f"the same call with options=get_args(argv={words})"
-    return shlex.join(["python", os.path.abspath(sys.argv[0]), *words])
+    return shlex.join([sys.executable or "python", os.path.abspath(sys.argv[0]), *words])
 
 
 def rebased(settings: dict, old: Path | str, new: Path | str) -> dict:
@@ -414,6 +414,17 @@ def recorded_for_resume(folder: Path, resume: Any, given: dict) -> dict:
     settings = rebased(settings, state.parent, ".")
     settings["disable_amp"] = settings.get("number_format") == "float32"
     return {k: v for k, v in settings.items() if v is not None and k not in given}
+
+
+def check_paths(folder: Path, options: Namespace, given: dict) -> None:
+    """InputError where a file that the run in `folder` recorded is gone, and no other is given."""
+    for name in (name for name in PATHS if getattr(options, name, None) and name not in given):
+        path = getattr(options, name)
+        if path not in NO_PATHS and not Path(path).exists():
+            raise InputError(
+                f"--evaluate: {folder / 'config.json'} names {path}, which is not there; "
+                f"give --{name}"
+            )
 
 
 def check_data(folder: Path, recorded: dict, data: str) -> None:

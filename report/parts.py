@@ -4,7 +4,7 @@ import io
 import os
 import re
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +80,14 @@ def scores(named: Named) -> Curves:
     return {title: run.score_curve()[0] for title, run in named.items()}
 
 
-def score_table(curves: Curves, keep: Callable[[int, list], bool] = lambda n, all_: True) -> str:
-    """A row for every iteration at which one of the runs was scored, of those that `keep` keeps."""
+def score_table(curves: Curves) -> str:
+    """A row for every fifth thousand, and where several of the runs were scored."""
     every = list(curves.values())
     steps = sorted({n for curve in every for n in curve})  # runs log at other periods
+    steps = [n for n in steps if n % 5000 == 0 or sum(n in curve for curve in every) > 1]
     short = lambda score: f"{score:,.{0 if abs(score) >= 100 else 1}f}"  # noqa: E731
     cells = lambda n: (short(curve[n]) if n in curve else "" for curve in every)  # noqa: E731
-    rows = [[f"{n:,}", *cells(n)] for n in steps if keep(n, every)]
+    rows = [[f"{n:,}", *cells(n)] for n in steps]
     return table(["iterations", *curves], rows)
 
 
@@ -167,7 +168,8 @@ class Parts:
         self, name: str, curves: Curves, xlabel: str, ylabel: str, limit: float | None = None
     ) -> Path:
         """Draw them to figures/NAME.png; `limit` is the handout's number."""
-        figure, axes = plt.subplots(figsize=(4.2, 2.7), dpi=150, layout="constrained")
+        size = 4.2, 3.4 if len(curves) > 3 else 2.7
+        figure, axes = plt.subplots(figsize=size, dpi=150, layout="constrained")
         for label, curve in curves.items():
             marker = "." if len(curve) < 50 else None
             axes.plot([*curve], [*curve.values()], marker=marker, label=label)
@@ -179,12 +181,14 @@ class Parts:
         if drawn and min(drawn) > 0 and max(drawn) > 20 * min(drawn):
             axes.set(yscale="log", ylabel=f"{ylabel} (log scale)")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.yaxis.set_major_formatter(lambda v, _: f"{v:,.0f}" if v == int(v) else f"{v:,g}")
         axes.grid(alpha=0.3)
-        if len(curves) > 1 or limit is not None:
-            axes.legend(fontsize="small" if len(curves) > 3 else None)
+        if len(curves) > 3:
+            figure.legend(loc="outside lower center", ncols=2, fontsize="small")
+        elif len(curves) > 1 or limit is not None:
+            axes.legend()
         picture, path = io.BytesIO(), self.out / "figures" / f"{name}.png"
         # Without matplotlib's version: the same runs give the same bytes.
         figure.savefig(picture, format="png", metadata={"Software": None})
@@ -320,18 +324,16 @@ class Parts:
 
     def comparison(self) -> str:
         """The scores of the three questions' runs: curves and table."""
-        several = lambda n, all_: n % 5000 == 0 or sum(n in one for one in all_) > 1  # noqa: E731
         parts = []
         for number, (measure, group) in enumerate(self.compared()):
             path = self.score_curves(f"gan_scores{number or ''}", scores(group), measure)
             caption = f"{'; '.join(group)}: {measure}, against iterations"
-            parts += [self.row((caption, path)), score_table(scores(group), several)]
+            parts += [self.row((caption, path)), score_table(scores(group))]
         return paragraphs(*parts)
 
     def gan_scores(self) -> str:
-        """What a reader compares, for the README: the first score, and every fifth thousand."""
-        regular = lambda n, all_: n % 5000 == 0 or n == min(map(min, all_))  # noqa: E731
-        return paragraphs(*(score_table(scores(group), regular) for _, group in self.compared()))
+        """What a reader compares, for the README."""
+        return paragraphs(*(score_table(scores(group)) for _, group in self.compared()))
 
     def quality(self) -> str:
         """Score, KID, precision and recall of each loss, after as many iterations where there are.

@@ -97,10 +97,11 @@ def test_what_keeps_a_run_from_comparing(tmp_path, graded, number, case):
         assert len(row["reasons"]) == 1 and row["reasons"][0].startswith(reason)
 
 
-def test_every_comparable_run_answers_else_the_longest(tmp_path, graded, capsys):
+def test_every_comparable_run_answers_else_the_nearest(tmp_path, graded, capsys):
     """The best first, whatever the folders are called; of a longer VAE epoch 19 is read."""
     gan_run(tmp_path / "a", period=1_000)
     gan_run(tmp_path / "b", period=2_000)
+    gan_run(tmp_path / "longer", period=3_000, batch_size=64)
     assert graded(tmp_path)["1.5 WGAN-GP"]["run"].endswith("b")
     gan_run(tmp_path / "c", final=60.0)
     gan_run(tmp_path / "d", final=40.0)

@@ -346,15 +346,15 @@ def test_a_state_from_elsewhere_brings_its_results(finished, birds, tmp_path):
 def test_a_config_that_cannot_be_read_is_told_and_can_go(finished, birds):
     """Or a setting in it that somebody has edited; the state has all that a resume needs."""
     config = finished / "config.json"
-    edited = config.read_text().replace('"seed": 0', '"seed": "x"')
-    args = utils.get_args(argv=["--evaluate", str(finished)])
-    edits = [("{", "restore it"), (edited, "config.json: --seed: got 'x'")]
-    for name in ("data_dir", "num_gen"):
-        edits.append((json.dumps(config_of(finished) | {name: 5}), f"--{name}: got 5, expected"))
-    for text, words in edits:
-        config.write_text(text)
+    told, args = config_of(finished), utils.get_args(argv=["--evaluate", str(finished)])
+    wrong = {"seed": "x", "data_dir": 5, "num_gen": 5}
+    edits = [({n: v}, f"config.json: --{n}: got {v!r}, expected") for n, v in wrong.items()]
+    edits += [({"fid": "gone", "dataset": "synthetic"}, "gone, which is not there; give --fid")]
+    for edit, words in edits:
+        config.write_text(json.dumps(told | edit))
         refused(words, evaluate, TinyGenerator(), args)
     config.write_text("{")
+    refused("restore it", evaluate, TinyGenerator(), args)
     start(finished, birds, "--resume", "--num_iterations", 3)
     config.write_text("{")
     start(finished, birds, "--overwrite", "--num_iterations", 1)

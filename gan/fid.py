@@ -83,8 +83,8 @@ class Features:
                     network = torch.jit.load(path, map_location=self.device)
         except (RuntimeError, AttributeError, ValueError) as error:
             again = "delete it, and it is fetched again" if self.is_inception else "give another"
-            what = f"is not a TorchScript file ({type(error).__name__})"
-            what = what if Path(path).is_file() else "is not there"
+            kind = type(error).__name__
+            what = f"is not a TorchScript file ({kind})" if path.is_file() else "is not there"
             raise InputError(f"features: {path} {what}; {again}") from None
         self.network = network.to(self.device).eval()
         digest = digest_of(path, "sha256")

@@ -399,7 +399,8 @@ class Parts:
                 (train, measure), (running, same) = map(read_score, paths)
                 if measure == same:  # the same samples and network
                     curve = run.score_curve()[0]
-                    step = min(curve, key=curve.__getitem__) if name == BEST else run.steps
+                    best = min(curve, key=curve.__getitem__, default=run.steps)
+                    step = best if name == BEST else run.steps
                     row = [f"`{run.name}`", f"{step:,}", measure]
                     rows.append([*row, f"{train:.2f}", f"{running:.2f}"])
         header = ["run", "iterations", "score", "batch statistics", "running statistics"]

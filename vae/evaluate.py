@@ -21,7 +21,7 @@ from common.run import as_options, check_data, check_paths, recorded_settings
 def evaluate(args: Namespace, get_val_metrics: Callable) -> None:
     """With its run's settings. The results go beside its file, or to --out_dir. InputError."""
     path = Path(args.evaluate)
-    path = path if path.suffix == ".pt" else path / "model.pt"
+    path = path if path.is_file() or path.suffix == ".pt" else path / "model.pt"
     folder, given = path.parent, dict(args.given)
     recorded = recorded_settings(folder, "--evaluate")
     if "loss_mode" not in recorded:
@@ -78,6 +78,7 @@ def evaluate(args: Namespace, get_val_metrics: Callable) -> None:
 def save_samples(model: Autoencoder, count: int, seed: int, folder: Path) -> None:
     """Decoded latents from N(0, I) as PNGs, for gan/fid.py."""
     with measuring(model, seed=seed + 2) as device:  # other latents than those of the pictures
-        z = torch.randn(count, model.latent_size, device=device)  # (count, latent_size)
+        # (count, latent_size), drawn on the CPU: the same on every device.
+        z = torch.randn(count, model.latent_size).to(device)
         images = torch.cat([model.decoder(part).float().cpu() for part in z.split(500)])
     save_pictures(images.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8), folder)

@@ -418,9 +418,9 @@ def recorded_for_resume(folder: Path, resume: Any, given: dict) -> dict:
 
 def check_paths(folder: Path, options: Namespace, given: dict) -> None:
     """InputError where a file that the run in `folder` recorded is gone, and no other is given."""
-    for name in (name for name in PATHS if getattr(options, name, None) and name not in given):
-        path = getattr(options, name)
-        if path not in NO_PATHS and not Path(path).exists():
+    for name in PATHS:
+        path = None if name in given else getattr(options, name, None)
+        if path not in (None, *NO_PATHS) and not Path(path).exists():
             raise InputError(
                 f"--evaluate: {folder / 'config.json'} names {path}, which is not there; "
                 f"give --{name}"

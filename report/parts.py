@@ -181,7 +181,7 @@ class Parts:
         if drawn and min(drawn) > 0 and max(drawn) > 20 * min(drawn):
             axes.set(yscale="log", ylabel=f"{ylabel} (log scale)")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1, steps=[1, 2, 5]))
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.yaxis.set_major_formatter(lambda v, _: f"{v:,.0f}" if v == int(v) else f"{v:,g}")
         axes.grid(alpha=0.3)
@@ -336,7 +336,7 @@ class Parts:
         return paragraphs(*(score_table(scores(group)) for _, group in self.compared()))
 
     def quality(self) -> str:
-        """Score, KID, precision and recall of each loss, after as many iterations where there are.
+        """Score, KID, precision and recall of each loss and batch size, at equal lengths if it can.
 
         Of the runs that have all of these; where none are as long as another, the longest.
         """
@@ -346,18 +346,23 @@ class Parts:
         runs = {r.name: r for r in of_kind if all(r.config.get(k) == v for k, v in ours.items())}
         parts = []
         for _, group in same_measure(runs):
-            lengths: dict[str, dict[int, Run]] = {}
+            of_size: dict[int, dict[str, dict[int, Run]]] = {}
             for run in group.values():
+                lengths = of_size.setdefault(run.config["batch_size"], {})
                 title = TITLES.get(run.config["loss"], run.config["loss"])
                 lengths.setdefault(title, {}).setdefault(run.scored[-1]["iteration"], run)
-            # A loss trained longer would win by that alone.
-            common = set.intersection(*map(set, lengths.values()))
-            named = {t: found[max(common or found)] for t, found in sorted(lengths.items())}
-            rows = []
-            for title, run in named.items():
-                end = run.scored[-1]
-                row = [title, f"`{run.name}`", f"{end['iteration']:,}", run.config["batch_size"]]
-                rows.append([*row, f"{end['score']:,.2f}", *quality_of(end)])
+            several = [size for size, lengths in of_size.items() if len(lengths) > 1]
+            rows, named = [], {}
+            for batch in sorted(several or of_size):
+                # A loss trained longer would win by that alone.
+                common = set.intersection(*map(set, of_size[batch].values()))
+                for title, found in sorted(of_size[batch].items()):
+                    run = found[max(common or found)]
+                    end = run.scored[-1]
+                    row = [title, f"`{run.name}`", f"{end['iteration']:,}", batch]
+                    rows.append([*row, f"{end['score']:,.2f}", *quality_of(end)])
+                    if run not in self.run_for.values():  # whose samples stand with its question
+                        named[f"{title}, batch {batch}"] = run
             header = ["loss", "run", "iterations", "batch", end["score_name"].split()[0]]
             samples = "{title}: 100 samples after {number} iterations"
             parts += [
@@ -377,11 +382,13 @@ class Parts:
 
     def gan_pairs(self, key: str, pattern: str = "") -> str:
         """A table for each set of runs that differ in `key` alone, and pictures of a kind."""
-        parts = []
+        parts, words = [], key.replace("_", " ")
         for runs in self.pairs("gan", key):
             named = {}
             for run in runs:
-                own = f"{key} {run.config[key]}" if key in run.config else "as the assignment says"
+                own = (
+                    f"{words} {run.config[key]}" if key in run.config else "as the assignment says"
+                )
                 named[f"{TITLES.get(run.config['loss'], run.config['loss'])}, {own}"] = run
             for _, group in same_measure(named):
                 if len(group) > 1:
@@ -603,7 +610,7 @@ PARTS: dict[str, Any] = {
     "2.3.1": lambda parts: parts.vae(BETAS, "samples", OF_BETAS),
     "2.3.2": lambda parts: parts.vae(LINEAR, "samples", f"{VAE_1024} {VAE_1024}_beta_linear1", 125),
     "all VAE runs": Parts.vae_all,
-    "formats": Parts.formats,
+    "formats": lambda parts: paragraphs(parts.formats(), parts.gan_pairs("number_format")),
     "statistics": Parts.statistics,
     "average": Parts.average,
     "upsampling": lambda parts: parts.gan_pairs("variant", "samples_*.png"),

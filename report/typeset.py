@@ -137,7 +137,7 @@ class Pages(FPDF):
         if level <= 2 and not few_lines:
             self.headings.append(text)
             self.add_page()
-        self.make_room(20)  # some lines of what stands below it
+        self.make_room(30)  # some lines of what stands below it
         self.start_section(text, level=min(level, 2) - 1)
         self.ln(0 if level <= 2 else 1.5)
         self.set_font("Sans", "B", {1: 17, 2: 14}.get(level, 10))

@@ -322,19 +322,19 @@ def test_the_average_and_the_other_metrics(tmp_path):
 def test_losses_are_compared_at_equal_lengths(tmp_path):
     for name, loss, period in (("a", "q1_3", 1000), ("b", "q1_5", 1000), ("c", "q1_5", 15_000)):
         measured(tmp_path / f"runs/{name}", loss=loss, period=period)
+    for name, loss, batch in (("f", "q1_3", 64), ("g", "q1_5", 64), ("h", "q1_5", 16)):
+        measured(tmp_path / f"runs/{name}", loss=loss, period=15_000, batch_size=batch)
     measured(tmp_path / "runs/d", networks=["MLP"])
     text = built(tmp_path, "quality", "average")
-    rows = [
-        line.split(" | ")[1:3] for line in text.splitlines() if re.match(r"\| W?GAN\S* \| `", line)
-    ]
-    assert rows == [["`a`", "2,000"], ["`b`", "2,000"]]
+    rows = re.findall(r"^\| W?GAN\S* \| `(.)` \| (\S+) \| (\d+)", text, flags=re.MULTILINE)
+    assert rows == [(n, "30,000", "64") for n in "fg"] + [(n, "2,000", "256") for n in "ab"]
     caption = lambda text: re.search(r"!\[(.*): generators and averages\]", text)[1]
     averaged = lambda text: set(re.findall("`(.*?)`", caption(text)))  # together in a figure
     # One run, made again longer, has one curve for its average; other decays and names their own.
-    assert averaged(text) == {"a", "c", "d"}
+    assert averaged(text) == {*"acdfgh"}
     for name, decay in (("e", 0.99), ("x/e", 0.999)):
         measured(tmp_path / f"runs/{name}", ema=decay)
-    assert averaged(built(tmp_path, "average")) == {"a", "c", "d", "runs/e", "x/e"}
+    assert averaged(built(tmp_path, "average")) == {*"acdfgh", "runs/e", "x/e"}
 
 
 def test_scores_against_other_birds_are_not_in_one_table(tmp_path):

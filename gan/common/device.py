@@ -27,7 +27,8 @@ def resolve_device(name: str | torch.device | None = None) -> torch.device:
         unknown = "Expected one of" in str(error)  # a list of twenty
         why = "torch knows no such device" if unknown else first_line(error)
     expected = "expected cpu, cuda or cuda:N that computes here"
-    raise InputError(f"--device: got {name!r}, {expected} ({why}); use --device cpu for a new run")
+    mend = "use --device cpu, or, to go on with a run of a GPU, a machine with one"
+    raise InputError(f"--device: got {name!r}, {expected} ({why}); {mend}")
 
 
 def prepare(precision: "Precision") -> None:
